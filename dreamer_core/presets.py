@@ -1,0 +1,272 @@
+"""Named configurations. Each is the paper's `atari` plus a list of changes, each with its source.
+
+`preset(name)` builds the config; `changes(name)` lists what differs from `atari`; ATARI_SOURCES
+says where each of `atari`'s own values comes from. `dreamer presets [NAME]` prints all three.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dreamer_core.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One setting that a preset changes, and why."""
+
+    path: str
+    """Dotted name of the field, as on the command line."""
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named list of changes to `atari`."""
+
+    summary: str
+    changes: tuple[Change, ...] = ()
+
+
+_APP_D = "App. D"
+_PAPER = "paper, sec. 3"
+_MACHADO = "Machado et al. 2018"
+_RELEASED = "released code, 2020"
+_OURS = "this project; does not change the algorithm"
+
+ATARI_SOURCES: dict[str, str] = {
+    "seed": _OURS,
+    "steps": "sec. 3: 200M frames at action repeat 4",
+    "env.suite": _PAPER,
+    "env.task": "any of the 55 games",
+    "env.action_repeat": _APP_D,
+    "env.is_grayscale": "sec. 2.1",
+    "env.sticky_action_probability": f"{_PAPER}; {_MACHADO}",
+    "env.max_noops": _MACHADO,
+    "env.time_limit_steps": f"{_MACHADO}: 108,000 frames",
+    "world_model.deter": _APP_D,
+    "world_model.hidden": _APP_D,
+    "world_model.latent": "sec. 2.1",
+    "world_model.stoch": _APP_D,
+    "world_model.classes": _APP_D,
+    "world_model.conv_depth": _RELEASED,
+    "world_model.head_layers": _APP_D,
+    "world_model.head_units": _APP_D,
+    "world_model.has_layer_norm": "App. C",
+    "world_model.kl_scale": _APP_D,
+    "world_model.kl_balance": f"{_APP_D}, Alg. 2",
+    "world_model.free_nats": "eq. 2 has none",
+    "world_model.has_discount_head": "eq. 1",
+    "world_model.discount_loss_scale": "eq. 2",
+    "world_model.reward_transform": _APP_D,
+    "world_model.has_image_gradients": "eq. 2",
+    "world_model.has_reward_gradients": "eq. 2",
+    "world_model.optimizer.learning_rate": _APP_D,
+    "world_model.optimizer.clip_norm": _APP_D,
+    "world_model.optimizer.epsilon": _APP_D,
+    "world_model.optimizer.weight_decay": _APP_D,
+    "behavior.horizon": _APP_D,
+    "behavior.discount": _APP_D,
+    "behavior.lambda_": _APP_D,
+    "behavior.reinforce_share": _APP_D,
+    "behavior.reinforce_share_end": "constant in the paper",
+    "behavior.entropy_scale": _APP_D,
+    "behavior.entropy_scale_end": "constant in the paper",
+    "behavior.schedule_policy_steps": f"unused without schedules; {_RELEASED}",
+    "behavior.layers": _APP_D,
+    "behavior.units": _APP_D,
+    "behavior.slow_critic_interval_gradient_steps": _APP_D,
+    "behavior.actor_optimizer.learning_rate": _APP_D,
+    "behavior.actor_optimizer.clip_norm": _APP_D,
+    "behavior.actor_optimizer.epsilon": _APP_D,
+    "behavior.actor_optimizer.weight_decay": _APP_D,
+    "behavior.critic_optimizer.learning_rate": _APP_D,
+    "behavior.critic_optimizer.clip_norm": _APP_D,
+    "behavior.critic_optimizer.epsilon": _APP_D,
+    "behavior.critic_optimizer.weight_decay": _APP_D,
+    "replay.capacity_steps": _APP_D,
+    "replay.batch_size": _APP_D,
+    "replay.batch_length": _APP_D,
+    "replay.segment_steps": _OURS,
+    "schedule.prefill_policy_steps": _APP_D,
+    "schedule.policy_steps_per_gradient_step": _APP_D,
+    "schedule.collect_policy_steps": _OURS,
+    "schedule.publish_interval_gradient_steps": "this project; bounds how old the policy may be",
+    "schedule.report_interval_gradient_steps": _OURS,
+    "schedule.checkpoint_interval_s": _OURS,
+    "schedule.keep_checkpoints": _OURS,
+    "learner.device": _OURS,
+    "learner.num_threads": _OURS,
+}
+
+_TINY = "sized for two CPU cores"
+_TINY_MODEL = (
+    Change("world_model.deter", 128, _TINY),
+    Change("world_model.hidden", 128, _TINY),
+    Change("world_model.stoch", 16, _TINY),
+    Change("world_model.classes", 16, _TINY),
+    Change("world_model.conv_depth", 8, _TINY),
+    Change("world_model.head_layers", 2, _TINY),
+    Change("world_model.head_units", 64, _TINY),
+    Change("world_model.optimizer.learning_rate", 1e-3, "a small model takes larger steps"),
+    Change("behavior.horizon", 10, _TINY),
+    Change("behavior.layers", 2, _TINY),
+    Change("behavior.units", 64, _TINY),
+    Change("behavior.actor_optimizer.learning_rate", 4e-4, "a small model takes larger steps"),
+    Change("behavior.critic_optimizer.learning_rate", 1e-3, "a small model takes larger steps"),
+    Change("replay.batch_size", 8, _TINY),
+    Change("replay.batch_length", 16, _TINY),
+    Change("replay.capacity_steps", 100_000, _TINY),
+    Change("schedule.prefill_policy_steps", 1_000, "a short run"),
+    Change("schedule.collect_policy_steps", 32, "a short run"),
+    Change("schedule.report_interval_gradient_steps", 20, "a short run"),
+    Change("schedule.checkpoint_interval_s", 60.0, "a short run"),
+)
+_DEBUG = "seconds, for tests"
+
+PRESETS: dict[str, Preset] = {
+    "atari": Preset("The paper's Atari agent: 200M frames, 22M parameters."),
+    "atari_release": Preset(
+        "The settings of the authors' 2020 release, which made their published curves.",
+        (
+            Change("behavior.discount", 0.999, _RELEASED),
+            Change("world_model.discount_loss_scale", 5.0, _RELEASED),
+            Change(
+                "schedule.policy_steps_per_gradient_step",
+                16,
+                f"{_RELEASED}: `train_every: 16` counts policy steps",
+            ),
+        ),
+    ),
+    "atari_schedules": Preset(
+        "Table 1's DreamerV2 (schedules): actor gradient mix and entropy change over 10M frames.",
+        (
+            Change("behavior.reinforce_share", 0.9, "App. D: 0.1 share of dynamics gradients"),
+            Change("behavior.reinforce_share_end", 1.0, "App. D: 0 share of dynamics gradients"),
+            Change("behavior.entropy_scale", 3e-3, "App. D"),
+            Change("behavior.entropy_scale_end", 3e-4, "App. D"),
+            Change("behavior.schedule_policy_steps", 2_500_000, "App. D: 10M frames"),
+        ),
+    ),
+    "montezuma": Preset(
+        "Montezuma's Revenge with a shorter view ahead (App. B).",
+        (
+            Change("env.task", "montezuma_revenge", "App. B"),
+            Change("behavior.discount", 0.99, "App. B"),
+        ),
+    ),
+    "no_layer_norm": Preset(
+        "Ablation: no LayerNorm in the GRU cell (Table 2).",
+        (Change("world_model.has_layer_norm", False, "Table 2"),),
+    ),
+    "no_reward_gradients": Preset(
+        "Ablation: rewards do not shape the representation (Table 2).",
+        (Change("world_model.has_reward_gradients", False, "Table 2"),),
+    ),
+    "no_discrete_latents": Preset(
+        "Ablation: 32 Gaussian latents instead of 32 categoricals (Table 2).",
+        (Change("world_model.latent", "gaussian", "Table 2"),),
+    ),
+    "no_kl_balancing": Preset(
+        "Ablation: the ordinary KL (Table 2).",
+        (Change("world_model.kl_balance", 0.5, "Table 2"),),
+    ),
+    "no_policy_reinforce": Preset(
+        "Ablation: straight-through dynamics gradients only (Table 2).",
+        (Change("behavior.reinforce_share", 0.0, "Table 2"),),
+    ),
+    "no_image_gradients": Preset(
+        "Ablation: images do not shape the representation (Table 2).",
+        (Change("world_model.has_image_gradients", False, "Table 2"),),
+    ),
+    "atari_tiny": Preset(
+        "A small agent that shows progress on two CPU cores within minutes.",
+        (
+            Change("steps", 10_000, "about five minutes on two cores"),
+            *_TINY_MODEL,
+        ),
+    ),
+    "gymnasium_tiny": Preset(
+        "A small agent for a Gymnasium environment of yours: `--env.task package.module:make_env`.",
+        (
+            Change("env.suite", "gymnasium", "any environment with image observations"),
+            Change("env.task", "package.module:make_env", "name yours"),
+            Change("env.action_repeat", 1, "every decision of the environment counts"),
+            Change("env.time_limit_steps", None, "the environment's own limit"),
+            Change("steps", 20_000, "minutes on two cores"),
+            *_TINY_MODEL,
+        ),
+    ),
+    "debug": Preset(
+        "Seconds from start to end, for tests; learns nothing.",
+        (
+            Change("steps", 200, _DEBUG),
+            *_TINY_MODEL,
+            Change("world_model.deter", 16, _DEBUG),
+            Change("world_model.hidden", 16, _DEBUG),
+            Change("world_model.stoch", 4, _DEBUG),
+            Change("world_model.classes", 4, _DEBUG),
+            Change("world_model.conv_depth", 2, _DEBUG),
+            Change("world_model.head_units", 8, _DEBUG),
+            Change("behavior.units", 8, _DEBUG),
+            Change("behavior.horizon", 4, _DEBUG),
+            Change("replay.batch_size", 3, _DEBUG),
+            Change("replay.batch_length", 8, _DEBUG),
+            Change("replay.capacity_steps", 4_096, _DEBUG),
+            Change("replay.segment_steps", 512, _DEBUG),
+            Change("schedule.prefill_policy_steps", 50, _DEBUG),
+            Change("schedule.collect_policy_steps", 10, _DEBUG),
+            Change("schedule.publish_interval_gradient_steps", 4, _DEBUG),
+            Change("schedule.report_interval_gradient_steps", 1, _DEBUG),
+        ),
+    ),
+}
+
+
+def preset(name: str) -> Config:
+    """Returns the named configuration.
+
+    Raises:
+        ValueError: no preset has that name; the closest ones are suggested.
+    """
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(PRESETS)}."
+        raise ValueError(f"There is no preset {name!r}: {hint} See `dreamer presets`.")
+    tree: dict[str, Any] = {"preset": name}
+    for change in PRESETS[name].changes:
+        *sections, leaf = change.path.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = change.value
+    return _replaced(Config(), tree)
+
+
+def changes(name: str) -> dict[str, Change]:
+    """Returns what the named preset changes from `atari`, by path; the last change of a path wins."""
+    return {change.path: change for change in PRESETS[name].changes}
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted path, value) of every setting, in the order of definition."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", value
+
+
+def _replaced(config: Any, tree: dict[str, Any]) -> Any:
+    """Returns the frozen config with the nested values of `tree` put in."""
+    values = {
+        name: _replaced(getattr(config, name), value) if isinstance(value, dict) else value
+        for name, value in tree.items()
+    }
+    return dataclasses.replace(config, **values)

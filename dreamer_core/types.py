@@ -1,0 +1,121 @@
+"""What travels between the parts of a run, and the one time alignment they all share.
+
+Row t of an episode holds what is known on *arriving* at image t:
+
+    t             0     1     2     3
+    image         x0    x1    x2    x3
+    prev_action   0     a0    a1    a2     the action that led to x_t; hence its name
+    reward        0     r1    r2    r3     received together with x_t
+    is_first      1     0     0     0      the recurrent state and prev_action are zeroed here
+    is_last       0     0     0     1      the episode stops, by its own end or by a limit
+    is_terminal   0     0     0     0|1    its own end: the discount target is 0
+
+An episode of n policy steps has n + 1 rows. Arrays are numpy: images stay uint8 until the
+learner's edge, and arrays that came over the wire are read-only (copy before writing).
+
+Shape letters, the same in every file of this package:
+    B batch   T time   H imagination horizon   A action size   E embedding size
+    D deterministic size (h_t)   S stochastic variables   C classes of each (z_t)   N rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeChunk:
+    """Consecutive rows of one episode, as a collector sends them to the replay.
+
+    `(incarnation, episode)` names the episode and `first_step` the place of the first row in it,
+    so that inserting the same chunk twice stores it once.
+    """
+
+    incarnation: int
+    """Which life of the collector wrote it, counted from 0 over the run."""
+    episode: int
+    """Number of the episode within the incarnation, from 0."""
+    first_step: int
+    """Index t of the first row within the episode."""
+    image: UInt8Array
+    """[N, 64, 64, channels]."""
+    prev_action: FloatArray
+    """[N, A]; one-hot for discrete actions, in [-1, 1] for continuous ones."""
+    reward: FloatArray
+    """[N], as the environment gave it: neither clipped nor squashed."""
+    is_first: BoolArray
+    """[N]."""
+    is_last: BoolArray
+    """[N]."""
+    is_terminal: BoolArray
+    """[N]."""
+
+    def __len__(self) -> int:
+        """Number of rows N."""
+        return len(self.reward)
+
+    @property
+    def policy_steps(self) -> int:
+        """Actions taken: every row but the first of an episode."""
+        return len(self) - int(self.is_first.sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """B sequences of T rows, aligned as in this module's chart."""
+
+    image: UInt8Array
+    """[B, T, 64, 64, channels]."""
+    prev_action: FloatArray
+    """[B, T, A]."""
+    reward: FloatArray
+    """[B, T]."""
+    is_first: BoolArray
+    """[B, T]; always true at t = 0, where each sampled sequence starts from the zero state."""
+    is_terminal: BoolArray
+    """[B, T]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSnapshot:
+    """What a policy needs to act, and how old it is."""
+
+    version: int
+    """Gradient steps taken when it was made."""
+    params: Mapping[str, FloatArray]
+    """Encoder, RSSM and actor weights by name; float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeSummary:
+    """One finished episode, for the logs."""
+
+    policy_step: int
+    """Policy steps of the run (collector) when it ended."""
+    episode_return: float
+    """Sum of the raw rewards."""
+    length: int
+    """Policy steps of the episode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Numbers that a service measured. Goes unchanged to Prometheus, TensorBoard and JSONL."""
+
+    service: str
+    """collector, replay, learner, evaluator or supervisor."""
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Metric name (see report.METRICS) to value."""
+    episodes: tuple[EpisodeSummary, ...] = ()
+    """Episodes that ended since the last report."""
+    labels: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Facts that qualify the values, such as the weights version of an evaluation."""

@@ -1,0 +1,1 @@
+"""DreamerV2 as a service on Ray: collector, replay server, learner, evaluator, one supervisor."""

@@ -1,0 +1,259 @@
+"""Distributions of latents and actions, each sampled from noise that is drawn beforehand.
+
+Drawing the noise of all time steps at once keeps random numbers out of the recurrent scan, makes
+a step a pure function of its inputs, and lets a test inject any outcome. All in float32.
+
+A categorical sample is `argmax(probs / noise)` with independent Exponential(1) noise per class:
+the smallest of the arrival times noise / probs is class i with probability probs_i.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_MIN_UNIFORM = 1e-6
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def seeded_generator(device: torch.device, *words: int) -> torch.Generator:
+    """Returns a generator whose stream depends on the words alone, such as (seed, gradient_step).
+
+    Random numbers that are keyed by a counter need no saved state: a resumed run draws what the
+    interrupted one would have drawn.
+    """
+    seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator(device).manual_seed(seed)
+
+
+def exponential_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draws Exponential(1) noise of the given shape on the generator's device."""
+    return torch.empty(shape, device=generator.device).exponential_(generator=generator)
+
+
+def draw_one_hot(probs: Tensor, noise: Tensor) -> Tensor:
+    """Draws one-hot samples from probs [..., C] with Exponential(1) noise [..., C]; no gradient."""
+    index = (probs.detach() / noise).argmax(-1, keepdim=True)
+    return torch.zeros_like(probs).scatter_(-1, index, 1.0)
+
+
+def straight_through(logits: Tensor, noise: Tensor) -> Tensor:
+    """Draws one-hot samples [..., C] whose gradient is that of the probabilities (Algorithm 1).
+
+    Returns `sample + probs - sg(probs)`, summed so that the value is exactly the one-hot sample.
+    """
+    probs = logits.softmax(-1)
+    return draw_one_hot(probs, noise) + (probs - probs.detach())
+
+
+def categorical_entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of categoricals with logits [..., C], shape [...]."""
+    log_probs = logits.log_softmax(-1)
+    return -(log_probs.exp() * log_probs).sum(-1)
+
+
+class Latent(Protocol):
+    """A family of S independent latent variables; `stats` [..., S, P] holds their parameters."""
+
+    size: int
+    """Z, length of a flattened sample."""
+    stats_shape: tuple[int, int]
+    """(S, P)."""
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draws the noise of samples with these leading axes."""
+        ...
+
+    def sample(self, stats: Tensor, noise: Tensor) -> Tensor:
+        """Returns samples [..., Z]; gradients reach the stats."""
+        ...
+
+    def kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
+        """KL(posterior || prior) in nats, summed over the S variables, shape [...]."""
+        ...
+
+    def entropy(self, stats: Tensor) -> Tensor:
+        """Entropy in nats, summed over the S variables, shape [...]."""
+        ...
+
+
+class CategoricalLatent:
+    """S categoricals of C classes with straight-through gradients (sec. 2.1); stats are logits."""
+
+    def __init__(self, stoch: int, classes: int) -> None:
+        self.stats_shape = (stoch, classes)
+        self.size = stoch * classes
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draws Exponential(1) noise [*shape, S, C]."""
+        return exponential_noise((*shape, *self.stats_shape), generator)
+
+    def sample(self, stats: Tensor, noise: Tensor) -> Tensor:
+        """Draws one-hot samples, flattened to [..., S * C]."""
+        return straight_through(stats, noise).flatten(-2)
+
+    def kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
+        """KL(posterior || prior) in nats, summed over S: [..., S, C] to [...]."""
+        log_posterior, log_prior = posterior.log_softmax(-1), prior.log_softmax(-1)
+        return (log_posterior.exp() * (log_posterior - log_prior)).sum((-2, -1))
+
+    def entropy(self, stats: Tensor) -> Tensor:
+        """Entropy in nats, summed over S: [..., S, C] to [...]."""
+        return categorical_entropy(stats).sum(-1)
+
+
+class GaussianLatent:
+    """S independent Gaussians, as in DreamerV1 (ablation); stats hold (mean, raw std).
+
+    std = 2 * sigmoid(raw / 2) + 0.1
+    """
+
+    def __init__(self, stoch: int) -> None:
+        self.stats_shape = (stoch, 2)
+        self.size = stoch
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draws standard normal noise [*shape, S]."""
+        shape = (*shape, self.size)
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+    def sample(self, stats: Tensor, noise: Tensor) -> Tensor:
+        """Returns reparameterised samples [..., S]."""
+        mean, std = self._mean_std(stats)
+        return mean + std * noise
+
+    def kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
+        """KL(posterior || prior) in nats, summed over S: [..., S, 2] to [...]."""
+        mean, std = self._mean_std(posterior)
+        prior_mean, prior_std = self._mean_std(prior)
+        ratio = (std / prior_std).square()
+        shift = ((mean - prior_mean) / prior_std).square()
+        return 0.5 * (ratio + shift - 1 - ratio.log()).sum(-1)
+
+    def entropy(self, stats: Tensor) -> Tensor:
+        """Entropy in nats, summed over S: [..., S, 2] to [...]."""
+        _, std = self._mean_std(stats)
+        return (std.log() + 0.5 + _LOG_SQRT_2PI).sum(-1)
+
+    def _mean_std(self, stats: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = stats.unbind(-1)
+        return mean, 2 * torch.sigmoid(raw / 2) + 0.1
+
+
+class ActionDistribution(Protocol):
+    """A family of actions [..., A]; `params` [..., P] is the actor's raw output."""
+
+    params_size: int
+    """P."""
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draws the noise [*shape, A] of actions with these leading axes."""
+        ...
+
+    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
+        """Returns actions [..., A]; gradients reach the params."""
+        ...
+
+    def mode(self, params: Tensor) -> Tensor:
+        """Returns the most likely action [..., A]."""
+        ...
+
+    def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
+        """Log-probability (density) of actions [..., A], shape [...]."""
+        ...
+
+    def entropy(self, params: Tensor) -> Tensor:
+        """Entropy in nats, shape [...]."""
+        ...
+
+
+class OneHotActions:
+    """One-hot categorical actions with straight-through gradients; params are A logits."""
+
+    def __init__(self, action_size: int) -> None:
+        self.params_size = action_size
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draws Exponential(1) noise [*shape, A]."""
+        return exponential_noise((*shape, self.params_size), generator)
+
+    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
+        """Draws one-hot actions [..., A]."""
+        return straight_through(params, noise)
+
+    def mode(self, params: Tensor) -> Tensor:
+        """Returns the most likely action, one-hot."""
+        return F.one_hot(params.argmax(-1), self.params_size).to(params.dtype)
+
+    def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
+        """Log-probability of one-hot actions [..., A], shape [...]."""
+        return (params.log_softmax(-1) * action).sum(-1)
+
+    def entropy(self, params: Tensor) -> Tensor:
+        """Entropy in nats, shape [...]."""
+        return categorical_entropy(params)
+
+
+class TruncatedNormalActions:
+    """Continuous actions on [-1, 1]: normals cut at the bounds; params hold A means, A raw stds.
+
+    mean = tanh(m),  std = 2 * sigmoid(s / 2) + 0.1
+    Sampled by inverting the distribution function, which is differentiable in both.
+    """
+
+    def __init__(self, action_size: int) -> None:
+        self.params_size = 2 * action_size
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draws Uniform(0, 1) noise [*shape, A]."""
+        shape = (*shape, self.params_size // 2)
+        return torch.rand(shape, generator=generator, device=generator.device)
+
+    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
+        """Returns reparameterised actions [..., A] in [-1, 1]."""
+        mean, std = self._mean_std(params)
+        low, high = self._bounds(mean, std)
+        quantile = low + noise * (high - low)
+        standard = torch.special.ndtri(quantile.clamp(_MIN_UNIFORM, 1 - _MIN_UNIFORM))
+        action = mean + std * standard
+        return action + (action.clamp(-1, 1) - action).detach()
+
+    def mode(self, params: Tensor) -> Tensor:
+        """Returns the mode, which is the mean before the cut since it lies inside the bounds."""
+        return self._mean_std(params)[0]
+
+    def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
+        """Log-density of actions [..., A], summed over A, shape [...]."""
+        mean, std = self._mean_std(params)
+        low, high = self._bounds(mean, std)
+        standard = (action - mean) / std
+        log_density = -0.5 * standard.square() - _LOG_SQRT_2PI - std.log()
+        return (log_density - (high - low).log()).sum(-1)
+
+    def entropy(self, params: Tensor) -> Tensor:
+        """Differential entropy in nats, summed over A, shape [...].
+
+        With a, b the standardised bounds and Z = Phi(b) - Phi(a):
+            ln(sqrt(2 pi e) * std * Z) + (a * phi(a) - b * phi(b)) / (2 Z)
+        """
+        mean, std = self._mean_std(params)
+        low, high = self._bounds(mean, std)
+        mass = high - low
+        a, b = (-1 - mean) / std, (1 - mean) / std
+        density_a = torch.exp(-0.5 * a.square() - _LOG_SQRT_2PI)
+        density_b = torch.exp(-0.5 * b.square() - _LOG_SQRT_2PI)
+        edge = (a * density_a - b * density_b) / (2 * mass)
+        return (_LOG_SQRT_2PI + 0.5 + (std * mass).log() + edge).sum(-1)
+
+    def _mean_std(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = params.chunk(2, -1)
+        return mean.tanh(), 2 * torch.sigmoid(raw / 2) + 0.1
+
+    def _bounds(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """Distribution function of the uncut normal at -1 and at 1."""
+        return torch.special.ndtr((-1 - mean) / std), torch.special.ndtr((1 - mean) / std)

@@ -1,0 +1,152 @@
+"""Recurrent state-space model: the latent dynamics of DreamerV2 (sec. 2.1, eq. 1).
+
+    recurrent model  h_t = f(h_{t-1}, z_{t-1}, a_{t-1})      deter [..., D]
+    representation   z_t ~ q(z_t | h_t, x_t)                 posterior sample, stoch [..., Z]
+    transition       z_t ~ p(z_t | h_t)                      prior
+
+Time alignment of `observe` (row t as in types.py):
+
+    embed_t, prev_action_t --> h_t = f(h_{t-1}, z_{t-1}, prev_action_t) --> posterior_t, prior_t
+    is_first_t zeroes h_{t-1}, z_{t-1} and prev_action_t beforehand
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dreamer_core.config import WorldModelConfig
+from dreamer_core.distributions import CategoricalLatent, GaussianLatent, Latent
+from dreamer_core.networks import GRUCell, dense
+
+
+@dataclass(frozen=True, slots=True)
+class RSSMState:
+    """The model state s = (h, z); `feat` is what every head reads."""
+
+    deter: Tensor
+    """h [..., D]."""
+    stoch: Tensor
+    """z, flattened [..., Z]."""
+
+    @property
+    def feat(self) -> Tensor:
+        """The feature [..., D + Z]."""
+        return torch.cat([self.deter, self.stoch], -1)
+
+    def detach(self) -> RSSMState:
+        """The same state without gradients."""
+        return RSSMState(self.deter.detach(), self.stoch.detach())
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What `RSSM.observe` returns; all [B, T, ...]."""
+
+    state: RSSMState
+    posterior: Tensor
+    """Stats of q [B, T, S, P]."""
+    prior: Tensor
+    """Stats of p [B, T, S, P]."""
+
+
+def make_latent(config: WorldModelConfig) -> Latent:
+    """Returns the configured family of latent variables."""
+    if config.latent == "categorical":
+        return CategoricalLatent(config.stoch, config.classes)
+    return GaussianLatent(config.stoch)
+
+
+class RSSM(nn.Module):
+    """Recurrent, representation and transition model.
+
+    Args:
+        config: sizes.
+        embed_size: E, width of the image embedding.
+        action_size: A.
+    """
+
+    def __init__(self, config: WorldModelConfig, embed_size: int, action_size: int) -> None:
+        super().__init__()
+        self.latent = make_latent(config)
+        self.deter_size = config.deter
+        self.feat_size = config.deter + self.latent.size
+        stats = self.latent.stats_shape[0] * self.latent.stats_shape[1]
+        self.input = dense(self.latent.size + action_size, config.hidden)  # reads [z, a]
+        self.cell = GRUCell(config.hidden, config.deter, has_layer_norm=config.has_layer_norm)
+        self.prior_hidden = dense(config.deter, config.hidden)
+        self.prior_stats = dense(config.hidden, stats)
+        self.posterior_hidden = dense(config.deter + embed_size, config.hidden)  # reads [h, e]
+        self.posterior_stats = dense(config.hidden, stats)
+
+    def initial(self, batch_size: int) -> RSSMState:
+        """The zero state [B, ...] before the first row of a sequence."""
+        zeros = self.input.weight.new_zeros
+        return RSSMState(
+            zeros(batch_size, self.deter_size),
+            zeros(batch_size, self.latent.size),
+        )
+
+    def prior(self, deter: Tensor) -> Tensor:
+        """Stats of p(z | h) [..., S, P] from h [..., D]."""
+        return self._stats(self.prior_stats, self.prior_hidden(deter))
+
+    def observe(
+        self, embed: Tensor, prev_action: Tensor, is_first: Tensor, noise: Tensor
+    ) -> Observed:
+        """Filters a batch of sequences from the zero state, sampling every posterior.
+
+        Only what depends on the recurrence stays inside the scan: the parts of the input and
+        posterior layers that read action and embedding, and the whole prior, run once over all T.
+
+        Args:
+            embed: e_t [B, T, E].
+            prev_action: a_{t-1} [B, T, A].
+            is_first: [B, T]; the state before such a row is zeroed.
+            noise: of the posterior samples [B, T, ...], see `Latent.noise`.
+        """
+        keep = (~is_first).to(embed.dtype).unsqueeze(-1)  # [B, T, 1]
+        action_part, stoch_weight = self._action_part(prev_action * keep)
+        embed_part, deter_weight = self._embed_part(embed)
+        state = self.initial(embed.shape[0])
+        deters: list[Tensor] = []
+        stochs: list[Tensor] = []
+        posteriors: list[Tensor] = []
+        steps = zip(
+            keep.unbind(1), action_part.unbind(1), embed_part.unbind(1), noise.unbind(1),
+            strict=True,
+        )  # fmt: skip
+        for keep_t, action_t, embed_t, noise_t in steps:
+            x = F.elu(action_t + F.linear(state.stoch * keep_t, stoch_weight))
+            deter = self.cell(x, state.deter * keep_t)
+            posterior = self._stats(self.posterior_stats, embed_t + F.linear(deter, deter_weight))
+            state = RSSMState(deter, self.latent.sample(posterior, noise_t))
+            deters.append(state.deter)
+            stochs.append(state.stoch)
+            posteriors.append(posterior)
+        states = RSSMState(torch.stack(deters, 1), torch.stack(stochs, 1))
+        return Observed(states, torch.stack(posteriors, 1), self.prior(states.deter))
+
+    def imagine_step(self, state: RSSMState, action: Tensor, noise: Tensor) -> RSSMState:
+        """Draws s_{t+1} ~ p(. | s_t, a_t) with action a_t [..., A] (sec. 2.2)."""
+        x = F.elu(self.input(torch.cat([state.stoch, action], -1)))
+        deter = self.cell(x, state.deter)
+        return RSSMState(deter, self.latent.sample(self.prior(deter), noise))
+
+    def _action_part(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The input layer's action part [..., hidden] and its weight for z."""
+        stoch_weight, action_weight = self.input.weight.tensor_split([self.latent.size], 1)
+        return F.linear(action, action_weight, self.input.bias), stoch_weight
+
+    def _embed_part(self, embed: Tensor) -> tuple[Tensor, Tensor]:
+        """The posterior layer's embedding part [..., hidden] and its weight for h."""
+        layer = self.posterior_hidden
+        deter_weight, embed_weight = layer.weight.tensor_split([self.deter_size], 1)
+        return F.linear(embed, embed_weight, layer.bias), deter_weight
+
+    def _stats(self, layer: nn.Linear, hidden: Tensor) -> Tensor:
+        """Stats [..., S, P] in float32 from the hidden layer before its ELU."""
+        return layer(F.elu(hidden)).float().unflatten(-1, self.latent.stats_shape)

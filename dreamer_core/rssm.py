@@ -130,6 +130,23 @@ class RSSM(nn.Module):
         states = RSSMState(torch.stack(deters, 1), torch.stack(stochs, 1))
         return Observed(states, torch.stack(posteriors, 1), self.prior(states.deter))
 
+    def observe_step(
+        self, state: RSSMState, prev_action: Tensor, embed: Tensor, noise: Tensor
+    ) -> RSSMState:
+        """Draws s_t ~ q(. | s_{t-1}, a_{t-1}, x_t) for one time step, as a policy does.
+
+        Args:
+            state: s_{t-1} [B, ...].
+            prev_action: a_{t-1} [B, A].
+            embed: e_t [B, E].
+            noise: of the posterior sample [B, ...].
+        """
+        x = F.elu(self.input(torch.cat([state.stoch, prev_action], -1)))
+        deter = self.cell(x, state.deter)
+        hidden = self.posterior_hidden(torch.cat([deter, embed], -1))
+        posterior = self._stats(self.posterior_stats, hidden)
+        return RSSMState(deter, self.latent.sample(posterior, noise))
+
     def imagine_step(self, state: RSSMState, action: Tensor, noise: Tensor) -> RSSMState:
         """Draws s_{t+1} ~ p(. | s_t, a_t) with action a_t [..., A] (sec. 2.2)."""
         x = F.elu(self.input(torch.cat([state.stoch, action], -1)))

@@ -1,0 +1,91 @@
+# Needs make and Python 3.11 to 3.14 with its venv module; everything else goes into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN_DIR ?= runs/pong
+SEEDS ?= 0 1 2
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3
+
+# The first interpreter that runs (version managers leave shims that do not), is in range, and can
+# make environments with pip in them (Debian packages that apart).
+define FIND_PYTHON
+found=""; without_venv=""; \
+for python in $(PYTHONS); do \
+  "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' \
+    >/dev/null 2>&1 || continue; \
+  if "$$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then found=$$python; break; fi; \
+  without_venv=$$python; \
+done; \
+if [ -z "$$found" ] && [ -n "$$without_venv" ]; then \
+  echo "error: $$without_venv has no venv module, which is needed to make $(VENV);" \
+       "on Debian and Ubuntu install it with: apt-get install python3-venv" >&2; exit 2; \
+elif [ -z "$$found" ]; then \
+  echo "error: Python 3.11 to 3.14 is needed and none of '$(PYTHONS)' runs and is in that range;" \
+       "install one, or name yours: make PYTHONS=/path/to/python" >&2; exit 2; \
+fi
+endef
+
+.PHONY: help
+help: ## List the targets.
+	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## (.*)/  make \1|\2/' \
+	  | column -t -s '|' 2>/dev/null || grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with everything pinned; the command is .venv/bin/dreamer.
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(FIND_PYTHON); \
+	if ! [ -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  echo "making $(VENV) with $$("$$found" --version)"; "$$found" -m venv --clear $(VENV); \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+.PHONY: train
+train: $(STAMP) ## Train on Pong for a few minutes; again resumes. RUN_DIR=runs/pong
+	$(BIN)/dreamer train atari_tiny --env.task pong --run-dir $(RUN_DIR)
+
+.PHONY: test
+test: $(STAMP) ## Run all tests but the long learning ones.
+	$(BIN)/python -m pytest
+
+.PHONY: test-learning
+test-learning: $(STAMP) ## Train to a target return, up to 10 minutes a seed. SEEDS="0 1 2"
+	DREAMER_LEARNING_SEEDS="$(SEEDS)" $(BIN)/python -m pytest tests/learning -m learning
+
+.PHONY: check
+check: $(STAMP) ## Lint, format, types, import contracts, spelling.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+
+.PHONY: format
+format: $(STAMP) ## Format the code and repair what the linter can.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Keeps the comment at the top of the file, and pins what a fresh environment gets.
+.PHONY: constraints
+constraints: ## Upgrade every pin in constraints.txt (torch: TORCH=2.13.0).
+	@$(FIND_PYTHON); \
+	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	"$$found" -m venv "$$fresh/venv"; \
+	"$$fresh/venv/bin/python" -m pip install --quiet --upgrade -e '.[dev]' torch==$(TORCH) setuptools; \
+	grep '^#' constraints.txt >"$$fresh/pins"; \
+	"$$fresh/venv/bin/python" -m pip freeze --all --exclude-editable \
+	  | grep -viE '^(pip|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+|triton)==' \
+	  | sed -E 's/\+[a-z0-9.]+$$//' >>"$$fresh/pins"; \
+	cp "$$fresh/pins" constraints.txt
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.PHONY: clean
+clean: ## Remove .venv and caches; runs/ stays.
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find dreamer_core services tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,168 @@
+"""The directory of one run: what lies where, whose run it is, and who may write to it.
+
+    config.json          the run's config; a later start must ask for the same run
+    run.lock             held while a process trains here, with that process's name
+    replay/              episodes
+    checkpoints/         agents
+    metrics.jsonl  tensorboard/  learning_curve.png  open_loop.png
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.presets import leaves
+
+MAY_CHANGE = (
+    "steps",
+    "learner.",
+    "schedule.report_interval_gradient_steps",
+    "schedule.checkpoint_interval_s",
+    "schedule.keep_checkpoints",
+)
+"""Prefixes of the settings that a resumed run may change: none of them alters the algorithm."""
+
+
+class RunDirectoryError(ValueError):
+    """The directory cannot be used for this run; nothing in it was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Places within a run directory."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The run's config as JSON."""
+        return self.root / "config.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains here."""
+        return self.root / "run.lock"
+
+    @property
+    def replay(self) -> Path:
+        """Segments of episodes."""
+        return self.root / "replay"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of the agent."""
+        return self.root / "checkpoints"
+
+    @property
+    def open_loop_picture(self) -> Path:
+        """Truth, model and error of one sequence."""
+        return self.root / "open_loop.png"
+
+
+def read_config(root: Path) -> Config:
+    """Returns the config of the run in `root`.
+
+    Raises:
+        RunDirectoryError: there is no run, or its config cannot be read.
+    """
+    paths = RunPaths(root)
+    if not paths.config.is_file():
+        raise RunDirectoryError(
+            f"Wanted a run directory, but {root} holds no {paths.config.name}. "
+            "Name the directory that `dreamer train` or `dreamer local` printed"
+        )
+    try:
+        return from_dict(Config, json.loads(paths.config.read_text()))
+    except (ValueError, TypeError, OSError) as error:
+        raise RunDirectoryError(
+            f"{paths.config} cannot be read as a config: {error}. It was damaged, or written by "
+            "another version; restore it or start a new run directory"
+        ) from error
+
+
+@contextmanager
+def open_run(root: Path, config: Config) -> Iterator[RunPaths]:
+    """Claims the directory for the config's run while the block runs; makes it if needed.
+
+    Raises:
+        RunDirectoryError: the directory cannot be written, is in use, holds files of something
+            else, or holds a run of another config.
+    """
+    paths = RunPaths(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not paths.config.exists():
+            _require_empty(paths)
+        lock = paths.lock.open("a+")
+    except OSError as error:
+        raise RunDirectoryError(
+            f"Wanted to write a run into {root}, but {error.strerror or error}. "
+            "Choose another place with --run-dir, or mend its permissions"
+        ) from error
+    with lock:
+        _hold(lock, paths)
+        if paths.config.exists():
+            _require_same(read_config(root), config, root)
+        _write_config(paths, config)
+        yield paths
+
+
+def default_run_dir(config: Config) -> Path:
+    """The run directory where none is named: runs/PRESET_TASK_SEED."""
+    task = "".join(c if c.isalnum() else "_" for c in config.env.task)
+    return Path("runs") / f"{config.preset}_{task}_{config.seed}"
+
+
+def _require_empty(paths: RunPaths) -> None:
+    foreign = sorted(p.name for p in paths.root.iterdir() if p != paths.lock)
+    if foreign:
+        raise RunDirectoryError(
+            f"Wanted an empty directory or one that holds a run, but {paths.root} holds "
+            f"{', '.join(foreign[:5])} and no {paths.config.name}. Name another with --run-dir"
+        )
+
+
+def _hold(lock: Any, paths: RunPaths) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        holder = lock.read().strip() or "another process"
+        raise RunDirectoryError(
+            f"{paths.root} is in use by {holder}. Wait for that run, stop it, or name another "
+            "directory with --run-dir"
+        ) from error
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"process {os.getpid()} on {platform.node()}\n")
+    lock.flush()
+
+
+def _require_same(saved: Config, wanted: Config, root: Path) -> None:
+    old, new = dict(leaves(saved)), dict(leaves(wanted))
+    differing = [
+        f"{name}={old[name]!r} there, {new[name]!r} asked for"
+        for name in old
+        if old[name] != new[name] and not name.startswith(MAY_CHANGE)
+    ]
+    if differing:
+        shown = "; ".join(differing[:4]) + ("; ..." if len(differing) > 4 else "")
+        raise RunDirectoryError(
+            f"{root} holds another run ({shown}). To resume it, ask for the same preset and "
+            "settings; for a new run, name another directory with --run-dir. Nothing was changed"
+        )
+
+
+def _write_config(paths: RunPaths, config: Config) -> None:
+    temporary = paths.config.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    temporary.replace(paths.config)

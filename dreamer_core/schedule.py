@@ -1,0 +1,113 @@
+"""Counts policy steps and gradient steps, and says who may work next.
+
+After `prefill_policy_steps` of random play one gradient step falls due for every
+`policy_steps_per_gradient_step` policy steps: exactly over the run, whatever the speeds of
+collector and learner. A side that is ahead waits:
+
+    gradient steps issued  <=  due(policy steps acknowledged)
+    policy steps issued    <=  prefill + ratio * gradient steps done + lead
+
+In lockstep the lead is one collect call, so that collecting and training alternate strictly. Else
+it is two, so that one call is collected while the other is trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dreamer_core.config import ScheduleConfig
+
+
+@dataclass(frozen=True, slots=True)
+class CollectOrder:
+    """What the collector is to do next."""
+
+    num_policy_steps: int
+    is_random: bool
+    """Prefill: play uniformly at random."""
+
+
+class Schedule:
+    """The clock of a run.
+
+    Args:
+        config: ratio, prefill and intervals.
+        steps: policy steps after which the run ends.
+        policy_steps: acknowledged by the replay so far (a resumed run begins with some).
+        gradient_steps: taken so far.
+        is_lockstep: strict alternation.
+    """
+
+    def __init__(
+        self,
+        config: ScheduleConfig,
+        *,
+        steps: int,
+        policy_steps: int = 0,
+        gradient_steps: int = 0,
+        is_lockstep: bool,
+    ) -> None:
+        self._config = config
+        self._lead = config.collect_policy_steps * (1 if is_lockstep else 2)
+        self._is_lockstep = is_lockstep
+        self.steps = steps
+        self.policy_steps = policy_steps
+        """Acknowledged by the replay."""
+        self.policy_steps_issued = policy_steps
+        """Asked of the collector, those in flight included."""
+        self.gradient_steps = gradient_steps
+        """Taken by the learner."""
+        self.gradient_steps_issued = gradient_steps
+        """Asked of the learner, those in flight included."""
+        self.published_version: int | None = None
+        """Gradient steps behind the weights last sent to the collector."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all policy steps are taken and trained on."""
+        return self.policy_steps >= self.steps and not self._owed(self.gradient_steps)
+
+    def due(self, policy_steps: int) -> int:
+        """Gradient steps that fall due by this many policy steps."""
+        trained_on = policy_steps - self._config.prefill_policy_steps
+        return max(0, trained_on) // self._config.policy_steps_per_gradient_step
+
+    def next_collect(self) -> CollectOrder | None:
+        """The collector's next call, or None while it has to wait."""
+        config = self._config
+        prefill, issued = config.prefill_policy_steps, self.policy_steps_issued
+        if issued >= self.steps:
+            return None
+        is_random = issued < prefill
+        end = min(self.steps, prefill) if is_random else self.steps
+        number = min(config.collect_policy_steps, end - issued)
+        if not is_random:
+            trained = prefill + config.policy_steps_per_gradient_step * self.gradient_steps
+            slack = config.policy_steps_per_gradient_step - 1  # a remainder that owes no step yet
+            if issued + number > trained + self._lead + slack:
+                return None
+            if self._is_lockstep and self._owed(self.gradient_steps):
+                return None
+        return CollectOrder(number, is_random)
+
+    def may_train(self) -> bool:
+        """Whether another gradient step may be issued."""
+        return self._owed(self.gradient_steps_issued)
+
+    def should_publish(self) -> bool:
+        """Whether the collector's weights are old enough to be replaced, or there are none."""
+        if self.published_version is None:
+            return True
+        age = self.gradient_steps - self.published_version
+        if self._is_lockstep and self._owed(self.gradient_steps):
+            return False
+        return age >= self._config.publish_interval_gradient_steps
+
+    def ratio(self) -> float | None:
+        """Live policy steps per gradient step since the prefill; None before the first."""
+        if self.gradient_steps == 0:
+            return None
+        return (self.policy_steps - self._config.prefill_policy_steps) / self.gradient_steps
+
+    def _owed(self, gradient_steps: int) -> bool:
+        return gradient_steps < self.due(self.policy_steps)

@@ -1,0 +1,259 @@
+"""DreamerV2 in one process: start reading here.
+
+    prefill the replay with random play
+    repeat: collect a few policy steps, insert them, take the gradient steps that fell due,
+            hand the new weights to the policy
+
+The services do the same through Ray (services/supervisor.py); with --lockstep they take the same
+steps in the same order and so compute the same losses.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dreamer_core.config import Config
+from dreamer_core.environment import EnvSpec
+from dreamer_core.envs import environment_spec, make_env
+from dreamer_core.pictures import plot_learning_curve
+from dreamer_core.replay import Replay, ReplayCounts
+from dreamer_core.report import RunLog
+from dreamer_core.rollout import Rollout, env_seed
+from dreamer_core.run_directory import RunPaths, open_run
+from dreamer_core.schedule import CollectOrder, Schedule
+from dreamer_core.trainer import Trainer
+from dreamer_core.types import Report, WeightsSnapshot
+
+logger = logging.getLogger(__name__)
+
+Observer = Callable[[Report, int, int], None]
+"""Is shown each report with the policy steps and gradient steps of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run left behind."""
+
+    run_dir: Path
+    policy_steps: int
+    gradient_steps: int
+    is_finished: bool
+    """False if it was stopped early; starting it again resumes."""
+    pictures: tuple[Path, ...]
+
+
+class LocalRun:
+    """Environment, policy, replay and trainer in one process.
+
+    Args:
+        config: of the run.
+        paths: of its directory, claimed by the caller.
+        observe: is shown every report.
+    """
+
+    def __init__(self, config: Config, paths: RunPaths, observe: Observer) -> None:
+        self._config = config
+        self._paths = paths
+        self._observe = observe
+        spec = environment_spec(config.env)
+        self._replay = open_replay(paths, config, spec)
+        incarnation = next_incarnation(self._replay.counts())
+        self._env = make_env(config.env, env_seed(config.seed, incarnation))
+        self._trainer = Trainer(config, spec, paths.checkpoints)
+        self._rollout = Rollout(self._env, config, incarnation)
+        self._weights: WeightsSnapshot | None = None
+        self._sample_wait_s = 0.0
+        self._insert_wait_s = 0.0
+        self._saved_s = time.monotonic()
+        self.schedule = Schedule(
+            config.schedule,
+            steps=config.steps,
+            policy_steps=self._replay.counts().policy_steps,
+            gradient_steps=self._trainer.gradient_step,
+            is_lockstep=True,
+        )
+        self._pulse = Pulse(self.schedule)
+
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Trains until the configured number of policy steps, or until asked to stop."""
+        schedule = self.schedule
+        while not schedule.is_done and not should_stop():
+            if schedule.should_publish():
+                self._weights = self._trainer.snapshot()
+                schedule.published_version = self._weights.version
+            order = schedule.next_collect()
+            if order is not None:
+                self._collect(order)
+            while schedule.may_train() and not should_stop():
+                self._train()
+            if self._pulse.is_due():
+                self._report(self._pulse.report())
+            if time.monotonic() - self._saved_s > self._config.schedule.checkpoint_interval_s:
+                self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        self._replay.flush()
+        self._report(self._trainer.save(policy_step=self.schedule.policy_steps))
+        self._saved_s = time.monotonic()
+
+    def draw_open_loop(self) -> tuple[Path, ...]:
+        """Writes the open-loop picture, if there is anything to draw."""
+        if not self._replay.can_sample():
+            return ()
+        batch = self._replay.sample(self.schedule.gradient_steps, self._config.seed)
+        return (self._trainer.save_open_loop(batch, self._paths.open_loop_picture),)
+
+    def close(self) -> None:
+        """Closes environment and replay."""
+        self._env.close()
+        self._replay.close()
+
+    def _collect(self, order: CollectOrder) -> None:
+        schedule = self.schedule
+        schedule.policy_steps_issued += order.num_policy_steps
+        collected = self._rollout.run(
+            order.num_policy_steps,
+            policy_step=schedule.policy_steps,
+            weights=None if order.is_random else self._weights,
+        )
+        started_s = time.perf_counter()
+        for chunk in collected.chunks:
+            self._replay.insert(chunk)
+        self._insert_wait_s += time.perf_counter() - started_s
+        counts = self._replay.counts()
+        schedule.policy_steps = counts.policy_steps
+        waited = {"dreamer_insert_wait_seconds_total": self._insert_wait_s}
+        self._report(Report(service="collector", values=waited, episodes=collected.episodes))
+        self._report(replay_report(counts, self._config.env.action_repeat))
+
+    def _train(self) -> None:
+        schedule = self.schedule
+        step = schedule.gradient_steps
+        schedule.gradient_steps_issued += 1
+        started_s = time.perf_counter()
+        batch = self._replay.sample(step, self._config.seed)
+        self._sample_wait_s += time.perf_counter() - started_s
+        report = self._trainer.train(
+            batch, gradient_step=step, policy_step=schedule.policy_steps
+        )  # fmt: skip
+        schedule.gradient_steps += 1
+        if report is not None:
+            waited = {"dreamer_sample_wait_seconds_total": self._sample_wait_s}
+            self._report(replace(report, values={**report.values, **waited}))
+
+    def _report(self, report: Report) -> None:
+        self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)
+
+
+class Pulse:
+    """Reports the speeds and the balance of a run, about once a second.
+
+    Args:
+        schedule: whose counts are watched.
+    """
+
+    def __init__(self, schedule: Schedule, interval_s: float = 1.0) -> None:
+        self._schedule = schedule
+        self._interval_s = interval_s
+        self._started_s = time.monotonic()
+        self._policy_steps = schedule.policy_steps
+
+    def is_due(self) -> bool:
+        """Whether the interval has passed."""
+        return time.monotonic() - self._started_s >= self._interval_s
+
+    def report(self) -> Report:
+        """Returns the speed since the last call, the live ratio and the policy's age."""
+        schedule, now_s = self._schedule, time.monotonic()
+        speed = (schedule.policy_steps - self._policy_steps) / (now_s - self._started_s)
+        self._started_s, self._policy_steps = now_s, schedule.policy_steps
+        values = {"dreamer_policy_steps_per_second": speed}
+        ratio = schedule.ratio()
+        if ratio is not None:
+            values["dreamer_policy_steps_per_gradient_step"] = ratio
+        if schedule.published_version is not None:
+            lag = schedule.gradient_steps - schedule.published_version
+            values["dreamer_policy_lag_gradient_steps"] = float(lag)
+        return Report(service="supervisor", values=values)
+
+
+def replay_report(counts: ReplayCounts, action_repeat: int) -> Report:
+    """What the replay holds and has acknowledged, as a report."""
+    return Report(
+        service="replay",
+        values={
+            "dreamer_policy_steps_total": counts.policy_steps,
+            "dreamer_env_frames_total": counts.policy_steps * action_repeat,
+            "dreamer_episodes_total": counts.episodes,
+            "dreamer_short_episodes_total": counts.short_episodes,
+            "dreamer_replay_steps": counts.stored_steps,
+            "dreamer_replay_episodes": counts.stored_episodes,
+            "dreamer_replay_bytes": counts.stored_bytes,
+        },
+    )
+
+
+def open_replay(paths: RunPaths, config: Config, spec: EnvSpec) -> Replay:
+    """Opens the run's replay, new or with what earlier starts stored."""
+    return Replay(
+        paths.replay,
+        config.replay,
+        image_shape=spec.image_shape,
+        action_size=spec.action_size,
+    )
+
+
+def next_incarnation(counts: ReplayCounts) -> int:
+    """Number of the collector's next life, from 0: one above any that the replay has seen."""
+    return 0 if counts.last_incarnation is None else counts.last_incarnation + 1
+
+
+def train_local(
+    config: Config,
+    run_dir: Path,
+    *,
+    observe: Observer | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunResult:
+    """Trains in this process, from the start or from where the run directory's last run stopped.
+
+    Args:
+        config: what to train.
+        run_dir: everything is written here.
+        observe: is shown every report, besides the logs.
+        should_stop: asked between steps; then a checkpoint is written and the call returns.
+
+    Raises:
+        RunDirectoryError: see `open_run`.
+        ValueError: the environment or the checkpoint does not fit.
+        NonFiniteLoss: see DreamerAgent.train_step.
+    """
+    with (
+        open_run(run_dir, config) as paths,
+        RunLog(run_dir, action_repeat=config.env.action_repeat) as log,
+    ):
+
+        def observed(report: Report, policy_step: int, gradient_step: int) -> None:
+            log.write(report, policy_step=policy_step, gradient_step=gradient_step)
+            if observe is not None:
+                observe(report, policy_step, gradient_step)
+
+        run = LocalRun(config, paths, observed)
+        try:
+            run.run(should_stop)
+            run.save()
+            pictures = run.draw_open_loop()
+        finally:
+            run.close()
+        return RunResult(
+            run_dir=run_dir,
+            policy_steps=run.schedule.policy_steps,
+            gradient_steps=run.schedule.gradient_steps,
+            is_finished=run.schedule.is_done,
+            pictures=(plot_learning_curve(run_dir), *pictures),
+        )

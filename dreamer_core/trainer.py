@@ -1,0 +1,177 @@
+"""The learner's work without its wire: agent, checkpoints and reports around each gradient step."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreamer_core import checkpoint
+from dreamer_core.agent import DreamerAgent
+from dreamer_core.config import Config, to_dict
+from dreamer_core.environment import EnvSpec
+from dreamer_core.pictures import save_open_loop
+from dreamer_core.policy import num_threads
+from dreamer_core.report import OBSERVATIONS_LABEL
+from dreamer_core.types import Batch, Report, WeightsSnapshot
+
+logger = logging.getLogger(__name__)
+
+_CONTEXT = 5  # images that the open-loop picture reconstructs before it imagines
+
+
+class Trainer:
+    """Trains an agent that begins where the newest checkpoint of its run left off.
+
+    Args:
+        config: of the run.
+        spec: of the environment.
+        checkpoints: directory of the run's checkpoints.
+
+    Raises:
+        ValueError: the checkpoint is of another environment or model.
+        checkpoint.CheckpointCorrupt: there are checkpoints and none can be read.
+    """
+
+    def __init__(self, config: Config, spec: EnvSpec, checkpoints: Path) -> None:
+        self._config = config
+        self._spec = spec
+        self._checkpoints = checkpoints
+        self._agent = DreamerAgent(config, spec)
+        self._pending: list[dict[str, Tensor]] = []
+        self._seconds: list[float] = []
+        self._report_started_s = time.monotonic()
+        found = checkpoint.load(checkpoints)
+        if found is not None:
+            _require_environment(found.facts, spec, found.path)
+            self._agent.load_state(found.tensors)
+            logger.info("Resumed from %s", found.path)
+
+    @property
+    def gradient_step(self) -> int:
+        """Gradient steps taken."""
+        return self._agent.gradient_step
+
+    def train(self, batch: Batch, *, gradient_step: int, policy_step: int) -> Report | None:
+        """Takes gradient step number `gradient_step`.
+
+        Args:
+            batch: [B, T] sequences, drawn for this step.
+            gradient_step: steps taken before; a gap means that a call was lost.
+            policy_step: policy steps of the run, the clock of the schedules.
+
+        Returns:
+            Means since the last report, every report_interval_gradient_steps; else None.
+
+        Raises:
+            NonFiniteLoss: see DreamerAgent.train_step.
+            ValueError: the step is not the next one.
+        """
+        if gradient_step != self.gradient_step:
+            raise ValueError(
+                f"Wanted a batch for gradient step {self.gradient_step}, but it was drawn for "
+                f"{gradient_step}: a call was lost or done twice; restore from the checkpoint"
+            )
+        started_s = time.perf_counter()
+        with num_threads(self._config.learner.num_threads):
+            self._pending.append(self._agent.train_step(batch, policy_step=policy_step))
+        self._seconds.append(time.perf_counter() - started_s)
+        interval = self._config.schedule.report_interval_gradient_steps
+        return self._report() if self.gradient_step % interval == 0 else None
+
+    def snapshot(self) -> WeightsSnapshot:
+        """Returns what a policy needs to act."""
+        return self._agent.snapshot()
+
+    def save(self, *, policy_step: int) -> Report:
+        """Writes a checkpoint of the present state.
+
+        Args:
+            policy_step: policy steps that the replay has acknowledged.
+        """
+        started_s = time.perf_counter()
+        checkpoint.save(
+            self._checkpoints,
+            step=self.gradient_step,
+            tensors=self._agent.state(),
+            facts={
+                "policy_step": policy_step,
+                "gradient_step": self.gradient_step,
+                "environment": _environment_facts(self._spec),
+                "config": to_dict(self._config),
+                "versions": {
+                    name: importlib.metadata.version(name) for name in ("torch", "numpy")
+                },
+            },
+            keep=self._config.schedule.keep_checkpoints,
+        )
+        seconds = time.perf_counter() - started_s
+        return Report(service="learner", values={"dreamer_checkpoint_seconds": seconds})
+
+    def save_open_loop(self, batch: Batch, path: Path) -> Path:
+        """Draws truth, model and error of the batch's liveliest sequence without a reset."""
+        row, length = _liveliest(batch)
+        chosen = Batch(
+            image=batch.image[row : row + 1, :length],
+            prev_action=batch.prev_action[row : row + 1, :length],
+            reward=batch.reward[row : row + 1, :length],
+            is_first=batch.is_first[row : row + 1, :length],
+            is_terminal=batch.is_terminal[row : row + 1, :length],
+        )
+        context = min(_CONTEXT, length - 1)
+        with num_threads(self._config.learner.num_threads):
+            model = self._agent.open_loop(chosen, context=context)[0].numpy()
+        save_open_loop(path, chosen.image[0], model, context=context)
+        return path
+
+    def _report(self) -> Report:
+        """Averages what was measured since the last report; the only wait for the device."""
+        names = list(self._pending[0])
+        rows = [torch.stack([step[name].cpu().float() for name in names]) for step in self._pending]
+        means = torch.stack(rows).mean(0).tolist()
+        now_s = time.monotonic()
+        speed = len(self._seconds) / max(now_s - self._report_started_s, 1e-9)
+        values = dict(zip(names, means, strict=True)) | {
+            "dreamer_gradient_steps_total": float(self.gradient_step),
+            "dreamer_gradient_step_seconds": float(np.mean(self._seconds)),
+            "dreamer_gradient_steps_per_second": speed,
+        }
+        labels = {OBSERVATIONS_LABEL: {"dreamer_gradient_step_seconds": tuple(self._seconds)}}
+        self._pending, self._seconds, self._report_started_s = [], [], now_s
+        return Report(service="learner", values=values, labels=labels)
+
+
+def _environment_facts(spec: EnvSpec) -> dict[str, Any]:
+    return {
+        "image_shape": list(spec.image_shape),
+        "action_size": spec.action_size,
+        "is_discrete": spec.is_discrete,
+    }
+
+
+def _require_environment(facts: dict[str, Any], spec: EnvSpec, path: Path) -> None:
+    wanted, got = _environment_facts(spec), facts["environment"]
+    if wanted != got:
+        raise ValueError(
+            f"The environment has {wanted}, but the checkpoint {path} was made for {got}. "
+            "Resume with the environment that the run was started with, or start a new run"
+        )
+
+
+def _liveliest(batch: Batch) -> tuple[int, int]:
+    """(row, length) of the sequence whose images change most before any later reset."""
+    lengths = [
+        int(row[1:].argmax()) + 1 if row[1:].any() else len(row) for row in batch.is_first
+    ]  # fmt: skip
+    motion = [
+        np.abs(np.diff(image[:length].astype(np.int16), axis=0)).mean() if length > 2 else -1.0
+        for image, length in zip(batch.image, lengths, strict=True)
+    ]
+    row = max(range(len(motion)), key=lambda i: (lengths[i] == max(lengths), motion[i]))
+    return row, lengths[row]

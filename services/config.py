@@ -1,0 +1,82 @@
+"""Settings of the runtime: where the services run and how they are watched, not what is learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """The Prometheus endpoint of the supervisor's process."""
+
+    port: int = 9464
+    """TCP port to scrape; 0 picks a free one and says which."""
+    address: str = "127.0.0.1"
+    """Interface to listen on; loopback unless other machines are to scrape it."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"metrics.port={self.port} is no TCP port; choose 0 to 65535")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatorConfig:
+    """Evaluation beside training, with weights of its own age and an environment of its own."""
+
+    interval_policy_steps: int | None = 10_000
+    """Policy steps between two evaluations, the last one at the end of the run; None for none."""
+    episodes: int = 1
+    """Episodes of each evaluation."""
+    mode: Literal["greedy", "sample"] = "greedy"
+    """The actor's mode, or a sample of it; the latent state is sampled in both."""
+
+    def __post_init__(self) -> None:
+        interval = self.interval_policy_steps
+        if interval is not None and interval < 1:
+            raise ValueError(
+                f"evaluator.interval_policy_steps={interval} must be 1 or more, or None for none"
+            )
+        if self.episodes < 1:
+            raise ValueError(f"evaluator.episodes={self.episodes} must be 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeConfig:
+    """Ray, and how much is under way at once."""
+
+    ray_address: str | None = None
+    """Cluster to run on; None starts one in this process that ends with it."""
+    object_store_bytes: int = 512_000_000
+    """Shared memory of the cluster started here: a few batches and weights in flight."""
+    learner_calls_in_flight: int = 4
+    """Gradient steps handed to the learner ahead of time, so that it need not wait."""
+    call_timeout_s: float = 300.0
+    """Longest wait for an answer to a control call before the service counts as lost."""
+    max_fruitless_restarts: int = 3
+    """Restarts without a step of progress between them, after which the run gives up."""
+
+    def __post_init__(self) -> None:
+        for name in ("object_store_bytes", "learner_calls_in_flight", "call_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"runtime.{name}={getattr(self, name)} must be above 0")
+        if self.object_store_bytes < 80_000_000:
+            raise ValueError(
+                f"runtime.object_store_bytes={self.object_store_bytes} is below the 80000000 that "
+                "Ray needs; raise it"
+            )
+        if self.max_fruitless_restarts < 0:
+            raise ValueError(
+                f"runtime.max_fruitless_restarts={self.max_fruitless_restarts} must be 0 or more"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceConfig:
+    """Everything about a run that does not change what it learns, but for `lockstep`."""
+
+    lockstep: bool = False
+    """Collect and train in strict alternation: the same seed gives the same losses."""
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

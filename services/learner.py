@@ -1,0 +1,64 @@
+"""Learner: trains world model, actor and critic on the batches it is handed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from dreamer_core.config import Config
+from dreamer_core.environment import EnvSpec
+from dreamer_core.trainer import Trainer
+from dreamer_core.types import Batch, Report, WeightsSnapshot
+from services.logs import log_to_stderr
+
+
+class Learner:
+    """A trainer behind a wire; begins where the run's newest checkpoint left off.
+
+    Args:
+        config: of the run.
+        spec: of the environment.
+        checkpoints: directory of the checkpoints.
+
+    Raises:
+        ValueError: the checkpoint does not fit the environment or the model.
+    """
+
+    def __init__(self, config: Config, spec: EnvSpec, checkpoints: Path) -> None:
+        log_to_stderr("learner")
+        self._trainer = Trainer(config, spec, checkpoints)
+        self._idle_since_s: float | None = None
+        self._wait_s = 0.0
+
+    def gradient_step(self) -> int:
+        """Gradient steps taken."""
+        return self._trainer.gradient_step
+
+    def train(self, batch: Batch, gradient_step: int, policy_step: int) -> Report | None:
+        """Takes one gradient step; see Trainer.train.
+
+        Raises:
+            NonFiniteLoss: a loss became NaN or infinite; the run has to stop.
+        """
+        if self._idle_since_s is not None:
+            self._wait_s += time.monotonic() - self._idle_since_s
+        report = self._trainer.train(batch, gradient_step=gradient_step, policy_step=policy_step)
+        self._idle_since_s = time.monotonic()
+        if report is None:
+            return None
+        values = {**report.values, "dreamer_sample_wait_seconds_total": self._wait_s}
+        return dataclasses.replace(report, values=values)
+
+    def snapshot(self) -> tuple[WeightsSnapshot, int]:
+        """Returns what a policy needs, and its version apart for whoever does not want it all."""
+        weights = self._trainer.snapshot()
+        return weights, weights.version
+
+    def save(self, policy_step: int) -> Report:
+        """Writes a checkpoint; see Trainer.save."""
+        return self._trainer.save(policy_step=policy_step)
+
+    def save_open_loop(self, batch: Batch, path: Path) -> Path:
+        """Draws truth, model and error of one sequence of the batch."""
+        return self._trainer.save_open_loop(batch, path)

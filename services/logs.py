@@ -1,0 +1,32 @@
+"""How every process of a run writes its log lines: time, service, level, words."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+
+def log_format(service: str) -> logging.Formatter:
+    """The one format of a log line."""
+    return logging.Formatter(f"%(asctime)s {service} %(levelname)s %(message)s", "%H:%M:%S")
+
+
+def log_to_stderr(service: str) -> None:
+    """Sends this process's log lines to stderr; in an actor Ray shows them to the supervisor."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(log_format(service))
+    _use(handler)
+
+
+def log_to_file(service: str, path: Path) -> logging.Handler:
+    """Sends this process's log lines to a file as well; the caller removes and closes it."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(log_format(service))
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+def _use(handler: logging.Handler) -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)

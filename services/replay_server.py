@@ -1,0 +1,57 @@
+"""Replay server: stores chunks durably and serves batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreamer_core.config import Config
+from dreamer_core.environment import EnvSpec
+from dreamer_core.replay import Replay, ReplayCounts
+from dreamer_core.types import Batch, EpisodeChunk
+from services.logs import log_to_stderr
+
+
+class ReplayServer:
+    """A replay behind a wire.
+
+    Args:
+        config: of the run.
+        spec: of the environment.
+        directory: of the segments.
+
+    Raises:
+        ValueError: the directory holds episodes of another environment.
+    """
+
+    def __init__(self, config: Config, spec: EnvSpec, directory: Path) -> None:
+        log_to_stderr("replay")
+        self._seed = config.seed
+        self._replay = Replay(
+            directory,
+            config.replay,
+            image_shape=spec.image_shape,
+            action_size=spec.action_size,
+        )
+
+    def insert(self, chunks: Sequence[EpisodeChunk]) -> ReplayCounts:
+        """Stores chunks; when the counts return, they are on disk."""
+        for chunk in chunks:
+            self._replay.insert(chunk)
+        return self._replay.counts()
+
+    def sample(self, gradient_step: int) -> Batch:
+        """Draws the batch of this gradient step from what is stored now."""
+        return self._replay.sample(gradient_step, self._seed)
+
+    def counts(self) -> ReplayCounts:
+        """What is stored, and was ever stored."""
+        return self._replay.counts()
+
+    def flush(self) -> None:
+        """Brings every acknowledged chunk through to the disk."""
+        self._replay.flush()
+
+    def close(self) -> None:
+        """Closes the segments."""
+        self._replay.close()

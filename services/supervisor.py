@@ -1,0 +1,400 @@
+"""The supervisor: the one place where services become Ray actors and are connected.
+
+                +------------- weights (WeightsSnapshot) <-------------+
+                v                                                      |
+           Collector --[EpisodeChunk]--> ReplayServer --[Batch]--> Learner
+                Evaluator <-- weights           all --[Report]--> observe
+
+It holds object references and passes them on as arguments, so arrays go from process to process
+through the object store and never through here. All waiting and all failure handling sit in one
+single-threaded `ray.wait` loop. Whatever dies takes one path: let the calls in flight settle,
+replace it, ask the others where they stand, go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from dreamer_core.config import Config
+from dreamer_core.environment import EnvironmentCrashed, EnvSpec
+from dreamer_core.replay import ReplayCounts
+from dreamer_core.rollout import env_seed
+from dreamer_core.run_directory import RunPaths
+from dreamer_core.schedule import CollectOrder, Schedule
+from dreamer_core.train_local import Observer, Pulse, next_incarnation, replay_report
+from dreamer_core.types import Report
+from services.collector import Collector
+from services.config import RuntimeConfig, ServiceConfig
+from services.evaluator import Evaluator
+from services.learner import Learner
+from services.replay_server import ReplayServer
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # read by Ray when it is imported
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray  # noqa: E402
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2  # longest wait before signals and clocks are looked at again
+_EVALUATOR_INCARNATION = 2**20  # keeps the evaluator's environment seed apart from collectors'
+
+
+class ServiceLost(RuntimeError):
+    """A service died again and again without any progress between; the run is resumable."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A remote call under way."""
+
+    service: str
+    """Collector, learner, evaluator: which kind of work waits for it."""
+    on_done: Callable[[Any], None]
+    """Takes the result."""
+
+
+@contextmanager
+def embedded_cluster(runtime: RuntimeConfig, namespace: str) -> Iterator[None]:
+    """Connects to the configured cluster, or runs one that ends with the block."""
+    local: dict[str, Any] = {
+        "include_dashboard": False,
+        "num_cpus": max(4, os.cpu_count() or 1),
+        "object_store_memory": runtime.object_store_bytes,
+        "_node_ip_address": "127.0.0.1",
+    }
+    ray.init(
+        address=runtime.ray_address or "local",
+        namespace=namespace,
+        logging_level=logging.ERROR,
+        **({} if runtime.ray_address else local),
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class Supervisor:
+    """Runs the services until the run is done or asked to stop.
+
+    Args:
+        config: of the run.
+        services: of the runtime.
+        paths: of the run directory, claimed by the caller.
+        spec: of the environment.
+        observe: is shown every report, in this thread.
+
+    Raises:
+        ValueError: the run directory's replay or checkpoint does not fit the config.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        services: ServiceConfig,
+        paths: RunPaths,
+        spec: EnvSpec,
+        observe: Observer,
+    ) -> None:
+        self._config = config
+        self._services = services
+        self._paths = paths
+        self._spec = spec
+        self._observe = observe
+        self._calls: dict[Any, _Call] = {}
+        self._actors: dict[str, Any] = {}
+        self._restarts = Counter[str]()
+        self._fruitless_restarts = 0
+        self._progress_at_restart = (-1, -1)
+        self._weights: Any = None
+        self._weights_policy_step = 0
+        self._evaluated_at = 0
+        self._saved_s = time.monotonic()
+        self._actors["replay"] = self._start("replay")
+        self._actors["learner"] = self._start("learner")
+        counts = self._ask("replay", "counts")
+        self._actors["collector"] = self._start("collector", next_incarnation(counts))
+        self.schedule = Schedule(
+            config.schedule,
+            steps=config.steps,
+            policy_steps=counts.policy_steps,
+            gradient_steps=self._ask("learner", "gradient_step"),
+            is_lockstep=services.lockstep,
+        )
+        self._evaluated_at = counts.policy_steps
+        self._pulse = Pulse(self.schedule)
+
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Trains until the configured number of policy steps, or until asked to stop.
+
+        Calls in flight are let finish at the end, so that everything collected is stored.
+
+        Raises:
+            NonFiniteLoss: the learner met one; nothing was saved after it.
+            ServiceLost: a service cannot be kept alive.
+        """
+        while not self.schedule.is_done and not should_stop():
+            self._issue()
+            self._wait(_POLL_S)
+            if self._pulse.is_due():
+                self._beat()
+        if self.schedule.is_done:
+            self._evaluate_at_end()
+        self._settle()
+
+    def save(self) -> None:
+        """Writes a checkpoint of the present state."""
+        self._ask("replay", "flush")
+        self._report(self._ask("learner", "save", self.schedule.policy_steps))
+        self._saved_s = time.monotonic()
+
+    def draw_open_loop(self) -> None:
+        """Writes the open-loop picture."""
+        batch = self._actors["replay"].sample.remote(self.schedule.gradient_steps)
+        self._ask("learner", "save_open_loop", batch, self._paths.open_loop_picture)
+
+    def close(self) -> None:
+        """Closes the replay and ends the actors; a dead one is no matter."""
+        try:
+            self._ask("replay", "close")
+        except RayError as error:
+            logger.warning("The replay could not be closed and will be on its next start: %s", error)
+        for actor in self._actors.values():
+            ray.kill(actor)
+
+    # --- Issuing ------------------------------------------------------------------------------
+
+    def _issue(self) -> None:
+        """Issues every call that the schedule allows; one at a time in lockstep."""
+        limit = 1 if self._services.lockstep else self._services.runtime.learner_calls_in_flight
+        while self._in_flight("learner") < limit and self.schedule.may_train() and self._is_free():
+            self._train()
+        if self.schedule.should_publish() and not self._in_flight("publish") and self._is_free():
+            self._publish()
+        if not self._in_flight("collector") and self._is_free():
+            order = self.schedule.next_collect()
+            if order is not None and (order.is_random or self._weights is not None):
+                self._collect(order)
+        self._evaluate_if_due()
+        interval_s = self._config.schedule.checkpoint_interval_s
+        if time.monotonic() - self._saved_s > interval_s and not self._in_flight("save"):
+            self._save_beside()
+
+    def _is_free(self) -> bool:
+        """Whether a call that training depends on may be issued now."""
+        busy = any(call.service != "evaluator" for call in self._calls.values())
+        return not (self._services.lockstep and busy)
+
+    def _in_flight(self, service: str) -> int:
+        return sum(call.service == service for call in self._calls.values())
+
+    def _train(self) -> None:
+        schedule = self.schedule
+        step = schedule.gradient_steps_issued
+        schedule.gradient_steps_issued += 1
+        batch = self._actors["replay"].sample.remote(step)
+        done = self._actors["learner"].train.remote(batch, step, schedule.policy_steps)
+
+        def on_done(report: Report | None) -> None:
+            schedule.gradient_steps += 1
+            if report is not None:
+                self._report(report)
+
+        self._calls[done] = _Call("learner", on_done)
+
+    def _publish(self) -> None:
+        policy_step = self.schedule.policy_steps
+        weights, version = self._actors["learner"].snapshot.options(num_returns=2).remote()
+
+        def on_done(done_version: int) -> None:
+            self._weights, self._weights_policy_step = weights, policy_step
+            self.schedule.published_version = done_version
+
+        self._calls[version] = _Call("publish", on_done)
+
+    def _collect(self, order: CollectOrder) -> None:
+        schedule = self.schedule
+        schedule.policy_steps_issued += order.num_policy_steps
+        collect = self._actors["collector"].collect.options(num_returns=2)
+        chunks, report = collect.remote(self._weights, order, schedule.policy_steps)
+        acknowledged = self._actors["replay"].insert.remote(chunks)
+
+        def on_done(counts: ReplayCounts) -> None:
+            schedule.policy_steps = counts.policy_steps
+            self._report(self._get(report))
+            self._report(replay_report(counts, self._config.env.action_repeat))
+
+        self._calls[acknowledged] = _Call("collector", on_done)
+
+    def _evaluate_if_due(self) -> None:
+        interval = self._services.evaluator.interval_policy_steps
+        is_due = interval and self.schedule.policy_steps - self._evaluated_at >= interval
+        if is_due and self._weights is not None and not self._in_flight("evaluator"):
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        if "evaluator" not in self._actors:
+            self._actors["evaluator"] = self._start("evaluator")
+        config = self._services.evaluator
+        self._evaluated_at = self.schedule.policy_steps
+        done = self._actors["evaluator"].evaluate.remote(
+            self._weights, config.episodes, config.mode, self._weights_policy_step
+        )
+        self._calls[done] = _Call("evaluator", self._report)
+
+    def _evaluate_at_end(self) -> None:
+        if self._services.evaluator.interval_policy_steps and not self._in_flight("evaluator"):
+            self._settle()
+            self._publish()
+            self._settle()
+            self._evaluate()
+
+    def _save_beside(self) -> None:
+        """Lets the learner write a checkpoint between two gradient steps."""
+        self._saved_s = time.monotonic()
+        self._actors["replay"].flush.remote()
+        done = self._actors["learner"].save.remote(self.schedule.policy_steps)
+        self._calls[done] = _Call("save", self._report)
+
+    # --- Waiting ------------------------------------------------------------------------------
+
+    def _wait(self, timeout_s: float) -> None:
+        """Takes what finished, after at most `timeout_s`."""
+        if not self._calls:
+            time.sleep(timeout_s)
+            return
+        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
+        for reference in ready:
+            call = self._calls.pop(reference)
+            try:
+                call.on_done(self._get(reference))
+            except RayActorError as error:
+                self._recover(error)
+            except RayTaskError as error:
+                self._recover_or_raise(error)
+
+    def _settle(self) -> None:
+        """Waits until no call is in flight."""
+        while self._calls:
+            self._wait(_POLL_S)
+
+    def _get(self, reference: Any) -> Any:
+        return ray.get(reference, timeout=self._services.runtime.call_timeout_s)
+
+    def _ask(self, service: str, method: str, *arguments: Any) -> Any:
+        """Calls a service and waits for its answer."""
+        return self._get(getattr(self._actors[service], method).remote(*arguments))
+
+    # --- Failure ------------------------------------------------------------------------------
+
+    def _recover_or_raise(self, error: RayTaskError) -> None:
+        """Replaces the service whose simulator crashed; any other error stops the run."""
+        cause = error.cause
+        if not isinstance(cause, EnvironmentCrashed):
+            raise cause if isinstance(cause, Exception) else error
+        logger.error("The environment crashed: %s", cause)
+        for service in ("collector", "evaluator"):
+            if service in self._actors and error.actor_id == self._actors[service]._actor_id.hex():
+                ray.kill(self._actors[service])
+        self._recover(error)
+
+    def _recover(self, error: RayError) -> None:
+        """Replaces whatever is dead and takes the counts from those who know them."""
+        logger.error("A service was lost: %s", str(error).splitlines()[0])
+        self._drop_calls()
+        self._count_fruitless(error)
+        for service in list(self._actors):
+            if not self._is_alive(service):
+                self._replace(service)
+        counts = self._ask("replay", "counts")
+        schedule = self.schedule
+        schedule.policy_steps = schedule.policy_steps_issued = counts.policy_steps
+        schedule.gradient_steps = self._ask("learner", "gradient_step")
+        schedule.gradient_steps_issued = schedule.gradient_steps
+
+    def _drop_calls(self) -> None:
+        """Waits for the calls in flight, whose effects the counts will tell, and forgets them."""
+        pending = [ref for ref, call in self._calls.items() if call.service != "evaluator"]
+        if pending:
+            ray.wait(
+                pending,
+                num_returns=len(pending),
+                timeout=self._services.runtime.call_timeout_s,
+            )
+        self._calls.clear()
+
+    def _count_fruitless(self, error: RayError) -> None:
+        progress = (self.schedule.policy_steps, self.schedule.gradient_steps)
+        is_fruitless = progress == self._progress_at_restart
+        self._progress_at_restart = progress
+        self._fruitless_restarts = self._fruitless_restarts + 1 if is_fruitless else 0
+        if self._fruitless_restarts >= self._services.runtime.max_fruitless_restarts:
+            raise ServiceLost(
+                f"A service died {self._fruitless_restarts + 1} times at policy step {progress[0]} "
+                f"without progress; the last reason was: {error}. Mend it and start the same "
+                "command again: the run resumes from its directory"
+            ) from error
+
+    def _is_alive(self, service: str) -> bool:
+        try:
+            self._get(self._actors[service].__ray_ready__.remote())
+        except (RayActorError, GetTimeoutError):
+            return False
+        return True
+
+    def _replace(self, service: str) -> None:
+        ray.kill(self._actors[service])
+        self._restarts[service] += 1
+        if service == "evaluator":
+            del self._actors["evaluator"]  # the next evaluation starts it
+        elif service == "collector":
+            counts = self._ask("replay", "counts")
+            self._actors[service] = self._start(service, next_incarnation(counts))
+        else:
+            self._actors[service] = self._start(service)
+        if service == "learner":
+            self.schedule.published_version = None
+        logger.info("Replaced the %s", service)
+        self._report(
+            Report(
+                service="supervisor",
+                values={"dreamer_restarts_total": self._restarts[service]},
+                labels={"service": service},
+            )
+        )
+
+    def _start(self, service: str, incarnation: int = 0) -> Any:
+        """Makes the actor; names and paths go in, never references to objects."""
+        config, spec, paths = self._config, self._spec, self._paths
+        match service:
+            case "replay":
+                make = ray.remote(ReplayServer).options(num_cpus=0)
+                return make.remote(config, spec, paths.replay.absolute())
+            case "learner":
+                has_gpu = config.learner.device != "cpu" and ray.cluster_resources().get("GPU", 0)
+                make = ray.remote(Learner).options(num_cpus=1, num_gpus=1 if has_gpu else 0)
+                return make.remote(config, spec, paths.checkpoints.absolute())
+            case "collector":
+                return ray.remote(Collector).options(num_cpus=1).remote(config, incarnation)
+            case _:
+                seed = env_seed(config.seed, _EVALUATOR_INCARNATION)
+                return ray.remote(Evaluator).options(num_cpus=1).remote(config, seed)
+
+    # --- Reporting ----------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        values = dict(self._pulse.report().values)
+        values["dreamer_checkpoint_age_seconds"] = time.monotonic() - self._saved_s
+        self._report(Report(service="supervisor", values=values))
+
+    def _report(self, report: Report) -> None:
+        self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)

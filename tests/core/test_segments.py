@@ -1,0 +1,216 @@
+"""Segment files: what a kill, a flipped bit or a foreign file leaves behind, and what is saved."""
+
+import logging
+import struct
+from pathlib import Path
+
+import pytest
+
+from dreamer_core.replay import Replay
+from dreamer_core.segments import (
+    DamagedFrame,
+    Layout,
+    SegmentVersionError,
+    Totals,
+    encode_chunk,
+    map_file,
+    read_file_header,
+    scan,
+)
+from tests.core.test_replay import SHAPE, draw_many, insert_episode, open_replay, rows_of
+
+LAYOUT = Layout(SHAPE, 2)
+
+
+def fill(directory: Path, episodes: int = 4, rows: int = 28, chunk: int = 7) -> list[Path]:
+    """Writes whole episodes and returns the segments; CONFIG puts 40 rows into each."""
+    replay = open_replay(directory)
+    for episode in range(episodes):
+        insert_episode(replay, episode, rows, chunk=chunk)
+    replay.close()
+    return sorted(directory.glob("*.segment"))
+
+
+def records_of(path: Path):
+    data = map_file(path)
+    return scan(data, read_file_header(data), is_payload_checked=True).records
+
+
+def start_of(record) -> int:
+    """Where a record's frame begins."""
+    chunk = rows_of(record.episode, record.first_step, record.rows)
+    return record.payload_at - (len(encode_chunk(chunk, LAYOUT)) - record.rows * LAYOUT.row_bytes)
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x10
+    path.write_bytes(content)
+
+
+# The format
+
+
+def test_a_file_names_its_layout_and_the_totals_before_it(tmp_path):
+    paths = fill(tmp_path)
+    header = read_file_header(map_file(paths[1]))
+    assert header.layout == LAYOUT
+    assert header.totals == Totals(policy_steps=33, episodes=2, last_incarnation=0)
+
+
+def test_columns_lie_contiguous_in_the_order_of_the_layout(tmp_path):
+    record = records_of(fill(tmp_path)[0])[1]
+    image = record.data[record.payload_at : record.payload_at + 7 * 4]
+    assert bytes(image) == bytes(step for step in range(7, 14) for _ in range(4))
+    reward_at = record.payload_at + 7 * (4 + 8)
+    assert struct.unpack_from("<7f", record.data, reward_at) == tuple(range(7, 14))
+
+
+def test_a_segment_holds_about_segment_steps_rows(tmp_path):
+    rows = [sum(record.rows for record in records_of(path)) for path in fill(tmp_path)]
+    assert rows == [35, 35, 35, 7]
+
+
+def test_the_segment_being_written_is_a_hole_and_is_cut_when_closed(tmp_path):
+    replay = open_replay(tmp_path)
+    replay.insert(rows_of(0, 0, 5))
+    path = tmp_path / "00000000.segment"
+    held = replay.counts().stored_bytes
+    assert path.stat().st_size > held
+    replay.close()
+    assert path.stat().st_size == held
+
+
+# Torn tails
+
+
+def test_a_tail_torn_at_any_byte_is_cut_at_the_last_whole_record(tmp_path, caplog):
+    path = fill(tmp_path / "whole", episodes=1, rows=9, chunk=3)[0]
+    content, start = path.read_bytes(), start_of(records_of(path)[-1])
+    for end in range(start + 1, len(content)):
+        torn = tmp_path / str(end) / path.name
+        torn.parent.mkdir()
+        torn.write_bytes(content[:end])
+        replay = open_replay(torn.parent)
+        counts = replay.counts()
+        assert (counts.stored_steps, counts.policy_steps, counts.repaired_records) == (6, 5, 1)
+        assert torn.read_bytes() == content[:start]
+        assert replay.insert(rows_of(0, 6, 3))
+        replay.close()
+    assert caplog.messages[0].startswith(f"{tmp_path}") and "no whole record" in caplog.text
+
+
+def test_a_tail_torn_at_a_record_boundary_is_no_damage(tmp_path, caplog):
+    path = fill(tmp_path, episodes=1, rows=9, chunk=3)[0]
+    path.write_bytes(path.read_bytes()[: start_of(records_of(path)[-1])])
+    assert open_replay(tmp_path).counts().repaired_records == 0 and not caplog.messages
+
+
+def test_a_tail_torn_inside_the_hole_of_an_unclosed_segment_is_cut(tmp_path):
+    path = fill(tmp_path, episodes=1, rows=9, chunk=3)[0]
+    path.write_bytes(path.read_bytes()[:-9] + bytes(10_000))  # reward of the last row is gone
+    counts = open_replay(tmp_path).counts()
+    assert (counts.stored_steps, counts.repaired_records) == (6, 1)
+
+
+def test_repairs_stay_counted_after_reopening(tmp_path):
+    path = fill(tmp_path, episodes=1, rows=9, chunk=3)[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    for _ in range(3):
+        replay = open_replay(tmp_path)
+        assert replay.counts().repaired_records == 1
+        replay.close()
+
+
+# Damage elsewhere
+
+
+@pytest.mark.parametrize("place", [0, 3, 7, 14, 30])
+def test_a_damaged_header_costs_its_record_and_no_other(tmp_path, place, caplog):
+    paths = fill(tmp_path)
+    before = open_replay(tmp_path).counts()
+    flip(paths[1], start_of(records_of(paths[1])[2]) + place)
+    counts = open_replay(tmp_path).counts()
+    assert counts.stored_steps == before.stored_steps - 7 and counts.repaired_records == 1
+    assert (counts.policy_steps, counts.episodes) == (before.policy_steps, before.episodes)
+    assert (tmp_path / "00000001.segment.damaged").exists() and str(paths[1]) in caplog.text
+
+
+def test_a_damaged_payload_in_the_newest_segment_costs_its_record_only(tmp_path):
+    path = fill(tmp_path, episodes=1, rows=28)[0]
+    flip(path, records_of(path)[1].payload_at + 5)
+    replay = open_replay(tmp_path)
+    counts = replay.counts()
+    assert (counts.stored_steps, counts.stored_episodes, counts.repaired_records) == (21, 2, 1)
+    assert path.with_name(path.name + ".damaged").exists()
+
+
+def test_no_sequence_runs_over_the_hole_that_damage_left(tmp_path):
+    path = fill(tmp_path, episodes=1, rows=35)[0]
+    flip(path, records_of(path)[2].payload_at)  # rows 14 to 20
+    _, step = draw_many(open_replay(tmp_path), 20)
+    assert set(step.ravel().tolist()) == set(range(14)) | set(range(21, 35))
+    assert ((step[:, 1:] - step[:, :-1]) == 1).all()
+
+
+def test_a_cut_segment_in_the_middle_keeps_its_whole_records(tmp_path):
+    paths = fill(tmp_path)
+    paths[1].write_bytes(paths[1].read_bytes()[:-1])
+    counts = open_replay(tmp_path).counts()
+    assert (counts.stored_steps, counts.policy_steps) == (4 * 28 - 7, 4 * 27)
+
+
+@pytest.mark.parametrize("content", [b"", b"DSEG", b"not a segment at all" * 10])
+@pytest.mark.parametrize("number", [0, 1, 9])
+def test_a_foreign_file_is_set_aside_by_name(tmp_path, content, number, caplog):
+    fill(tmp_path)
+    path = tmp_path / f"{number:08d}.segment"
+    path.write_bytes(content)
+    replay = open_replay(tmp_path)
+    assert path.with_name(path.name + ".damaged").read_bytes() == content
+    assert str(path) in caplog.text and replay.counts().repaired_records == 1
+    assert replay.counts().stored_steps == 4 * 28 - (35 if number < 2 else 0)
+    assert replay.counts().policy_steps == 4 * 27
+
+
+def test_what_an_interrupted_creation_left_is_removed(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "00000009.tmp").write_bytes(b"DSEG")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert open_replay(tmp_path).counts().repaired_records == 0
+    assert not list(tmp_path.glob("*.tmp")) and (tmp_path / "notes.txt").exists()
+
+
+def test_another_format_version_is_refused_and_not_taken_for_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr("dreamer_core.segments.FORMAT_VERSION", 2)
+    fill(tmp_path)
+    monkeypatch.undo()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SegmentVersionError, match="wanted segment format 1, found 2"):
+        open_replay(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_header_that_is_none_is_refused():
+    with pytest.raises(DamagedFrame, match="ends within a prefix"):
+        read_file_header(memoryview(b"DSEG"))
+    with pytest.raises(DamagedFrame, match="wanted b'DSEG'"):
+        read_file_header(memoryview(bytes(100)))
+
+
+def test_opening_reads_no_payload_but_the_newest_segments(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    paths = fill(tmp_path)
+    flip(paths[0], records_of(paths[0])[0].payload_at)
+    assert open_replay(tmp_path).counts().repaired_records == 0 and not caplog.messages
+
+
+def test_opening_with_room_for_fewer_rows_deletes_nothing_until_the_next_chunk(tmp_path):
+    from tests.core.test_replay import CONFIG, replace
+
+    paths = fill(tmp_path, episodes=30)
+    config = replace(CONFIG, capacity_steps=500)
+    replay = Replay(tmp_path, config, image_shape=SHAPE, action_size=2)
+    assert sorted(tmp_path.glob("*.segment")) == paths
+    replay.insert(rows_of(30, 0, 5))
+    assert replay.counts().stored_steps <= 500 and replay.counts().episodes == 30

@@ -279,10 +279,14 @@ class RunLog:
         self.close()
 
 
-def read_jsonl(path: Path | str) -> list[LogLine]:
+def read_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> list[LogLine]:
     """Returns the lines of a metrics file, oldest first; none if the file does not exist.
 
     May be called while the run writes: a last line without its newline is left out.
+
+    Args:
+        path: of the file.
+        tail_bytes: read only so much of its end; None reads all of it.
 
     Raises:
         ValueError: a complete line is not what `RunLog` writes; named by its number.
@@ -290,7 +294,12 @@ def read_jsonl(path: Path | str) -> list[LogLine]:
     path = Path(path)
     if not path.exists():
         return []
-    complete = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    with path.open("rb") as file:
+        start = 0 if tail_bytes is None else max(0, path.stat().st_size - tail_bytes)
+        file.seek(start)
+        complete = file.read().decode(errors="replace").split("\n")[:-1]
+    if start > 0:
+        del complete[:1]  # the first line may have lost its beginning
     return [_parse_line(text, f"{path}:{number}") for number, text in enumerate(complete, start=1)]
 
 

@@ -4,7 +4,7 @@
     run.lock             held while a process trains here, with that process's name
     replay/              episodes
     checkpoints/         agents
-    metrics.jsonl  tensorboard/  learning_curve.png  open_loop.png
+    supervisor.log  metrics.jsonl  tensorboard/  learning_curve.png  open_loop.png
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class RunPaths:
     def lock(self) -> Path:
         """Held by the process that trains here."""
         return self.root / "run.lock"
+
+    @property
+    def log(self) -> Path:
+        """The supervisor's log lines."""
+        return self.root / "supervisor.log"
 
     @property
     def replay(self) -> Path:

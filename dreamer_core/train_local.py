@@ -102,8 +102,8 @@ class LocalRun:
         self._saved_s = time.monotonic()
 
     def draw_open_loop(self) -> tuple[Path, ...]:
-        """Writes the open-loop picture, if there is anything to draw."""
-        if not self._replay.can_sample():
+        """Writes the open-loop picture, once there is something to draw."""
+        if self.schedule.gradient_steps == 0:
             return ()
         batch = self._replay.sample(self.schedule.gradient_steps, self._config.seed)
         return (self._trainer.save_open_loop(batch, self._paths.open_loop_picture),)

@@ -275,6 +275,10 @@ class Display:
         """Where the run stands, by the reports so far."""
         return self._progress
 
+    def set_metrics_url(self, url: str) -> None:
+        """Shows where Prometheus scrapes the run, once that is known."""
+        self._metrics_url = url
+
     def update(self, report: Report, policy_step: int, gradient_step: int) -> None:
         """Takes over one report and where the run stood when it came."""
         now_s = self._clock_s()
@@ -298,7 +302,7 @@ class Display:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        else:
+        elif self._progress.values:
             self._write_line()
 
     def _render(self) -> RenderableType:

@@ -63,7 +63,7 @@ class _Call:
 
 
 @contextmanager
-def embedded_cluster(runtime: RuntimeConfig, namespace: str) -> Iterator[None]:
+def ray_cluster(runtime: RuntimeConfig, namespace: str) -> Iterator[None]:
     """Connects to the configured cluster, or runs one that ends with the block."""
     local: dict[str, Any] = {
         "include_dashboard": False,
@@ -157,10 +157,13 @@ class Supervisor:
         self._report(self._ask("learner", "save", self.schedule.policy_steps))
         self._saved_s = time.monotonic()
 
-    def draw_open_loop(self) -> None:
-        """Writes the open-loop picture."""
+    def draw_open_loop(self) -> bool:
+        """Writes the open-loop picture; False while there is too little to draw."""
+        if self.schedule.gradient_steps == 0:
+            return False
         batch = self._actors["replay"].sample.remote(self.schedule.gradient_steps)
-        self._ask("learner", "save_open_loop", batch, self._paths.open_loop_picture)
+        self._ask("learner", "save_open_loop", batch, self._paths.open_loop_picture.absolute())
+        return True
 
     def close(self) -> None:
         """Closes the replay and ends the actors; a dead one is no matter."""

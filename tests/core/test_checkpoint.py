@@ -121,6 +121,15 @@ def test_a_crash_at_any_file_operation_leaves_a_good_checkpoint(tmp_path, monkey
         assert steps_in(directory) == [step] and not list(directory.glob(".*"))
 
 
+def test_a_step_that_a_crash_had_moved_away_survives_a_second_crash(tmp_path, monkeypatch):
+    save_steps(tmp_path, 10)
+    (tmp_path / "000000000010").rename(tmp_path / ".replaced-000000000010")
+    monkeypatch.setattr(checkpoint, "_write", dies_at(checkpoint._write, "tensors.pt"))
+    with pytest.raises(PowerCutError):
+        save_steps(tmp_path, 20)
+    assert load(tmp_path).step == 10
+
+
 def dies_at(operation, name):
     def run(path, *arguments):
         if path.name.startswith(name):

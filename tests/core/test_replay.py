@@ -6,6 +6,7 @@ reward is 1000 * e + t, the action is (e, t) with zeros at t = 0. So any misalig
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def chi_square(counts: np.ndarray, probability: np.ndarray) -> float:
 def test_starts_are_uniform_except_that_the_last_one_takes_all_that_do_not_fit(tmp_path):
     replay = open_replay(tmp_path)
     insert_episode(replay, 0, rows=20)
-    _, steps = draw_many(replay, 100)
+    _, steps = draw_many(replay, 400)
     counts = np.bincount(steps[:, 0], minlength=11)
     probability = np.array([1 / 20] * 10 + [10 / 20])  # starts 10 to 19 are clipped to 10
     assert len(counts) == 11 and chi_square(counts, probability) < CHI_SQUARE_10_DF
@@ -180,6 +181,23 @@ def test_an_open_episode_counts_once_it_has_a_whole_sequence(tmp_path):
         replay.sample(0, seed=0)
     replay.insert(rows_of(0, 9, 1))
     assert replay.can_sample() and places_of(replay.sample(0, seed=0))[1][0, -1] == 9
+
+
+def test_an_open_episode_is_not_drawn_before_that(tmp_path):
+    replay = open_replay(tmp_path)
+    insert_episode(replay, 0, rows=20)
+    replay.insert(rows_of(1, 0, 9))
+    episode, _ = draw_many(replay, 5)
+    assert (episode == 0).all()
+
+
+def test_an_episode_cut_short_is_closed_and_drawn_although_it_is_short(tmp_path):
+    replay = open_replay(tmp_path)
+    replay.insert(rows_of(0, 0, 4))
+    assert replay.counts().short_episodes == 0
+    insert_episode(replay, 1, rows=20)
+    episode, _ = draw_many(replay, 5)
+    assert replay.counts().short_episodes == 1 and (episode[:, 0] == 0).any()
 
 
 def test_a_closed_short_episode_alone_is_not_repeated_to_fill_a_sequence(tmp_path):
@@ -397,9 +415,9 @@ def test_a_failed_write_changes_nothing_and_may_be_tried_again(tmp_path, monkeyp
         replay.insert(rows_of(0, 10, 10))
     assert raised.value.errno == errno.ENOSPC and replay.counts() == before
     monkeypatch.undo()
+    left_by_a_kill = shutil.copytree(tmp_path, tmp_path.with_name("copy"))
+    assert open_replay(left_by_a_kill).counts() == before  # no half record lies in the file
     assert replay.insert(rows_of(0, 10, 10))
-    replay.close()
-    assert open_replay(tmp_path).counts().repaired_records == 0
 
 
 def test_another_shape_is_refused_and_nothing_is_changed(tmp_path):

@@ -81,6 +81,14 @@ def test_the_segment_being_written_is_a_hole_and_is_cut_when_closed(tmp_path):
     assert path.stat().st_size == held
 
 
+def test_a_full_segment_left_by_a_kill_is_cut_to_its_true_length(tmp_path):
+    path = fill(tmp_path, episodes=1, rows=40)[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(10_000))
+    replay = open_replay(tmp_path)
+    assert path.read_bytes() == whole and replay.counts().repaired_records == 0
+
+
 # Torn tails
 
 

@@ -1,0 +1,327 @@
+"""The command `dreamer`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+
+from dreamer_core import presets
+from dreamer_core.agent import NonFiniteLoss
+from dreamer_core.checkpoint import CheckpointCorrupt
+from dreamer_core.config import Config
+from dreamer_core.environment import EnvironmentCrashed
+from dreamer_core.evaluation import evaluate_run
+from dreamer_core.run_directory import default_run_dir, read_config
+from dreamer_core.train_local import RunResult, train_local
+from services.config import ServiceConfig
+from services.display import Display
+from services.status import render_status
+
+_BAD_INPUT_EXIT = 2
+_FAILED_EXIT = 1
+_INTERRUPTED_EXIT = 130
+
+Root = tyro.conf.arg(name="")
+"""Marks a config whose fields are options without a prefix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalCommand:
+    """Trains a preset in this process, without Ray; resumes if the run directory holds the run."""
+
+    config: Annotated[Config, Root] = field(default_factory=Config)
+    run_dir: Path | None = None
+    """Everything is written here; by default runs/PRESET_TASK_SEED."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Trains a preset through the services; resumes if the run directory holds the run."""
+
+    config: Annotated[Config, Root] = field(default_factory=Config)
+    services: Annotated[ServiceConfig, Root] = field(default_factory=ServiceConfig)
+    run_dir: Path | None = None
+    """Everything is written here; by default runs/PRESET_TASK_SEED."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalCommand:
+    """Plays episodes with a run's newest checkpoint and prints their returns."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory of the run."""
+    episodes: int = 5
+    """Episodes to play."""
+    mode: Literal["greedy", "sample"] = "greedy"
+    """The actor's mode, or a sample of it; the latent state is sampled in both."""
+    video: Path | None = None
+    """Writes the first episode to this .mp4 or .gif."""
+    seed: int = 0
+    """Of environment and samples."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"--episodes {self.episodes}: wanted 1 or more")
+        if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
+            raise ValueError(f"--video {self.video}: wanted a name that ends in .mp4 or .gif")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusCommand:
+    """Prints where a run stands, running or not."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory of the run."""
+
+
+USAGE = """\
+dreamer trains DreamerV2 agents inside their own world model.
+
+  dreamer train PRESET [--run-dir DIR] [--env.task GAME] [--seed N] [--steps N] [--lockstep] ...
+                           train through the services (Ray); resumes if DIR holds the run
+  dreamer local PRESET [--run-dir DIR] ...
+                           the same algorithm in one process, without Ray
+  dreamer eval RUN_DIR [--episodes N] [--mode greedy|sample] [--video FILE]
+                           play with the newest checkpoint
+  dreamer status RUN_DIR   where a run stands
+  dreamer presets [NAME]   the presets; each value of one, with its source
+
+  dreamer COMMAND --help   all options of a command
+Presets: {presets}
+"""
+
+
+class StopRequest:
+    """Turns Ctrl-C and SIGTERM into a question that the training loop asks.
+
+    The first signal asks for a clean stop; a second Ctrl-C ends the process at once.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.signal: int | None = None
+        self.listen()
+
+    def listen(self) -> None:
+        """Takes the signals over; needed again after Ray, which takes them when it starts."""
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def __call__(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.signal is not None
+
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            os._exit(_INTERRUPTED_EXIT)
+        self.signal = number
+        self._say("Stopping: finishing what is under way and writing a checkpoint ...")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {
+        "train": _train,
+        "local": _local,
+        "eval": _eval,
+        "status": _status,
+        "presets": _presets,
+    }
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE.format(presets=", ".join(presets.PRESETS)))
+        sys.exit(0 if arguments else _BAD_INPUT_EXIT)
+    command, *rest = arguments
+    try:
+        if command not in commands:
+            raise ValueError(
+                f"There is no command {command!r}; known are {', '.join(commands)}. "
+                "See `dreamer --help`"
+            )
+        sys.exit(commands[command](rest))
+    except (NonFiniteLoss, EnvironmentCrashed, CheckpointCorrupt) as error:
+        _complain(error)
+        sys.exit(_FAILED_EXIT)
+    except (ValueError, OSError) as error:
+        _complain(error)
+        sys.exit(_BAD_INPUT_EXIT)
+
+
+def _train(arguments: list[str]) -> int:
+    """`dreamer train`."""
+    from services import run
+    from services.supervisor import ServiceLost
+
+    command = _with_preset(TrainCommand, arguments, "dreamer train PRESET")
+    config, services = command.config, command.services
+
+    def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+        def on_start(metrics_url: str) -> None:
+            should_stop.listen()
+            display.set_metrics_url(metrics_url)
+
+        return run.train(
+            config,
+            services,
+            run_dir,
+            observe=display.update,
+            on_start=on_start,
+            should_stop=should_stop,
+        )
+
+    try:
+        return _show(config, command.run_dir, start)
+    except ServiceLost as error:
+        _complain(error)
+        return _FAILED_EXIT
+
+
+def _local(arguments: list[str]) -> int:
+    """`dreamer local`."""
+    command = _with_preset(LocalCommand, arguments, "dreamer local PRESET")
+
+    def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+        return train_local(
+            command.config, run_dir, observe=display.update, should_stop=should_stop
+        )  # fmt: skip
+
+    return _show(command.config, command.run_dir, start)
+
+
+def _eval(arguments: list[str]) -> int:
+    """`dreamer eval`."""
+    command = tyro.cli(EvalCommand, args=arguments, prog="dreamer eval")
+    console = Console()
+    scores: list[float] = []
+    for evaluation in evaluate_run(
+        command.run_dir,
+        episodes=command.episodes,
+        mode=command.mode,
+        video=command.video,
+        seed=command.seed,
+    ):
+        scores.append(evaluation.episode_return)
+        console.print(
+            f"episode {len(scores)}: return {evaluation.episode_return:g}, "
+            f"{evaluation.length} policy steps"
+        )
+    console.print(
+        f"mean return {sum(scores) / len(scores):g} over {len(scores)} episodes, "
+        f"mode {command.mode}"
+    )
+    if command.video is not None:
+        console.print(f"video {command.video}", soft_wrap=True)
+    return 0
+
+
+def _status(arguments: list[str]) -> int:
+    """`dreamer status`."""
+    command = tyro.cli(StatusCommand, args=arguments, prog="dreamer status")
+    Console().print(render_status(command.run_dir))
+    return 0
+
+
+def _presets(arguments: list[str]) -> int:
+    """`dreamer presets [NAME]`."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        sys.stdout.write("usage: dreamer presets [NAME]\nThe presets, or each value of one.\n")
+        return 0
+    console = Console()
+    if not arguments:
+        table = Table("preset", "what it is", "changes from atari", box=None)
+        for name, preset in presets.PRESETS.items():
+            table.add_row(name, preset.summary, str(len(presets.changes(name))))
+        console.print(table)
+        return 0
+    name = arguments[0]
+    config, changed = presets.preset(name), presets.changes(name)
+    console.print(f"{name}: {presets.PRESETS[name].summary}")
+    table = Table("setting", "value", "atari", "source", box=None)
+    atari = dict(presets.leaves(presets.preset("atari")))
+    for path, value in presets.leaves(config):
+        if path == "preset":
+            continue
+        change = changed.get(path)
+        source = change.source if change else presets.ATARI_SOURCES[path]
+        before = escape(str(atari[path])) if change else ""
+        style = "bold" if change else None
+        table.add_row(path, escape(str(value)), before, escape(source), style=style)
+    console.print(table)
+    return 0
+
+
+def _with_preset(command: Any, arguments: list[str], usage: str) -> Any:
+    """Parses `PRESET [options]`, with the preset's values as the options' defaults."""
+    wants_help = bool({"-h", "--help"} & set(arguments))
+    has_preset = bool(arguments) and not arguments[0].startswith("-")
+    if not has_preset and not wants_help:
+        raise ValueError(
+            f"Wanted {usage}, but no preset was named first; known are "
+            f"{', '.join(presets.PRESETS)}. See `dreamer presets`"
+        )
+    name, rest = (arguments[0], arguments[1:]) if has_preset else ("atari", arguments)
+    default = command(config=presets.preset(name))
+    return tyro.cli(
+        command,
+        args=rest,
+        default=default,
+        prog=f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+
+
+def _show(
+    config: Config,
+    run_dir: Path | None,
+    start: Callable[[Path, Display, StopRequest], RunResult],
+) -> int:
+    """Runs a training under the live display and says what it left behind."""
+    run_dir = run_dir or default_run_dir(config)
+    console = Console()
+    with Display(config.steps, run_dir, console=console) as display:
+        _log_through(display.console)
+        should_stop = StopRequest(lambda words: display.console.log(words))
+        result = start(run_dir, display, should_stop)
+    state = "Finished" if result.is_finished else "Stopped; the same command resumes it"
+    console.print(
+        f"{state}: {result.policy_steps:,} policy steps, {result.gradient_steps:,} gradient steps."
+    )
+    written = {
+        "checkpoints": run_dir / "checkpoints",
+        "replay": run_dir / "replay",
+        "TensorBoard": run_dir / "tensorboard",
+        "JSONL": run_dir / "metrics.jsonl",
+        **{path.stem.replace("_", " "): path for path in result.pictures},
+    }
+    for what, path in written.items():
+        console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
+    return _INTERRUPTED_EXIT if should_stop.signal == signal.SIGINT else 0
+
+
+def _log_through(console: Console) -> None:
+    """Puts log lines above the live display."""
+    handler = RichHandler(console=console, show_path=False, omit_repeated_times=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)
+
+
+def _complain(error: Exception) -> None:
+    """Writes a one-paragraph error to stderr."""
+    words = " ".join(str(error).split())
+    Console(stderr=True).print(f"[bold red]dreamer:[/] {escape(words)}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""A whole run through the services: directory, sinks, cluster, supervisor, pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from dreamer_core.config import Config
+from dreamer_core.envs import environment_spec
+from dreamer_core.pictures import plot_learning_curve
+from dreamer_core.report import RunLog
+from dreamer_core.run_directory import RunPaths, open_run
+from dreamer_core.train_local import Observer, RunResult
+from dreamer_core.types import Report
+from services.config import ServiceConfig
+from services.logs import log_to_file
+from services.metrics import PrometheusExporter
+from services.supervisor import Supervisor, ray_cluster
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    config: Config,
+    services: ServiceConfig,
+    run_dir: Path,
+    *,
+    observe: Observer,
+    on_start: Callable[[str], None] = lambda url: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunResult:
+    """Trains through the services, from the start or from where the directory's last run stopped.
+
+    Args:
+        config: what to train.
+        services: how to run it.
+        run_dir: everything is written here.
+        observe: is shown every report, besides the logs and Prometheus.
+        on_start: is told where metrics are scraped, once Ray is up.
+        should_stop: asked several times a second; then a checkpoint is written and the call
+            returns.
+
+    Raises:
+        RunDirectoryError: see `open_run`.
+        PortInUse: something else listens on the metrics port.
+        ValueError: the environment, the replay or the checkpoint does not fit.
+        NonFiniteLoss: the learner met one; the last checkpoint is good.
+        ServiceLost: a service cannot be kept alive; the run is resumable.
+    """
+    spec = environment_spec(config.env)
+    with ExitStack() as stack:
+        exporter = stack.enter_context(
+            PrometheusExporter(services.metrics.port, services.metrics.address)
+        )
+        paths = stack.enter_context(open_run(run_dir, config))
+        log = stack.enter_context(RunLog(run_dir, action_repeat=config.env.action_repeat))
+        stack.enter_context(_log_file(paths))
+        stack.enter_context(ray_cluster(services.runtime, namespace=str(run_dir.absolute())))
+        on_start(exporter.url)
+
+        def observed(report: Report, policy_step: int, gradient_step: int) -> None:
+            log.write(report, policy_step=policy_step, gradient_step=gradient_step)
+            exporter.observe(report)
+            observe(report, policy_step, gradient_step)
+
+        supervisor = Supervisor(config, services, paths, spec, observed)
+        stack.callback(supervisor.close)
+        schedule = supervisor.schedule
+        logger.info("Started at gradient step %d", schedule.gradient_steps)
+        supervisor.run(should_stop)
+        supervisor.save()
+        pictures = [plot_learning_curve(run_dir)]
+        if supervisor.draw_open_loop():
+            pictures.append(paths.open_loop_picture)
+        logger.info("Stopped at gradient step %d", schedule.gradient_steps)
+        return RunResult(
+            run_dir=run_dir,
+            policy_steps=schedule.policy_steps,
+            gradient_steps=schedule.gradient_steps,
+            is_finished=schedule.is_done,
+            pictures=tuple(pictures),
+        )
+
+
+@contextmanager
+def _log_file(paths: RunPaths) -> Iterator[None]:
+    handler = log_to_file("supervisor", paths.log)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()

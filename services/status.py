@@ -1,0 +1,84 @@
+"""Where a run stands, read from its directory alone."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from dreamer_core.report import METRICS_FILE, LogLine, read_jsonl
+from dreamer_core.run_directory import RunPaths, read_config
+from services.display import format_duration, format_number
+
+_TAIL_BYTES = 1_000_000
+_SHOWN = (
+    "dreamer_policy_steps_per_second",
+    "dreamer_gradient_steps_per_second",
+    "dreamer_policy_steps_per_gradient_step",
+    "dreamer_policy_lag_gradient_steps",
+    "dreamer_episodes_total",
+    "dreamer_episode_return",
+    "dreamer_evaluation_return",
+    "dreamer_image_mean_squared_error",
+    "dreamer_kl_nats",
+    "dreamer_replay_steps",
+    "dreamer_replay_bytes",
+)
+
+
+def render_status(run_dir: Path) -> Table:
+    """Returns a table of what the run is, where it stands and its newest numbers.
+
+    Raises:
+        RunDirectoryError: the directory holds no run.
+    """
+    config, paths = read_config(run_dir), RunPaths(run_dir)
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row("run", str(run_dir))
+    table.add_row("preset", f"{config.preset}, task {config.env.task}, seed {config.seed}")
+    table.add_row("state", _holder(paths) or "not running")
+    table.add_row("newest checkpoint", _checkpoint_age(paths))
+    metrics = run_dir / METRICS_FILE
+    lines = read_jsonl(metrics, tail_bytes=_TAIL_BYTES) if metrics.exists() else []
+    if not lines:
+        table.add_row("progress", "no report yet")
+        return table
+    last = lines[-1]
+    share = last.policy_step / config.steps
+    table.add_row("policy steps", f"{last.policy_step:,} of {config.steps:,} ({share:.0%})")
+    table.add_row("env frames", f"{last.env_frame:,}")
+    table.add_row("gradient steps", f"{last.gradient_step:,}")
+    table.add_row("newest report", f"{format_duration(time.time() - last.wall_time_s)} ago")
+    for name in _SHOWN:
+        value = _newest(lines, name)
+        if value is not None:
+            table.add_row(name, format_number(value))
+    return table
+
+
+def _newest(lines: list[LogLine], name: str) -> float | None:
+    return next((line.values[name] for line in reversed(lines) if name in line.values), None)
+
+
+def _holder(paths: RunPaths) -> str | None:
+    """Who trains here now; None if nobody does."""
+    if not paths.lock.exists():
+        return None
+    with paths.lock.open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return f"running: {lock.read().strip()}"
+    return None
+
+
+def _checkpoint_age(paths: RunPaths) -> str:
+    latest = paths.checkpoints / "LATEST"
+    if not latest.exists():
+        return "none yet"
+    age = format_duration(time.time() - latest.stat().st_mtime)
+    return f"gradient step {int(latest.read_text()):,}, {age} ago"

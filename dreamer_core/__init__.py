@@ -1,4 +1,4 @@
-"""DreamerV2: the algorithm and everything that needs no cluster. Start reading at train_local.py."""
+"""DreamerV2: the algorithm, and all that needs no cluster. Start reading at train_local.py."""
 
 import os
 

@@ -309,6 +309,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         hint = hints[name]
-        is_section = dataclasses.is_dataclass(hint) and isinstance(hint, type)
-        arguments[name] = from_dict(hint, value, f"{where}.{name}") if is_section else value
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            arguments[name] = from_dict(hint, value, f"{where}.{name}")
+        else:
+            arguments[name] = value
     return cls(**arguments)

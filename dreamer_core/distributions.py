@@ -60,10 +60,15 @@ def categorical_entropy(logits: Tensor) -> Tensor:
 class Latent(Protocol):
     """A family of S independent latent variables; `stats` [..., S, P] holds their parameters."""
 
-    size: int
-    """Z, length of a flattened sample."""
-    stats_shape: tuple[int, int]
-    """(S, P)."""
+    @property
+    def size(self) -> int:
+        """Z, length of a flattened sample."""
+        ...
+
+    @property
+    def stats_shape(self) -> tuple[int, int]:
+        """(S, P)."""
+        ...
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draws the noise of samples with these leading axes."""

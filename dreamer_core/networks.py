@@ -7,6 +7,9 @@ torch's own defaults differ. Convolutions run in the channels-last memory format
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,7 +45,7 @@ class MLP(nn.Module):
     def __init__(self, inputs: int, layers: int, units: int, outputs: int) -> None:
         super().__init__()
         widths = [inputs, *[units] * layers]
-        self.hidden = nn.ModuleList(dense(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.hidden = nn.ModuleList(dense(a, b) for a, b in pairwise(widths))
         self.out = dense(units, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,8 +67,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         widths = [channels, depth, 2 * depth, 4 * depth, 8 * depth]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, _ENCODER_KERNEL, stride=2)
-            for a, b in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(a, b, _ENCODER_KERNEL, stride=2) for a, b in pairwise(widths)
         )
         _init_convolutions(self.convolutions)
         self.size = 2 * 2 * widths[-1]
@@ -110,7 +112,8 @@ class ImageDecoder(nn.Module):
 
         The same function as the layer's own, at less than half the time on CPUs.
         """
-        layer = self.convolutions[0]
+        layer = cast("nn.ConvTranspose2d", self.convolutions[0])
+        assert layer.bias is not None
         kernel = layer.weight.permute(0, 2, 3, 1)  # [I, 5, 5, O]
         pixels = (x @ kernel.flatten(1)).unflatten(1, kernel.shape[1:]) + layer.bias
         return pixels.permute(0, 3, 1, 2)
@@ -142,6 +145,8 @@ class GRUCell(nn.Module):
 
 
 def _init_convolutions(layers: nn.ModuleList) -> None:
-    for layer in layers:
-        nn.init.xavier_uniform_(layer.weight)
-        nn.init.zeros_(layer.bias)
+    for parameter in layers.parameters():
+        if parameter.ndim > 1:
+            nn.init.xavier_uniform_(parameter)
+        else:
+            nn.init.zeros_(parameter)

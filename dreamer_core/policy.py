@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -26,7 +26,7 @@ _UNUSED_IN_POLICY = ("rssm.prior_hidden.", "rssm.prior_stats.")
 
 
 @contextmanager
-def num_threads(count: int) -> Iterator[None]:
+def num_threads(count: int) -> Generator[None]:
     """Runs torch on this many CPU threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

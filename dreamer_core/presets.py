@@ -236,7 +236,8 @@ def preset(name: str) -> Config:
     """
     if name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(PRESETS)}."
+        known = f"known are {', '.join(PRESETS)}."
+        hint = f"did you mean {' or '.join(close)}?" if close else known
         raise ValueError(f"There is no preset {name!r}: {hint} See `dreamer presets`.")
     tree: dict[str, Any] = {"preset": name}
     for change in PRESETS[name].changes:
@@ -249,7 +250,7 @@ def preset(name: str) -> Config:
 
 
 def changes(name: str) -> dict[str, Change]:
-    """Returns what the named preset changes from `atari`, by path; the last change of a path wins."""
+    """Returns what the named preset changes from `atari`, by path; a path's last change wins."""
     return {change.path: change for change in PRESETS[name].changes}
 
 

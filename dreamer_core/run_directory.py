@@ -1,10 +1,10 @@
 """The directory of one run: what lies where, whose run it is, and who may write to it.
 
-    config.json          the run's config; a later start must ask for the same run
-    run.lock             held while a process trains here, with that process's name
-    replay/              episodes
-    checkpoints/         agents
-    supervisor.log  metrics.jsonl  tensorboard/  learning_curve.png  open_loop.png
+config.json          the run's config; a later start must ask for the same run
+run.lock             held while a process trains here, with that process's name
+replay/              episodes
+checkpoints/         agents
+supervisor.log  metrics.jsonl  tensorboard/  learning_curve.png  open_loop.png
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,7 @@ def read_config(root: Path) -> Config:
 
 
 @contextmanager
-def open_run(root: Path, config: Config) -> Iterator[RunPaths]:
+def open_run(root: Path, config: Config) -> Generator[RunPaths]:
     """Claims the directory for the config's run while the block runs; makes it if needed.
 
     Raises:

@@ -105,9 +105,7 @@ class Trainer:
                 "gradient_step": self.gradient_step,
                 "environment": _environment_facts(self._spec),
                 "config": to_dict(self._config),
-                "versions": {
-                    name: importlib.metadata.version(name) for name in ("torch", "numpy")
-                },
+                "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
             },
             keep=self._config.schedule.keep_checkpoints,
         )

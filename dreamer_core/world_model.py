@@ -103,7 +103,7 @@ class WorldModel(nn.Module):
         return self.reward_head(feat).float().squeeze(-1)
 
     def predict_discount(self, feat: Tensor) -> Tensor:
-        """Mean of the discount head: a probability that already contains gamma; [..., F] to [...]."""
+        """Mean of the discount head, a probability that contains gamma; [..., F] to [...]."""
         if self.discount_head is None:
             return feat.new_full(feat.shape[:-1], self.gamma)
         return self.discount_head(feat).float().squeeze(-1).sigmoid()

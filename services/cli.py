@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from dreamer_core.checkpoint import CheckpointCorrupt
 from dreamer_core.config import Config
 from dreamer_core.environment import EnvironmentCrashed
 from dreamer_core.evaluation import evaluate_run
-from dreamer_core.run_directory import default_run_dir, read_config
+from dreamer_core.run_directory import default_run_dir
 from dreamer_core.train_local import RunResult, train_local
 from services.config import ServiceConfig
 from services.display import Display
@@ -161,9 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train(arguments: list[str]) -> int:
-    """`dreamer train`."""
-    from services import run
-    from services.supervisor import ServiceLost
+    """`dreamer train`; the one command that needs Ray, which takes a second to import."""
+    from services import run  # noqa: PLC0415
+    from services.supervisor import ServiceLost  # noqa: PLC0415
 
     command = _with_preset(TrainCommand, arguments, "dreamer train PRESET")
     config, services = command.config, command.services
@@ -293,7 +292,7 @@ def _show(
     console = Console()
     with Display(config.steps, run_dir, console=console) as display:
         _log_through(display.console)
-        should_stop = StopRequest(lambda words: display.console.log(words))
+        should_stop = StopRequest(display.console.log)
         result = start(run_dir, display, should_stop)
     state = "Finished" if result.is_finished else "Stopped; the same command resumes it"
     console.print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def train(
     run_dir: Path,
     *,
     observe: Observer,
-    on_start: Callable[[str], None] = lambda url: None,
+    on_start: Callable[[str], None] = lambda _url: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Trains through the services, from the start or from where the directory's last run stopped.
@@ -85,7 +85,7 @@ def train(
 
 
 @contextmanager
-def _log_file(paths: RunPaths) -> Iterator[None]:
+def _log_file(paths: RunPaths) -> Generator[None]:
     handler = log_to_file("supervisor", paths.log)
     try:
         yield

@@ -17,7 +17,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +39,8 @@ from services.replay_server import ReplayServer
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # read by Ray when it is imported
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
-import ray  # noqa: E402
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError  # noqa: E402
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class _Call:
 
 
 @contextmanager
-def ray_cluster(runtime: RuntimeConfig, namespace: str) -> Iterator[None]:
+def ray_cluster(runtime: RuntimeConfig, namespace: str) -> Generator[None]:
     """Connects to the configured cluster, or runs one that ends with the block."""
     local: dict[str, Any] = {
         "include_dashboard": False,
@@ -170,7 +170,7 @@ class Supervisor:
         try:
             self._ask("replay", "close")
         except RayError as error:
-            logger.warning("The replay could not be closed and will be on its next start: %s", error)
+            logger.warning("The replay is not closed; its next start will mend it: %s", error)
         for actor in self._actors.values():
             ray.kill(actor)
 
@@ -283,7 +283,7 @@ class Supervisor:
             except RayActorError as error:
                 self._recover(error)
             except RayTaskError as error:
-                self._recover_or_raise(error)
+                self._recover_or_raise(call.service, error)
 
     def _settle(self) -> None:
         """Waits until no call is in flight."""
@@ -299,15 +299,13 @@ class Supervisor:
 
     # --- Failure ------------------------------------------------------------------------------
 
-    def _recover_or_raise(self, error: RayTaskError) -> None:
+    def _recover_or_raise(self, service: str, error: RayTaskError) -> None:
         """Replaces the service whose simulator crashed; any other error stops the run."""
         cause = error.cause
         if not isinstance(cause, EnvironmentCrashed):
             raise cause if isinstance(cause, Exception) else error
         logger.error("The environment crashed: %s", cause)
-        for service in ("collector", "evaluator"):
-            if service in self._actors and error.actor_id == self._actors[service]._actor_id.hex():
-                ray.kill(self._actors[service])
+        ray.kill(self._actors[service])
         self._recover(error)
 
     def _recover(self, error: RayError) -> None:

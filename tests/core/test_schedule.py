@@ -14,6 +14,7 @@ from dreamer_core.config import ScheduleConfig
 from dreamer_core.schedule import CollectOrder, Schedule
 
 SPEEDS = {"balanced": (1, 1), "slow learner": (20, 1), "slow collector": (1, 20)}
+WEIGHTS = st.sampled_from([*SPEEDS.values(), (1000, 1), (1, 1000)])
 
 
 def make_config(*, ratio=4, prefill=20, collect=8, publish=4):
@@ -77,12 +78,12 @@ class Simulation:
     def waiting(self):
         return (self.order is not None, self.training > 0)
 
-    def run(self, check=lambda simulation: None, max_answers=100_000):
+    def run(self, check=lambda: None, max_answers=100_000):
         for _ in range(max_answers):
             if self.schedule.is_done:
                 return self.tape
             self.issue()
-            check(self)
+            check()
             assert any(self.waiting), f"deadlock after {self.tape[-5:]}"
             self.answer()
         raise AssertionError("the run does not end")
@@ -153,23 +154,23 @@ def test_the_ratio_is_exact_at_the_end_whatever_the_speeds(weights, is_lockstep)
     collect=st.integers(1, 40),
     steps=st.integers(1, 400),
     is_lockstep=st.booleans(),
-    weights=st.sampled_from([*SPEEDS.values(), (1000, 1), (1, 1000)]),
-    in_flight=st.integers(1, 6),
-    seed=st.integers(0, 100),
+    speeds=st.fixed_dictionaries(
+        {"weights": WEIGHTS, "in_flight": st.integers(1, 6), "seed": st.integers(0, 100)}
+    ),
 )
 def test_every_run_ends_with_the_exact_ratio_and_never_drifts_further_than_its_lead(
-    ratio, prefill, collect, steps, is_lockstep, weights, in_flight, seed
+    *, ratio, prefill, collect, steps, is_lockstep, speeds
 ):
     config = make_config(ratio=ratio, prefill=prefill, collect=collect)
     schedule = make_schedule(config, steps=steps, is_lockstep=is_lockstep)
     lead = collect * (1 if is_lockstep else 2)
 
-    def check(_):
+    def check():
         assert schedule.gradient_steps_issued <= schedule.due(schedule.policy_steps)
         remainder = ratio - 1  # policy steps that owe no gradient step yet
         assert surplus(schedule, config) <= lead + remainder
 
-    Simulation(schedule, weights=weights, in_flight=in_flight, seed=seed).run(check)
+    Simulation(schedule, **speeds).run(check)
     assert schedule.policy_steps == schedule.policy_steps_issued == steps
     assert schedule.gradient_steps == max(0, steps - prefill) // ratio
 

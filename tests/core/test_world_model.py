@@ -157,7 +157,7 @@ def test_the_discount_loss_is_least_where_the_head_says_gamma():
 def test_the_loss_is_the_weighted_sum_of_its_terms():
     model, data = make_example(kl_scale=0.3, discount_loss_scale=5.0)
     loss = model_loss(model, data)
-    terms = {name: float(term) for name, term in loss.terms.items()}
+    terms = {name: term.item() for name, term in loss.terms.items()}
     assert set(terms) == {"image", "reward", "discount", "kl"}
     total = terms["image"] + terms["reward"] + 5 * terms["discount"] + 0.3 * terms["kl"]
     assert loss.total.item() == pytest.approx(total, rel=1e-6)
@@ -166,7 +166,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
 def test_the_weights_of_the_terms_in_atari_are_a_tenth_for_the_kl_and_one_elsewhere():
     model, data = make_example()
     loss = model_loss(model, data)
-    terms = {name: float(term) for name, term in loss.terms.items()}
+    terms = {name: term.item() for name, term in loss.terms.items()}
     total = terms["image"] + terms["reward"] + terms["discount"] + 0.1 * terms["kl"]
     assert loss.total.item() == pytest.approx(total, rel=1e-6)
 

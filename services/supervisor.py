@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.config import Config
 from dreamer_core.environment import EnvironmentCrashed, EnvSpec
 from dreamer_core.replay import ReplayCounts
@@ -49,7 +50,10 @@ _EVALUATOR_INCARNATION = 2**20  # keeps the evaluator's environment seed apart f
 
 
 class ServiceLost(RuntimeError):
-    """A service died again and again without any progress between; the run is resumable."""
+    """A service cannot start, dies without progress, or failed in a way that restarts won't mend.
+
+    What was acknowledged and the last checkpoint are good: the run is resumable.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +123,17 @@ class Supervisor:
         self._weights_policy_step = 0
         self._evaluated_at = 0
         self._saved_s = time.monotonic()
-        self._actors["replay"] = self._start("replay")
-        self._actors["learner"] = self._start("learner")
-        counts = self._ask("replay", "counts")
-        self._actors["collector"] = self._start("collector", next_incarnation(counts))
+        self._incarnation = -1
+        for service in ("replay", "learner"):
+            self._actors[service] = self._start(service)
+        counts = self._first_answer("replay", "counts")
+        self._incarnation = next_incarnation(counts)
+        self._actors["collector"] = self._start("collector")
         self.schedule = Schedule(
             config.schedule,
             steps=config.steps,
             policy_steps=counts.policy_steps,
-            gradient_steps=self._ask("learner", "gradient_step"),
+            gradient_steps=self._first_answer("learner", "gradient_step"),
             is_lockstep=services.lockstep,
         )
         self._evaluated_at = counts.policy_steps
@@ -297,29 +303,48 @@ class Supervisor:
         """Calls a service and waits for its answer."""
         return self._get(getattr(self._actors[service], method).remote(*arguments))
 
+    def _first_answer(self, service: str, method: str) -> Any:
+        """Asks a service that was just made.
+
+        Raises:
+            ServiceLost: it could not start; says why.
+        """
+        try:
+            return self._ask(service, method)
+        except RayActorError as error:
+            raise ServiceLost(f"The {service} could not start: {_reason(error)}") from error
+
     # --- Failure ------------------------------------------------------------------------------
 
     def _recover_or_raise(self, service: str, error: RayTaskError) -> None:
         """Replaces the service whose simulator crashed; any other error stops the run."""
         cause = error.cause
+        if isinstance(cause, NonFiniteLoss):
+            raise cause
         if not isinstance(cause, EnvironmentCrashed):
-            raise cause if isinstance(cause, Exception) else error
+            raise ServiceLost(
+                f"The {service}'s work failed: {_reason(error)}. Mend it and start the same "
+                "command again: the run resumes from its directory"
+            ) from error
         logger.error("The environment crashed: %s", cause)
         ray.kill(self._actors[service])
         self._recover(error)
 
     def _recover(self, error: RayError) -> None:
         """Replaces whatever is dead and takes the counts from those who know them."""
-        logger.error("A service was lost: %s", str(error).splitlines()[0])
+        logger.error("A service was lost: %s", _reason(error))
         self._drop_calls()
         self._count_fruitless(error)
-        for service in list(self._actors):
-            if not self._is_alive(service):
-                self._replace(service)
-        counts = self._ask("replay", "counts")
+        dead = {service for service in self._actors if not self._is_alive(service)}
+        if "replay" in dead:
+            # Its unacknowledged chunk is lost, and a collector that went on would leave a gap.
+            dead.add("collector")
+        for service in sorted(dead):
+            self._replace(service)
+        counts = self._first_answer("replay", "counts")
         schedule = self.schedule
         schedule.policy_steps = schedule.policy_steps_issued = counts.policy_steps
-        schedule.gradient_steps = self._ask("learner", "gradient_step")
+        schedule.gradient_steps = self._first_answer("learner", "gradient_step")
         schedule.gradient_steps_issued = schedule.gradient_steps
 
     def _drop_calls(self) -> None:
@@ -341,8 +366,8 @@ class Supervisor:
         if self._fruitless_restarts >= self._services.runtime.max_fruitless_restarts:
             raise ServiceLost(
                 f"A service died {self._fruitless_restarts + 1} times at policy step {progress[0]} "
-                f"without progress; the last reason was: {error}. Mend it and start the same "
-                "command again: the run resumes from its directory"
+                f"without progress; the last reason was: {_reason(error)}. Mend it and start "
+                "the same command again: the run resumes from its directory"
             ) from error
 
     def _is_alive(self, service: str) -> bool:
@@ -357,10 +382,8 @@ class Supervisor:
         self._restarts[service] += 1
         if service == "evaluator":
             del self._actors["evaluator"]  # the next evaluation starts it
-        elif service == "collector":
-            counts = self._ask("replay", "counts")
-            self._actors[service] = self._start(service, next_incarnation(counts))
         else:
+            self._incarnation += service == "collector"
             self._actors[service] = self._start(service)
         if service == "learner":
             self.schedule.published_version = None
@@ -373,7 +396,7 @@ class Supervisor:
             )
         )
 
-    def _start(self, service: str, incarnation: int = 0) -> Any:
+    def _start(self, service: str) -> Any:
         """Makes the actor; names and paths go in, never references to objects."""
         config, spec, paths = self._config, self._spec, self._paths
         match service:
@@ -385,7 +408,7 @@ class Supervisor:
                 make = ray.remote(Learner).options(num_cpus=1, num_gpus=1 if has_gpu else 0)
                 return make.remote(config, spec, paths.checkpoints.absolute())
             case "collector":
-                return ray.remote(Collector).options(num_cpus=1).remote(config, incarnation)
+                return ray.remote(Collector).options(num_cpus=1).remote(config, self._incarnation)
             case _:
                 seed = env_seed(config.seed, _EVALUATOR_INCARNATION)
                 return ray.remote(Evaluator).options(num_cpus=1).remote(config, seed)
@@ -399,3 +422,12 @@ class Supervisor:
 
     def _report(self, report: Report) -> None:
         self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)
+
+
+def _reason(error: RayError) -> str:
+    """The exception itself, from Ray's many lines; of a death the first sentence is enough."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    has_died = isinstance(error, RayActorError) and not error.actor_init_failed
+    return lines[-1].split(". ")[0] if has_died else lines[-1]

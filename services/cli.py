@@ -294,7 +294,11 @@ def _show(
         _log_through(display.console)
         should_stop = StopRequest(display.console.log)
         result = start(run_dir, display, should_stop)
-    state = "Finished" if result.is_finished else "Stopped; the same command resumes it"
+    state = (
+        "Finished (raise --steps to train on)"
+        if result.is_finished
+        else "Stopped; the same command resumes it"
+    )
     console.print(
         f"{state}: {result.policy_steps:,} policy steps, {result.gradient_steps:,} gradient steps."
     )

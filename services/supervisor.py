@@ -37,7 +37,9 @@ from services.evaluator import Evaluator
 from services.learner import Learner
 from services.replay_server import ReplayServer
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # read by Ray when it is imported
+# Read by Ray when it is imported. Without a token anyone who reaches its ports could run code.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+# Ray's future default, which it else announces in every process: leave CUDA_VISIBLE_DEVICES alone.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
@@ -73,7 +75,6 @@ def ray_cluster(runtime: RuntimeConfig, namespace: str) -> Generator[None]:
         "include_dashboard": False,
         "num_cpus": max(4, os.cpu_count() or 1),
         "object_store_memory": runtime.object_store_bytes,
-        "_node_ip_address": "127.0.0.1",
     }
     ray.init(
         address=runtime.ray_address or "local",
@@ -261,7 +262,9 @@ class Supervisor:
         self._calls[done] = _Call("evaluator", self._report)
 
     def _evaluate_at_end(self) -> None:
-        if self._services.evaluator.interval_policy_steps and not self._in_flight("evaluator"):
+        """Evaluates the final weights, unless that was done when the run first ended."""
+        is_new = self.schedule.policy_steps > self._evaluated_at
+        if self._services.evaluator.interval_policy_steps and is_new:
             self._settle()
             self._publish()
             self._settle()

@@ -8,12 +8,36 @@ authors' 2020 code where the paper is silent. Names of presets and what they cha
 from __future__ import annotations
 
 import dataclasses
+import math
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+
+
+def require_types(config: Any) -> None:
+    """Raises ValueError for the first field whose value is not of its declared type.
+
+    A `float` takes whole numbers too, but neither NaN nor infinity; a `Literal` its choices.
+    """
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _fits(value, hint):
+            wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+            raise ValueError(f"{name}={value!r} must be {wanted}, but is {type(value).__name__}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, choice) for choice in hint.__args__)
+    if hint is float:
+        return _fits(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
 def _require(condition: bool, message: str) -> None:
@@ -57,6 +81,7 @@ class EnvConfig:
     27,000 policy steps are 108,000 frames (sec. 3)."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         _require_positive(self, "action_repeat")
         _require_share(self, "sticky_action_probability")
         _require(self.max_noops >= 0, f"max_noops={self.max_noops} must be 0 or more")
@@ -79,6 +104,7 @@ class OptimizerConfig:
     """Each step multiplies every parameter by (1 - weight_decay), whatever the learning rate."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         _require_positive(self, "learning_rate", "clip_norm", "epsilon")
         _require(0 <= self.weight_decay < 1, f"weight_decay={self.weight_decay} must be in [0, 1)")
 
@@ -125,6 +151,7 @@ class WorldModelConfig:
     """Of the world model (App. D)."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         _require_positive(
             self, "deter", "hidden", "stoch", "classes", "conv_depth", "head_layers", "head_units"
         )
@@ -171,6 +198,7 @@ class BehaviorConfig:
     """Of the critic (App. D)."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         _require_positive(
             self, "schedule_policy_steps", "layers", "units", "slow_critic_interval_gradient_steps"
         )
@@ -201,6 +229,7 @@ class ReplayConfig:
     """Rows per segment file, the unit of eviction (8,192 grayscale rows are 34 MB)."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         _require_positive(self, "batch_size", "batch_length", "segment_steps")
         _require(
             self.capacity_steps >= self.batch_size * self.batch_length,
@@ -235,6 +264,7 @@ class ScheduleConfig:
     """Checkpoints kept; older ones are deleted."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         _require_positive(
             self,
             "policy_steps_per_gradient_step",
@@ -260,6 +290,7 @@ class LearnerConfig:
     """CPU threads of the learner; losses are bit for bit the same only for the same number."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         _require_positive(self, "num_threads")
 
 
@@ -281,6 +312,7 @@ class Config:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
 
     def __post_init__(self) -> None:
+        require_types(self)
         _require_positive(self, "steps")
         _require(self.seed >= 0, f"seed={self.seed} must be 0 or more")
         rows = self.replay.batch_length
@@ -296,16 +328,20 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+def from_dict(cls: type[T], values: Any, where: str = "config") -> T:
     """Rebuilds a config dataclass from `to_dict`'s output.
 
     Raises:
-        ValueError: a field is unknown or missing, named with its place.
+        ValueError: a field is unknown, missing or of another type, named with its place.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must hold fields by name, but is {values!r}")  # noqa: TRY004
     hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ValueError(f"{where} holds unknown fields {unknown}; known are {sorted(hints)}")
+    unknown, missing = sorted(set(values) - set(hints)), sorted(set(hints) - set(values))
+    if unknown or missing:
+        raise ValueError(
+            f"{where} holds unknown fields {unknown} and lacks {missing}; known are {sorted(hints)}"
+        )
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         hint = hints[name]
@@ -313,4 +349,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
             arguments[name] = from_dict(hint, value, f"{where}.{name}")
         else:
             arguments[name] = value
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

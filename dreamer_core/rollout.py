@@ -74,7 +74,8 @@ class Rollout:
             weights: of the policy; None plays uniformly at random.
 
         Raises:
-            EnvironmentCrashed: the simulator failed.
+            EnvironmentCrashed: the simulator failed; this call's rows are lost, so that a new
+                rollout of another incarnation has to be made.
         """
         self._take_over(weights)
         rows: list[_Row] = []

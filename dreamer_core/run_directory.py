@@ -117,6 +117,10 @@ def open_run(root: Path, config: Config) -> Generator[RunPaths]:
         _hold(lock, paths)
         if paths.config.exists():
             _require_same(read_config(root), config, root)
+        lock.seek(0)
+        lock.truncate()
+        lock.write(f"process {os.getpid()} on {platform.node()}\n")
+        lock.flush()
         _write_config(paths, config)
         yield paths
 
@@ -128,7 +132,8 @@ def default_run_dir(config: Config) -> Path:
 
 
 def _require_empty(paths: RunPaths) -> None:
-    foreign = sorted(p.name for p in paths.root.iterdir() if p != paths.lock)
+    own = (paths.lock, _temporary(paths))  # all that a kill before the first config may leave
+    foreign = sorted(p.name for p in paths.root.iterdir() if p not in own)
     if foreign:
         raise RunDirectoryError(
             f"Wanted an empty directory or one that holds a run, but {paths.root} holds "
@@ -146,10 +151,6 @@ def _hold(lock: Any, paths: RunPaths) -> None:
             f"{paths.root} is in use by {holder}. Wait for that run, stop it, or name another "
             "directory with --run-dir"
         ) from error
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"process {os.getpid()} on {platform.node()}\n")
-    lock.flush()
 
 
 def _require_same(saved: Config, wanted: Config, root: Path) -> None:
@@ -168,6 +169,19 @@ def _require_same(saved: Config, wanted: Config, root: Path) -> None:
 
 
 def _write_config(paths: RunPaths, config: Config) -> None:
-    temporary = paths.config.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-    temporary.replace(paths.config)
+    temporary = _temporary(paths)
+    try:
+        with temporary.open("w") as file:
+            file.write(json.dumps(to_dict(config), indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(paths.config)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"Wanted to write {paths.config}, but {error.strerror or error}. "
+            "Make room or mend its permissions and start again"
+        ) from error
+
+
+def _temporary(paths: RunPaths) -> Path:
+    return paths.config.with_suffix(".json.tmp")

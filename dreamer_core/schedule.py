@@ -5,10 +5,11 @@ After `prefill_policy_steps` of random play one gradient step falls due for ever
 collector and learner. A side that is ahead waits:
 
     gradient steps issued  <=  due(policy steps acknowledged)
-    policy steps issued    <=  prefill + ratio * gradient steps done + lead
+    policy steps issued    <=  prefill + ratio * gradient steps done + lead + ratio - 1
 
-In lockstep the lead is one collect call, so that collecting and training alternate strictly. Else
-it is two, so that one call is collected while the other is trained on.
+where the last ratio - 1 policy steps owe no whole gradient step yet. In lockstep the lead is one
+collect call, so that collecting and training alternate strictly. Else it is two, so that one call
+is collected while the other is trained on.
 """
 
 from __future__ import annotations

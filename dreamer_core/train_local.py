@@ -106,7 +106,8 @@ class LocalRun:
         if self.schedule.gradient_steps == 0:
             return ()
         batch = self._replay.sample(self.schedule.gradient_steps, self._config.seed)
-        return (self._trainer.save_open_loop(batch, self._paths.open_loop_picture),)
+        path = self._paths.open_loop_picture
+        return (path,) if self._trainer.save_open_loop(batch, path) else ()
 
     def close(self) -> None:
         """Closes environment and replay."""

@@ -112,9 +112,15 @@ class Trainer:
         seconds = time.perf_counter() - started_s
         return Report(service="learner", values={"dreamer_checkpoint_seconds": seconds})
 
-    def save_open_loop(self, batch: Batch, path: Path) -> Path:
-        """Draws truth, model and error of the batch's liveliest sequence without a reset."""
+    def save_open_loop(self, batch: Batch, path: Path) -> bool:
+        """Draws truth, model and error of the batch's liveliest sequence without a reset.
+
+        Returns:
+            False if every sequence is reset after its first row, so that there is nothing to draw.
+        """
         row, length = _liveliest(batch)
+        if length < 2:
+            return False
         chosen = Batch(
             image=batch.image[row : row + 1, :length],
             prev_action=batch.prev_action[row : row + 1, :length],
@@ -126,7 +132,7 @@ class Trainer:
         with num_threads(self._config.learner.num_threads):
             model = self._agent.open_loop(chosen, context=context)[0].numpy()
         save_open_loop(path, chosen.image[0], model, context=context)
-        return path
+        return True
 
     def _report(self) -> Report:
         """Averages what was measured since the last report; the only wait for the device."""

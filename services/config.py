@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dreamer_core.config import require_types
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
@@ -16,6 +18,7 @@ class MetricsConfig:
     """Interface to listen on; loopback unless other machines are to scrape it."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"metrics.port={self.port} is no TCP port; choose 0 to 65535")
 
@@ -32,6 +35,7 @@ class EvaluatorConfig:
     """The actor's mode, or a sample of it; the latent state is sampled in both."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         interval = self.interval_policy_steps
         if interval is not None and interval < 1:
             raise ValueError(
@@ -57,6 +61,7 @@ class RuntimeConfig:
     """Restarts without a step of progress between them, after which the run gives up."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("object_store_bytes", "learner_calls_in_flight", "call_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"runtime.{name}={getattr(self, name)} must be above 0")
@@ -80,3 +85,6 @@ class ServiceConfig:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        require_types(self)

@@ -59,6 +59,6 @@ class Learner:
         """Writes a checkpoint; see Trainer.save."""
         return self._trainer.save(policy_step=policy_step)
 
-    def save_open_loop(self, batch: Batch, path: Path) -> Path:
-        """Draws truth, model and error of one sequence of the batch."""
+    def save_open_loop(self, batch: Batch, path: Path) -> bool:
+        """Draws truth, model and error of one sequence of the batch; see Trainer."""
         return self._trainer.save_open_loop(batch, path)

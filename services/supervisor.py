@@ -169,8 +169,8 @@ class Supervisor:
         if self.schedule.gradient_steps == 0:
             return False
         batch = self._actors["replay"].sample.remote(self.schedule.gradient_steps)
-        self._ask("learner", "save_open_loop", batch, self._paths.open_loop_picture.absolute())
-        return True
+        path = self._paths.open_loop_picture.absolute()
+        return self._ask("learner", "save_open_loop", batch, path)
 
     def close(self) -> None:
         """Closes the replay and ends the actors; a dead one is no matter."""

@@ -318,12 +318,14 @@ def test_the_dynamics_gradient_equals_finite_differences():
 
 def test_the_actor_reads_states_without_passing_gradients_back():
     it = imagine_loss(0.0)
-    imagined, actor = it.behavior.imagined, it.behavior.actor
-    first = actor(imagined.feat[1].detach()).float()
-    noise = torch.full((5, 3), 1.0)
-    straight = it.behavior.actions.sample(first, noise)
-    assert straight.requires_grad
-    assert torch.autograd.grad(straight[:, 0].sum(), imagined.feat, allow_unused=True) == (None,)
+    size, rng, latent = it.model.rssm.deter_size, generator(), it.model.rssm.latent
+    deter = torch.randn(5, size, generator=rng).requires_grad_()
+    noises = it.behavior.actions.noise((3, 5), rng), latent.noise((3, 5), rng)
+    start = RSSMState(deter, torch.zeros(5, latent.size))
+    imagined = it.behavior.imagine(it.model.rssm, start, *noises)
+    later_action, later_state = imagined.action[2, :, 0].sum(), imagined.feat[2].sum()
+    assert torch.autograd.grad(later_action, deter, retain_graph=True, allow_unused=True) == (None,)
+    assert torch.autograd.grad(later_state, deter)[0].abs().max() > 0
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9, 1.0])

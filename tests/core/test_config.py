@@ -83,7 +83,7 @@ def test_a_size_or_rate_of_zero_is_refused(cls, name):
 
 
 @pytest.mark.parametrize(("cls", "name"), fields_of(SHARES))
-@pytest.mark.parametrize("value", [-0.1, 1.1, NAN])
+@pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_a_share_outside_0_to_1_is_refused(cls, name, value):
     assert refusal(cls, **{name: value}) == f"{name}={value} must lie between 0 and 1"
 
@@ -185,6 +185,32 @@ def test_an_unknown_field_is_refused_with_its_place_and_the_known_ones():
     message = str(caught.value)
     assert message.startswith("config.behavior.actor_optimizer holds")
     assert "learning_rate" in message
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "value"),
+    [
+        (WorldModelConfig, "latent", "quantum"),
+        (LearnerConfig, "device", "gpu"),
+        (EnvConfig, "is_grayscale", "no"),
+        (EnvConfig, "task", 7),
+        (EnvConfig, "action_repeat", 4.0),
+        (EnvConfig, "action_repeat", True),
+        (BehaviorConfig, "discount", NAN),
+        (OptimizerConfig, "learning_rate", float("inf")),
+    ],
+)
+def test_a_value_of_another_type_is_refused(cls, name, value):
+    valid = {"learning_rate": 1e-3} if cls is OptimizerConfig else {}
+    message = refusal(cls, **{**valid, name: value})
+    assert message.startswith(f"{name}={value!r} must be ")
+
+
+@pytest.mark.parametrize("damaged", [[], "", None, {}, {"env": []}, {"env": {}}])
+def test_what_is_no_config_is_refused(damaged):
+    values = {**to_dict(Config()), **damaged} if damaged else damaged
+    with pytest.raises(ValueError, match=r"^config"):
+        from_dict(Config, values)
 
 
 def test_a_value_out_of_range_is_refused_on_reading_too():

@@ -198,17 +198,26 @@ def batch_with_resets(*resets):
 )
 def test_an_open_loop_picture_is_drawn_wherever_the_resets_lie(tmp_path, resets):
     trainer = make_trainer(tmp_path / "checkpoints")
-    path = trainer.save_open_loop(batch_with_resets(*resets), tmp_path / "open_loop.png")
+    path = tmp_path / "open_loop.png"
+    assert trainer.save_open_loop(batch_with_resets(*resets), path)
     assert np.asarray(Image.open(path)).std() > 0
+
+
+def test_no_picture_is_drawn_of_single_rows(tmp_path):
+    every_row = tuple(range(1, 8))
+    path = tmp_path / "open_loop.png"
+    assert not make_trainer(tmp_path).save_open_loop(batch_with_resets(*[every_row] * 3), path)
+    assert not path.exists()
 
 
 def test_the_picture_shows_the_liveliest_of_the_longest_sequences(tmp_path):
     batch = batch_with_resets((), (), (4,))
     batch.image[0] = 128  # whole, and nothing moves
     shown = make_trainer(tmp_path)
-    one = shown.save_open_loop(batch, tmp_path / "chosen.png")
+    one, other = tmp_path / "chosen.png", tmp_path / "alone.png"
+    shown.save_open_loop(batch, one)
     alone = {f.name: getattr(batch, f.name)[1:2] for f in dataclasses.fields(batch)}
-    other = shown.save_open_loop(dataclasses.replace(batch, **alone), tmp_path / "alone.png")
+    shown.save_open_loop(dataclasses.replace(batch, **alone), other)
     assert (np.asarray(Image.open(one)) == np.asarray(Image.open(other))).all()
 
 

@@ -138,7 +138,7 @@ class DreamerAgent:
         return WeightsSnapshot(version=self.gradient_step, params=arrays)
 
     def state(self) -> dict[str, Any]:
-        """Everything that learning continues from, as nested dicts of tensors."""
+        """Everything that learning continues from, as nested dicts of the live tensors."""
         return {
             "world_model": self.world_model.state_dict(),
             "behavior": self.behavior.state_dict(),
@@ -204,8 +204,8 @@ class DreamerAgent:
             raise NonFiniteLoss(
                 f"Non-finite {name} loss at gradient step {self.gradient_step}: "
                 f"{', '.join(offending) or 'only the gradient'} is not finite "
-                f"(terms {values}, gradient norm {float(norm)}). Nothing was updated; the last "
-                "checkpoint is good. Lower the learning rate or look at the rewards"
+                f"(terms {values}, gradient norm {float(norm)}). The {name} was not updated; "
+                "the last checkpoint is good. Lower the learning rate or look at the rewards"
             )
         optimizer.apply(gradient, norm)
         return norm

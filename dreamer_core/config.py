@@ -71,7 +71,7 @@ class EnvConfig:
     action_repeat: int = 4
     """Frames per policy step; rewards are summed (App. D)."""
     is_grayscale: bool = True
-    """One channel instead of three (sec. 3)."""
+    """One channel instead of three (sec. 2.1)."""
     sticky_action_probability: float = 0.25
     """Atari: chance per frame that the previous action is repeated (sec. 3)."""
     max_noops: int = 30
@@ -299,7 +299,7 @@ class Config:
     """One run of DreamerV2, complete: the same config and seed give the same run in lockstep."""
 
     preset: str = "atari"
-    """Name of the preset this was made from."""
+    """Name of the preset this was made from; not to be set apart from it."""
     seed: int = 0
     """Seeds weights, environment, exploration, replay draws and latent samples."""
     steps: int = 50_000_000

@@ -74,7 +74,6 @@ METRICS: dict[str, Metric] = {
     "dreamer_env_frames_total": _counter("Simulator frames: policy steps x action repeat."),
     "dreamer_gradient_steps_total": _counter("Training steps of world model, actor and critic."),
     "dreamer_episodes_total": _counter("Training episodes that ended."),
-    "dreamer_short_episodes_total": _counter("Episodes too short to draw a sequence from."),
     "dreamer_restarts_total": _counter("Times a service was replaced after it died.", "service"),
     # Episodes
     "dreamer_episode_return": _gauge("Sum of raw rewards of the newest training episode."),
@@ -86,7 +85,7 @@ METRICS: dict[str, Metric] = {
     # World model
     "dreamer_world_model_loss": _gauge("Total world-model loss (eq. 2)."),
     "dreamer_image_loss": _gauge(
-        "Negative log-likelihood of the images, in nats an image; has a large constant part."
+        "Negative log-likelihood of the images, in nats an image, without its constant."
     ),
     "dreamer_image_mean_squared_error": _gauge(
         "Mean squared error a pixel of the reconstructed images, pixels in [-0.5, 0.5]."
@@ -123,6 +122,9 @@ METRICS: dict[str, Metric] = {
     # Storage
     "dreamer_replay_steps": _gauge("Rows that the replay holds."),
     "dreamer_replay_episodes": _gauge("Episodes that the replay holds, the unfinished included."),
+    "dreamer_replay_short_episodes": _gauge(
+        "Ended episodes that hold fewer rows than one sequence; sampled with what follows them."
+    ),
     "dreamer_replay_bytes": _gauge("Bytes that the replay takes on disk."),
     "dreamer_checkpoint_seconds": _gauge("Duration of the newest checkpoint."),
     "dreamer_checkpoint_age_seconds": _gauge("Time since the newest checkpoint."),

@@ -52,14 +52,14 @@ class LocalRun:
     Args:
         config: of the run.
         paths: of its directory, claimed by the caller.
+        spec: of the environment.
         observe: is shown every report.
     """
 
-    def __init__(self, config: Config, paths: RunPaths, observe: Observer) -> None:
+    def __init__(self, config: Config, paths: RunPaths, spec: EnvSpec, observe: Observer) -> None:
         self._config = config
         self._paths = paths
         self._observe = observe
-        spec = environment_spec(config.env)
         self._replay = open_replay(paths, config, spec)
         incarnation = next_incarnation(self._replay.counts())
         self._env = make_env(config.env, env_seed(config.seed, incarnation))
@@ -191,7 +191,7 @@ def replay_report(counts: ReplayCounts, action_repeat: int) -> Report:
             "dreamer_policy_steps_total": counts.policy_steps,
             "dreamer_env_frames_total": counts.policy_steps * action_repeat,
             "dreamer_episodes_total": counts.episodes,
-            "dreamer_short_episodes_total": counts.short_episodes,
+            "dreamer_replay_short_episodes": counts.short_episodes,
             "dreamer_replay_steps": counts.stored_steps,
             "dreamer_replay_episodes": counts.stored_episodes,
             "dreamer_replay_bytes": counts.stored_bytes,
@@ -234,6 +234,7 @@ def train_local(
         ValueError: the environment or the checkpoint does not fit.
         NonFiniteLoss: see DreamerAgent.train_step.
     """
+    spec = environment_spec(config.env)
     with (
         open_run(run_dir, config) as paths,
         RunLog(run_dir, action_repeat=config.env.action_repeat) as log,
@@ -244,7 +245,7 @@ def train_local(
             if observe is not None:
                 observe(report, policy_step, gradient_step)
 
-        run = LocalRun(config, paths, observed)
+        run = LocalRun(config, paths, spec, observed)
         try:
             run.run(should_stop)
             run.save()

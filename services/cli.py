@@ -29,6 +29,7 @@ from services.config import ServiceConfig
 from services.display import Display
 from services.status import render_status
 
+_PRESET_TABLE_WIDTH = 130  # names stay whole, for copying to the command line
 _BAD_INPUT_EXIT = 2
 _FAILED_EXIT = 1
 _INTERRUPTED_EXIT = 130
@@ -154,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (NonFiniteLoss, EnvironmentCrashed, CheckpointCorrupt) as error:
         _complain(error)
         sys.exit(_FAILED_EXIT)
+    except BrokenPipeError:
+        os._exit(0)  # whoever read the output has seen enough
     except (ValueError, OSError) as error:
         _complain(error)
         sys.exit(_BAD_INPUT_EXIT)
@@ -238,6 +241,8 @@ def _presets(arguments: list[str]) -> int:
     if arguments and arguments[0] in ("-h", "--help"):
         sys.stdout.write("usage: dreamer presets [NAME]\nThe presets, or each value of one.\n")
         return 0
+    if len(arguments) > 1:
+        raise ValueError(f"Wanted one preset, but got {arguments}; name one at a time")
     console = Console()
     if not arguments:
         table = Table("preset", "what it is", "changes from atari", box=None)
@@ -249,6 +254,7 @@ def _presets(arguments: list[str]) -> int:
     config, changed = presets.preset(name), presets.changes(name)
     console.print(f"{name}: {presets.PRESETS[name].summary}")
     table = Table("setting", "value", "atari", "source", box=None)
+    console.width = max(console.width, _PRESET_TABLE_WIDTH)
     atari = dict(presets.leaves(presets.preset("atari")))
     for path, value in presets.leaves(config):
         if path == "preset":
@@ -273,13 +279,18 @@ def _with_preset(command: Any, arguments: list[str], usage: str) -> Any:
         )
     name, rest = (arguments[0], arguments[1:]) if has_preset else ("atari", arguments)
     default = command(config=presets.preset(name))
-    return tyro.cli(
+    parsed = tyro.cli(
         command,
         args=rest,
         default=default,
         prog=f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}",
         config=(tyro.conf.AvoidSubcommands,),
     )
+    if parsed.config.preset != default.config.preset:
+        raise ValueError(
+            f"--preset {parsed.config.preset} contradicts the preset {name} named first; drop it"
+        )
+    return parsed
 
 
 def _show(

@@ -127,14 +127,14 @@ class Supervisor:
         self._incarnation = -1
         for service in ("replay", "learner"):
             self._actors[service] = self._start(service)
-        counts = self._first_answer("replay", "counts")
+        counts = self._ask("replay", "counts")
         self._incarnation = next_incarnation(counts)
         self._actors["collector"] = self._start("collector")
         self.schedule = Schedule(
             config.schedule,
             steps=config.steps,
             policy_steps=counts.policy_steps,
-            gradient_steps=self._first_answer("learner", "gradient_step"),
+            gradient_steps=self._ask("learner", "gradient_step"),
             is_lockstep=services.lockstep,
         )
         self._evaluated_at = counts.policy_steps
@@ -156,6 +156,8 @@ class Supervisor:
                 self._beat()
         if self.schedule.is_done:
             self._evaluate_at_end()
+        else:
+            self._drop_evaluation()
         self._settle()
 
     def save(self) -> None:
@@ -176,7 +178,7 @@ class Supervisor:
         """Closes the replay and ends the actors; a dead one is no matter."""
         try:
             self._ask("replay", "close")
-        except RayError as error:
+        except ServiceLost as error:
             logger.warning("The replay is not closed; its next start will mend it: %s", error)
         for actor in self._actors.values():
             ray.kill(actor)
@@ -190,7 +192,8 @@ class Supervisor:
             self._train()
         if self.schedule.should_publish() and not self._in_flight("publish") and self._is_free():
             self._publish()
-        if not self._in_flight("collector") and self._is_free():
+        is_collecting = self._in_flight("collector") or self._in_flight("insert")
+        if not is_collecting and self._is_free():
             order = self.schedule.next_collect()
             if order is not None and (order.is_random or self._weights is not None):
                 self._collect(order)
@@ -235,15 +238,23 @@ class Supervisor:
         schedule = self.schedule
         schedule.policy_steps_issued += order.num_policy_steps
         collect = self._actors["collector"].collect.options(num_returns=2)
-        chunks, report = collect.remote(self._weights, order, schedule.policy_steps)
+        chunks, done = collect.remote(self._weights, order, schedule.policy_steps)
+        self._calls[done] = _Call("collector", lambda report: self._insert(chunks, report))
+
+    def _insert(self, chunks: Any, collected: Report) -> None:
+        """Hands chunks on, once they exist.
+
+        An actor takes its calls in order, so one whose argument is still being made would hold up
+        the sampling of every later batch.
+        """
         acknowledged = self._actors["replay"].insert.remote(chunks)
 
         def on_done(counts: ReplayCounts) -> None:
-            schedule.policy_steps = counts.policy_steps
-            self._report(self._get(report))
+            self.schedule.policy_steps = counts.policy_steps
+            self._report(collected)
             self._report(replay_report(counts, self._config.env.action_repeat))
 
-        self._calls[acknowledged] = _Call("collector", on_done)
+        self._calls[acknowledged] = _Call("insert", on_done)
 
     def _evaluate_if_due(self) -> None:
         interval = self._services.evaluator.interval_policy_steps
@@ -269,6 +280,10 @@ class Supervisor:
             self._publish()
             self._settle()
             self._evaluate()
+
+    def _drop_evaluation(self) -> None:
+        """Forgets an evaluation under way: a stop does not wait for the end of an episode."""
+        self._calls = {k: call for k, call in self._calls.items() if call.service != "evaluator"}
 
     def _save_beside(self) -> None:
         """Lets the learner write a checkpoint between two gradient steps."""
@@ -303,19 +318,16 @@ class Supervisor:
         return ray.get(reference, timeout=self._services.runtime.call_timeout_s)
 
     def _ask(self, service: str, method: str, *arguments: Any) -> Any:
-        """Calls a service and waits for its answer."""
-        return self._get(getattr(self._actors[service], method).remote(*arguments))
-
-    def _first_answer(self, service: str, method: str) -> Any:
-        """Asks a service that was just made.
+        """Calls a service and waits for its answer.
 
         Raises:
-            ServiceLost: it could not start; says why.
+            ServiceLost: it could not start, died, failed or kept silent; says why.
         """
         try:
-            return self._ask(service, method)
-        except RayActorError as error:
-            raise ServiceLost(f"The {service} could not start: {_reason(error)}") from error
+            return self._get(getattr(self._actors[service], method).remote(*arguments))
+        except RayError as error:
+            did = "could not start" if _failed_to_start(error) else f"did not answer {method}"
+            raise ServiceLost(f"The {service} {did}: {_reason(error)}") from error
 
     # --- Failure ------------------------------------------------------------------------------
 
@@ -326,7 +338,7 @@ class Supervisor:
             raise cause
         if not isinstance(cause, EnvironmentCrashed):
             raise ServiceLost(
-                f"The {service}'s work failed: {_reason(error)}. Mend it and start the same "
+                f"{error.function_name} failed: {_reason(error)}. Mend it and start the same "
                 "command again: the run resumes from its directory"
             ) from error
         logger.error("The environment crashed: %s", cause)
@@ -344,10 +356,10 @@ class Supervisor:
             dead.add("collector")
         for service in sorted(dead):
             self._replace(service)
-        counts = self._first_answer("replay", "counts")
+        counts = self._ask("replay", "counts")
         schedule = self.schedule
         schedule.policy_steps = schedule.policy_steps_issued = counts.policy_steps
-        schedule.gradient_steps = self._first_answer("learner", "gradient_step")
+        schedule.gradient_steps = self._ask("learner", "gradient_step")
         schedule.gradient_steps_issued = schedule.gradient_steps
 
     def _drop_calls(self) -> None:
@@ -432,5 +444,9 @@ def _reason(error: RayError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    has_died = isinstance(error, RayActorError) and not error.actor_init_failed
+    has_died = isinstance(error, RayActorError) and not _failed_to_start(error)
     return lines[-1].split(". ")[0] if has_died else lines[-1]
+
+
+def _failed_to_start(error: RayError) -> bool:
+    return isinstance(error, RayActorError) and error.actor_init_failed

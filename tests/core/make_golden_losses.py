@@ -5,7 +5,7 @@
 A refactor leaves the file as it is. A change of numerics writes it anew, says so in the CHANGELOG
 under **[numerics]** and shows a learning curve.
 
-The agent has the sizes of `debug`, mixed actor gradients and both schedules of `atari_schedules`
+The agent is small (small.SIZES), with mixed actor gradients and both schedules of `atari_schedules`
 shortened to the run, and renews its slow critic every 10 steps, so that every formula takes part.
 """
 

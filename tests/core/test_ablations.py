@@ -1,6 +1,6 @@
 """Each ablation of Table 2 and the schedules of Table 1 change what they say, and `atari` does not.
 
-The networks have the sizes of `debug`; the switches come from the presets themselves.
+The networks are small; every other value comes from the presets themselves.
 """
 
 import numpy as np

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamer_core.agent import DreamerAgent, NonFiniteLoss, choose_device, linear_schedule
+from dreamer_core.agent import (
+    DreamerAgent,
+    NonFiniteLoss,
+    choose_device,
+    linear_schedule,
+    to_tensors,
+)
 from dreamer_core.distributions import seeded_generator
 from dreamer_core.policy import Policy, step_generator
 from dreamer_core.types import WeightsSnapshot
@@ -19,6 +25,7 @@ from tests.core.small import (
     DISCRETE,
     make_batch,
     make_constant,
+    model_loss,
     parameters_of,
     small,
     train,
@@ -190,6 +197,19 @@ def test_the_world_model_learns_the_same_whatever_the_behaviour():
     assert not torch.equal(actors[0], actors[1]) and not torch.equal(actors[0], actors[2])
 
 
+def test_imagination_starts_from_every_row_with_the_discount_of_that_row():
+    agent, batch = make_agent(), make_batch()
+    batch.is_terminal[:] = False
+    batch.is_terminal[1, 2] = True
+    data = to_tensors(batch, CPU)
+    loss = model_loss(agent.world_model, data)
+    behavior = agent._behavior_loss(data, loss, step_generator(0), 1.0, 0.0)
+    expected = torch.full((3, 8), 0.995)
+    expected[1, 2] = 0.0
+    assert torch.equal(behavior.discount[0].reshape(3, 8), expected)
+    assert torch.allclose(behavior.reward[0].reshape(3, 8), loss.reward_mean, atol=1e-6)
+
+
 def test_continuous_control_trains_by_dynamics_with_gaussian_latents():
     agent = make_agent(CONTINUOUS, CONTINUOUS_CONTROL)
     before = parameters_of(agent.behavior.actor)
@@ -294,13 +314,14 @@ def test_the_policys_states_equal_what_the_learner_observes(mode, config, spec):
     agent = trained_agent(config, spec)
     policy, images = make_policy(agent, spec), BATCHES[1].image[1]
     latent = policy.rssm.latent
-    state, feats, prev_actions, noises = policy.initial(), [], [], []
+    state, feats, noises = policy.initial(), [], []
+    prev_actions = [np.zeros(spec.action_size, np.float32)]
     for t, image in enumerate(images):
-        prev_actions.append(state.action)
         noises.append(latent.noise((1,), step_generator(0, t)))
-        _, state = policy.act(state, image, step_generator(0, t), mode)
+        action, state = policy.act(state, image, step_generator(0, t), mode)
+        prev_actions.append(action)
         feats.append(state.model.feat)
-    data = tensors_from(images, torch.stack(prev_actions, 1).clone())
+    data = tensors_from(images, torch.from_numpy(np.stack(prev_actions[:-1]))[None])
     observed = agent.world_model.observe(data, torch.stack(noises, 1))
     assert torch.allclose(observed.state.feat, torch.stack(feats, 1), atol=1e-5)
 

@@ -1,0 +1,37 @@
+"""Catch with a fault in it: what a user's environment may do to a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.learning.catch import Catch
+
+CALM_STEPS = 120
+
+
+class FailingCatch(Catch):
+    """Raises in step number `calm_steps` of each life of its process.
+
+    Args:
+        calm_steps: steps that go well before the one that raises.
+    """
+
+    def __init__(self, calm_steps: int) -> None:
+        super().__init__()
+        self._steps_left = calm_steps
+
+    def step(self, action: int) -> Any:
+        if self._steps_left == 0:
+            raise RuntimeError("the simulator's licence ran out")
+        self._steps_left -= 1
+        return super().step(action)
+
+
+def make_failing_env() -> FailingCatch:
+    """Task name: `tests.services.failing_env:make_failing_env`."""
+    return FailingCatch(CALM_STEPS)
+
+
+def make_broken_env() -> FailingCatch:
+    """Task name: `tests.services.failing_env:make_broken_env`."""
+    return FailingCatch(0)

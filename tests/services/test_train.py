@@ -1,0 +1,351 @@
+"""Whole runs through the services as a user starts them: real Ray, processes of their own."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dreamer_core import checkpoint
+from dreamer_core.envs import environment_spec
+from dreamer_core.report import METRICS, read_jsonl
+from dreamer_core.run_directory import RunPaths, read_config
+from dreamer_core.train_local import open_replay
+from tests.services.failing_env import CALM_STEPS
+
+ROOT = Path(__file__).parents[2]
+DREAMER = Path(sys.executable).with_name("dreamer")
+PREFILL, RATIO, COLLECT_STEPS = 50, 4, 10  # of preset debug
+CPU = ("--learner.device", "cpu", "--learner.num-threads", "1")
+CATCH = (
+    *("--env.suite", "gymnasium", "--env.task", "tests.learning.catch:make_env"),
+    *("--env.action-repeat", "1", "--env.time-limit-steps", "None"),
+)
+NO_EVALUATION = ("--evaluator.interval-policy-steps", "None")
+OFTEN = ("--schedule.checkpoint-interval-s", "0.5")
+TITLES = {"learner": "ray::Learner", "collector": "ray::Collector", "replay": "ray::ReplayServer"}
+
+
+class Run:
+    """A `dreamer` process that trains preset debug, and all processes that it starts."""
+
+    def __init__(self, command, run_dir, *options):
+        self.run_dir = run_dir
+        self.stdout = self.stderr = ""
+        self._mark = f"DREAMER_TEST_RUN={uuid.uuid4().hex}"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        port = ("--metrics.port", str(self._port)) if command == "train" else ()
+        self._process = subprocess.Popen(
+            [DREAMER, command, "debug", "--run-dir", run_dir, *CPU, *port, *options],
+            cwd=ROOT,
+            env={**os.environ, **dict([self._mark.split("=")])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, timeout_s=120):
+        """Waits for the end and returns the exit code."""
+        try:
+            self.stdout, self.stderr = self._process.communicate(timeout=timeout_s)
+        finally:
+            self._process.kill()
+        return self._process.returncode
+
+    def interrupt(self):
+        """Ctrl-C, but to this process alone."""
+        self._process.send_signal(signal.SIGINT)
+
+    def processes(self):
+        """Command lines by process id of everything alive that this run started."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if self._mark.encode() in (path / "environ").read_bytes():
+                    line = (path / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found[int(path.name)] = line.decode().strip()
+        return found
+
+    def kill(self, service):
+        """kill -9 of one service's process."""
+        (pid,) = (p for p, line in self.processes().items() if line.startswith(TITLES[service]))
+        os.kill(pid, signal.SIGKILL)
+
+    def scrape(self):
+        """What Prometheus would see now, {} before the run serves it."""
+        try:
+            url = f"http://127.0.0.1:{self._port}/metrics"
+            with urllib.request.urlopen(url, timeout=10) as response:
+                text = response.read().decode()
+        except urllib.error.URLError:
+            return {}
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def wait_for(self, *sample, least=1.0, timeout_s=90):
+        """Returns the first scrape in which a sample has reached `least`."""
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            if self._process.poll() is not None:
+                raise AssertionError(f"ended with {self.finish()}: {self.stderr}")
+            samples = self.scrape()
+            if samples.get(sample, 0.0) >= least:
+                return samples
+            time.sleep(0.1)
+        raise AssertionError(f"{sample} did not reach {least} within {timeout_s} s: {samples}")
+
+
+def due(policy_steps):
+    return (policy_steps - PREFILL) // RATIO
+
+
+def checkpoint_counts(run_dir):
+    found = checkpoint.load(run_dir / "checkpoints")
+    return found.facts["policy_step"], found.facts["gradient_step"]
+
+
+def stored_policy_steps(run_dir):
+    """Policy steps of a run by the replay's count, and by its rows: all but one per episode."""
+    config = read_config(run_dir)
+    replay = open_replay(RunPaths(run_dir), config, environment_spec(config.env))
+    counts = replay.counts()
+    replay.close()
+    return counts.policy_steps, counts.stored_steps - counts.stored_episodes
+
+
+def counted(run_dir, name):
+    """Each value that a metric had in metrics.jsonl, in order."""
+    return [
+        line.values[name] for line in read_jsonl(run_dir / "metrics.jsonl") if name in line.values
+    ]
+
+
+def losses(run_dir):
+    """Every loss and norm of every gradient step."""
+    measured = [
+        {k: v for k, v in line.values.items() if "_loss" in k or "_norm" in k}
+        for line in read_jsonl(run_dir / "metrics.jsonl")
+        if line.service == "learner"
+    ]
+    return [values for values in measured if values]
+
+
+def restarts(run_dir):
+    """How often each service was replaced."""
+    lines = read_jsonl(run_dir / "metrics.jsonl")
+    return Counter(x.labels["service"] for x in lines if "dreamer_restarts_total" in x.values)
+
+
+def assert_one_paragraph(run, *parts):
+    """What was wanted, what came, what to do: no traceback, and no blank line between."""
+    paragraph = run.stderr[run.stderr.index("dreamer:") :]
+    assert "Traceback" not in run.stderr + run.stdout
+    assert "\n\n" not in paragraph.strip()
+    words = " ".join(paragraph.split())
+    for part in parts:
+        assert part in words, words
+
+
+# Lockstep
+
+
+@pytest.fixture(scope="module")
+def lockstep(tmp_path_factory):
+    """Pong in lockstep, with the evaluator beside it, and the same in one process."""
+    root = tmp_path_factory.mktemp("lockstep")
+    options = ("--steps", "110", "--env.time-limit-steps", "35", "--seed", "3")
+    services = Run("train", root / "train", *options, "--lockstep",
+                   "--evaluator.interval-policy-steps", "40")  # fmt: skip
+    assert services.finish() == 0, services.stderr
+    local = Run("local", root / "local", *options)
+    assert local.finish() == 0, local.stderr
+    return services, local
+
+
+def test_in_lockstep_the_services_compute_the_losses_of_one_process_bit_for_bit(lockstep):
+    services, local = (losses(run.run_dir) for run in lockstep)
+    assert len(services) == due(110)
+    assert services == local
+
+
+def test_in_lockstep_the_services_store_the_rows_of_one_process(lockstep):
+    first, second = (
+        [path.read_bytes() for path in sorted((run.run_dir / "replay").iterdir())]
+        for run in lockstep
+    )
+    assert first == second
+
+
+# A run that is interrupted and resumed
+
+FIRST_STEPS, ALL_STEPS = 800, 900
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A run on Catch that Ctrl-C stopped: (run, exit code, last scrape, its processes then)."""
+    run_dir = tmp_path_factory.mktemp("interrupted") / "run"
+    run = Run("train", run_dir, *CATCH, "--steps", str(FIRST_STEPS))
+    samples = run.wait_for("dreamer_gradient_steps_total", least=5)
+    processes = run.processes()
+    run.interrupt()
+    return run, run.finish(), samples, processes
+
+
+@pytest.fixture(scope="module")
+def stopped(interrupted):
+    """The counts that the interrupted run left: checkpoint, replay twice, log."""
+    run_dir = interrupted[0].run_dir
+    last = read_jsonl(run_dir / "metrics.jsonl")[-1]
+    logged = last.policy_step, last.gradient_step
+    return checkpoint_counts(run_dir), stored_policy_steps(run_dir), logged
+
+
+@pytest.fixture(scope="module")
+def resumed(interrupted, stopped):
+    """The same run, started again with more steps, to its end."""
+    run = Run("train", interrupted[0].run_dir, *CATCH, "--steps", str(ALL_STEPS),
+              "--evaluator.interval-policy-steps", "200")  # fmt: skip
+    return run, run.finish()
+
+
+def test_prometheus_shows_a_running_run(interrupted):
+    samples = interrupted[2]
+    counters = {name for name, m in METRICS.items() if m.kind == "counter" and not m.labels}
+    assert counters <= {name for name, *_ in samples}
+    policy_steps = samples["dreamer_policy_steps_total",]
+    assert PREFILL < policy_steps < FIRST_STEPS
+    assert samples["dreamer_env_frames_total",] == policy_steps  # action repeat 1
+    assert 5 <= samples["dreamer_gradient_steps_total",] <= due(policy_steps)
+    assert samples["dreamer_gradient_step_seconds_count",] >= 5
+    assert samples["dreamer_episodes_total",] >= 1
+
+
+def test_ctrl_c_stops_a_run_with_everything_collected_on_disk(interrupted, stopped):
+    run, exit_code, *_ = interrupted
+    assert exit_code == 130 and "Stopped" in run.stdout
+    (policy_steps, gradient_steps), stored, logged = stopped
+    assert 0 < policy_steps < FIRST_STEPS and 0 < gradient_steps <= due(policy_steps)
+    assert stored == (policy_steps, policy_steps)
+    assert logged == (policy_steps, gradient_steps)
+    assert f"{policy_steps:,} policy steps, {gradient_steps:,} gradient steps" in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_a_resumed_run_takes_no_step_twice_and_ends_with_the_exact_ratio(resumed, stopped):
+    run, exit_code = resumed
+    assert exit_code == 0, run.stderr
+    assert checkpoint_counts(run.run_dir) == (ALL_STEPS, due(ALL_STEPS))
+    assert stored_policy_steps(run.run_dir) == (ALL_STEPS, ALL_STEPS)
+    steps = counted(run.run_dir, "dreamer_gradient_steps_total")
+    assert steps == list(range(1, due(ALL_STEPS) + 1))
+    assert restarts(run.run_dir) == {}
+
+
+def test_evaluations_are_reported_with_their_mode_and_the_last_has_the_final_weights(resumed):
+    lines = read_jsonl(resumed[0].run_dir / "metrics.jsonl")
+    evaluations = [x for x in lines if "dreamer_evaluation_return" in x.values]
+    assert evaluations and {x.labels["mode"] for x in evaluations} == {"greedy"}
+    assert evaluations[-1].labels["weights_version"] == due(ALL_STEPS)
+    assert all(-5 <= x.values["dreamer_evaluation_return"] <= 5 for x in evaluations)
+
+
+def test_what_a_run_leaves_is_named_and_there(resumed):
+    run, _ = resumed
+    for name in ("checkpoints", "replay", "tensorboard", "metrics.jsonl", "learning_curve.png",
+                 "open_loop.png"):  # fmt: skip
+        assert str(run.run_dir / name) in run.stdout
+        assert (run.run_dir / name).exists()
+    assert "Started at gradient step" in (run.run_dir / "supervisor.log").read_text()
+
+
+def test_no_process_of_a_run_outlives_it(interrupted, resumed):
+    titles = " ".join(interrupted[3].values())
+    assert "raylet" in titles and all(title in titles for title in TITLES.values())
+    deadline_s = time.monotonic() + 10
+    while (left := {**interrupted[0].processes(), **resumed[0].processes()}) and (
+        time.monotonic() < deadline_s
+    ):
+        time.sleep(0.2)
+    assert left == {}
+
+
+# Faults
+
+KILLED_STEPS = 1500
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run of which each service was killed in turn: (run, exit code, restarts as scraped)."""
+    run_dir = tmp_path_factory.mktemp("killed") / "run"
+    run = Run("train", run_dir, *CATCH, *NO_EVALUATION, *OFTEN, "--steps", str(KILLED_STEPS))
+    samples = run.wait_for("dreamer_gradient_steps_total", least=5)
+    for service in TITLES:
+        run.kill(service)
+        samples = run.wait_for("dreamer_restarts_total", service)
+        trained = samples["dreamer_gradient_steps_total",]
+        samples = run.wait_for("dreamer_gradient_steps_total", least=trained + 5)
+    return run, run.finish(), samples
+
+
+def test_a_run_goes_on_after_a_kill_of_each_of_its_services(killed):
+    run, exit_code, samples = killed
+    assert exit_code == 0, run.stderr
+    again = {service: samples["dreamer_restarts_total", service] for service in TITLES}
+    # The replay takes the collector along, whose episode went on without what was lost.
+    assert again == {"learner": 1, "collector": 2, "replay": 1} == restarts(run.run_dir)
+
+
+def test_the_counts_are_exact_in_spite_of_the_kills(killed):
+    run_dir = killed[0].run_dir
+    assert checkpoint_counts(run_dir) == (KILLED_STEPS, due(KILLED_STEPS))
+    assert stored_policy_steps(run_dir) == (KILLED_STEPS, KILLED_STEPS)
+    assert counted(run_dir, "dreamer_policy_steps_total")[-1] == KILLED_STEPS
+
+
+def test_an_environment_that_crashes_is_replaced_and_its_call_taken_again(tmp_path):
+    steps = 2 * CALM_STEPS - 2 * COLLECT_STEPS
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", str(steps),
+              "--env.task", "tests.services.failing_env:make_failing_env")  # fmt: skip
+    assert run.finish() == 0, run.stderr
+    assert restarts(run.run_dir) == {"collector": 1}
+    assert "licence ran out" in (run.run_dir / "supervisor.log").read_text()
+    assert checkpoint_counts(run.run_dir) == (steps, due(steps))
+    assert stored_policy_steps(run.run_dir) == (steps, steps)
+
+
+def test_an_environment_that_always_crashes_ends_the_run_with_its_own_words(tmp_path):
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION,
+              "--env.task", "tests.services.failing_env:make_broken_env",
+              "--runtime.max-fruitless-restarts", "1")  # fmt: skip
+    assert run.finish() == 1
+    assert_one_paragraph(run, "without progress", "licence ran out", "start the same command")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, *OFTEN, "--steps", "400",
+              "--env.task", "tests.core.counting_env:make_exploding_env",
+              "--world-model.reward-transform", "identity")  # fmt: skip
+    assert run.finish() == 1
+    assert_one_paragraph(run, "world_model loss at gradient step", "reward is")
+    policy_step, gradient_step = checkpoint_counts(run.run_dir)
+    assert gradient_step <= due(policy_step)
+    found = checkpoint.load(run.run_dir / "checkpoints")
+    assert all(bool(x.isfinite().all()) for x in found.tensors["world_model"].values())
+    assert not run.processes()

@@ -47,6 +47,7 @@ class Trainer:
         self._pending: list[dict[str, Tensor]] = []
         self._seconds: list[float] = []
         self._report_started_s = time.monotonic()
+        self._is_whole = True  # false once a gradient step broke off between two optimisers
         found = checkpoint.load(checkpoints)
         if found is not None:
             _require_environment(found.facts, spec, found.path)
@@ -79,8 +80,10 @@ class Trainer:
                 f"{gradient_step}: a call was lost or done twice; restore from the checkpoint"
             )
         started_s = time.perf_counter()
+        self._is_whole = False
         with num_threads(self._config.learner.num_threads):
             self._pending.append(self._agent.train_step(batch, policy_step=policy_step))
+        self._is_whole = True
         self._seconds.append(time.perf_counter() - started_s)
         interval = self._config.schedule.report_interval_gradient_steps
         return self._report() if self.gradient_step % interval == 0 else None
@@ -94,7 +97,15 @@ class Trainer:
 
         Args:
             policy_step: policy steps that the replay has acknowledged.
+
+        Raises:
+            RuntimeError: a gradient step failed half-way; the last checkpoint is the good one.
         """
+        if not self._is_whole:
+            raise RuntimeError(
+                f"Gradient step {self.gradient_step} failed half-way, so its state is not saved; "
+                "resume from the last checkpoint"
+            )
         started_s = time.perf_counter()
         checkpoint.save(
             self._checkpoints,

@@ -75,6 +75,8 @@ class EvalCommand:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ValueError(f"--episodes {self.episodes}: wanted 1 or more")
+        if self.seed < 0:
+            raise ValueError(f"--seed {self.seed}: wanted 0 or more")
         if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
             raise ValueError(f"--video {self.video}: wanted a name that ends in .mp4 or .gif")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.config import Config
 from dreamer_core.envs import environment_spec
 from dreamer_core.pictures import plot_learning_curve
@@ -17,7 +18,7 @@ from dreamer_core.types import Report
 from services.config import ServiceConfig
 from services.logs import log_to_file
 from services.metrics import PrometheusExporter
-from services.supervisor import Supervisor, ray_cluster
+from services.supervisor import ServiceLost, Supervisor, ray_cluster
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +70,13 @@ def train(
         stack.callback(supervisor.close)
         schedule = supervisor.schedule
         logger.info("Started at gradient step %d", schedule.gradient_steps)
-        supervisor.run(should_stop)
-        supervisor.save()
+        logger.info("Metrics at %s", exporter.url)
+        try:
+            supervisor.run(should_stop)
+            supervisor.save()
+        except (NonFiniteLoss, ServiceLost) as error:
+            logger.error("Stopped: %s", error)  # noqa: TRY400 (the reason, not the trace)
+            raise
         pictures = [plot_learning_curve(run_dir)]
         if supervisor.draw_open_loop():
             pictures.append(paths.open_loop_picture)

@@ -48,6 +48,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2  # longest wait before signals and clocks are looked at again
+_MAKES_CHUNKS = ("collector", "insert")  # calls between an action and its acknowledgement
 _EVALUATOR_INCARNATION = 2**20  # keeps the evaluator's environment seed apart from collectors'
 
 
@@ -299,13 +300,16 @@ class Supervisor:
         if not self._calls:
             time.sleep(timeout_s)
             return
-        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
+        oldest: dict[str, Any] = {}  # of each service, so that its reports keep their order
+        for reference, call in self._calls.items():
+            oldest.setdefault(call.service, reference)
+        ready, _ = ray.wait(list(oldest.values()), num_returns=1, timeout=timeout_s)
         for reference in ready:
             call = self._calls.pop(reference)
             try:
                 call.on_done(self._get(reference))
             except RayActorError as error:
-                self._recover(error)
+                self._recover(call.service, error)
             except RayTaskError as error:
                 self._recover_or_raise(call.service, error)
 
@@ -338,40 +342,40 @@ class Supervisor:
             raise cause
         if not isinstance(cause, EnvironmentCrashed):
             raise ServiceLost(
-                f"{error.function_name} failed: {_reason(error)}. Mend it and start the same "
+                f"The work of the {service} failed: {_reason(error)}. Mend it and start the same "
                 "command again: the run resumes from its directory"
             ) from error
-        logger.error("The environment crashed: %s", cause)
         ray.kill(self._actors[service])
-        self._recover(error)
+        self._recover(service, error)
 
-    def _recover(self, error: RayError) -> None:
+    def _recover(self, service: str, error: RayError) -> None:
         """Replaces whatever is dead and takes the counts from those who know them."""
         logger.error("A service was lost: %s", _reason(error))
-        self._drop_calls()
+        is_chunk_lost = self._finish_calls() or service in _MAKES_CHUNKS
         self._count_fruitless(error)
-        dead = {service for service in self._actors if not self._is_alive(service)}
-        if "replay" in dead:
-            # Its unacknowledged chunk is lost, and a collector that went on would leave a gap.
-            dead.add("collector")
-        for service in sorted(dead):
-            self._replace(service)
+        dead = {name for name in self._actors if not self._is_alive(name)}
+        if is_chunk_lost:
+            dead.add("collector")  # going on would leave a gap in its episode
+        for name in sorted(dead):
+            self._replace(name)
         counts = self._ask("replay", "counts")
         schedule = self.schedule
         schedule.policy_steps = schedule.policy_steps_issued = counts.policy_steps
         schedule.gradient_steps = self._ask("learner", "gradient_step")
         schedule.gradient_steps_issued = schedule.gradient_steps
 
-    def _drop_calls(self) -> None:
-        """Waits for the calls in flight, whose effects the counts will tell, and forgets them."""
-        pending = [ref for ref, call in self._calls.items() if call.service != "evaluator"]
-        if pending:
-            ray.wait(
-                pending,
-                num_returns=len(pending),
-                timeout=self._services.runtime.call_timeout_s,
-            )
-        self._calls.clear()
+    def _finish_calls(self) -> bool:
+        """Takes what still succeeds of the calls in flight; tells whether a chunk was lost."""
+        self._drop_evaluation()
+        is_chunk_lost = False
+        while self._calls:
+            reference, call = next(iter(self._calls.items()))
+            del self._calls[reference]
+            try:
+                call.on_done(self._get(reference))
+            except RayError:
+                is_chunk_lost |= call.service in _MAKES_CHUNKS
+        return is_chunk_lost
 
     def _count_fruitless(self, error: RayError) -> None:
         progress = (self.schedule.policy_steps, self.schedule.gradient_steps)

@@ -97,21 +97,25 @@ class Run:
             for sample in family.samples
         }
 
-    def wait_for(self, *sample, least=1.0, timeout_s=90):
-        """Returns the first scrape in which a sample has reached `least`."""
+    def wait_until(self, condition, timeout_s=90):
+        """Returns the first true value of the condition, which the run must live to see."""
         deadline_s = time.monotonic() + timeout_s
-        while time.monotonic() < deadline_s:
+        while not (value := condition()):
             if self._process.poll() is not None:
                 raise AssertionError(f"ended with {self.finish()}: {self.stderr}")
-            samples = self.scrape()
-            if samples.get(sample, 0.0) >= least:
-                return samples
+            if time.monotonic() > deadline_s:
+                self._process.kill()
+                raise AssertionError(f"not within {timeout_s} s; now {self.scrape()}")
             time.sleep(0.1)
-        raise AssertionError(f"{sample} did not reach {least} within {timeout_s} s: {samples}")
+        return value
+
+    def wait_for(self, *sample, least=1.0):
+        """Returns the first scrape in which a sample has reached `least`."""
+        return self.wait_until(lambda: (now := self.scrape()).get(sample, 0.0) >= least and now)
 
 
 def due(policy_steps):
-    return (policy_steps - PREFILL) // RATIO
+    return max(0, policy_steps - PREFILL) // RATIO
 
 
 def checkpoint_counts(run_dir):
@@ -295,7 +299,8 @@ def killed(tmp_path_factory):
     """A run of which each service was killed in turn: (run, exit code, restarts as scraped)."""
     run_dir = tmp_path_factory.mktemp("killed") / "run"
     run = Run("train", run_dir, *CATCH, *NO_EVALUATION, *OFTEN, "--steps", str(KILLED_STEPS))
-    samples = run.wait_for("dreamer_checkpoint_seconds", least=1e-9)
+    latest = run_dir / "checkpoints" / "LATEST"
+    run.wait_until(lambda: latest.exists() and int(latest.read_text()) > 1)
     for service in TITLES:
         run.kill(service)
         samples = run.wait_for("dreamer_restarts_total", service)
@@ -319,6 +324,18 @@ def test_the_counts_are_exact_in_spite_of_the_kills(killed):
     assert counted(run_dir, "dreamer_policy_steps_total")[-1] == KILLED_STEPS
     first_steps = [n for n in counted(run_dir, "dreamer_gradient_steps_total") if n == 1]
     assert len(first_steps) == 1  # the second learner began at the checkpoint of the first
+
+
+def test_what_the_collector_brings_while_the_learner_dies_is_stored(tmp_path):
+    prefill, steps = 3000, 3020
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", str(steps),
+              "--schedule.prefill-policy-steps", str(prefill))  # fmt: skip
+    run.wait_for("dreamer_policy_steps_total", least=100)  # the collector is never idle now
+    run.kill("learner")
+    assert run.finish() == 0, run.stderr
+    assert restarts(run.run_dir) == {"learner": 1}
+    assert checkpoint_counts(run.run_dir) == (steps, (steps - prefill) // RATIO)
+    assert stored_policy_steps(run.run_dir) == (steps, steps)
 
 
 def test_an_environment_that_crashes_is_replaced_and_its_call_taken_again(tmp_path):

@@ -302,7 +302,7 @@ class Display:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        elif self._progress.values:
+        elif self._progress.samples:
             self._write_line()
 
     def _render(self) -> RenderableType:

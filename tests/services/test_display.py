@@ -215,7 +215,7 @@ def test_a_terminal_gets_a_table_that_is_redrawn():
 
 def test_a_dumb_terminal_gets_lines():
     console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
-    with Display(100, "x", console=console):
-        pass
+    with Display(100, "x", console=console) as shown:
+        shown.update(Report(service="learner"), policy_step=1, gradient_step=0)
     assert "policy steps" in console.file.getvalue()
     assert "╭" not in console.file.getvalue()

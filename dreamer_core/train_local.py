@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,7 +76,7 @@ class LocalRun:
             gradient_steps=self._trainer.gradient_step,
             is_lockstep=True,
         )
-        self._pulse = Pulse(self.schedule)
+        self._pulse = Pulse(self.schedule, self._replay.counts(), config.env.action_repeat)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until the configured number of policy steps, or until asked to stop."""
@@ -88,12 +88,13 @@ class LocalRun:
             order = schedule.next_collect()
             if order is not None:
                 self._collect(order)
+            if self._pulse.is_due():
+                self._beat()
             while schedule.may_train() and not should_stop():
                 self._train()
-            if self._pulse.is_due():
-                self._report(self._pulse.report())
             if time.monotonic() - self._saved_s > self._config.schedule.checkpoint_interval_s:
                 self.save()
+        self._beat()
 
     def save(self) -> None:
         """Writes a checkpoint."""
@@ -129,8 +130,9 @@ class LocalRun:
         counts = self._replay.counts()
         schedule.policy_steps = counts.policy_steps
         waited = {"dreamer_insert_wait_seconds_total": self._insert_wait_s}
-        self._report(Report(service="collector", values=waited, episodes=collected.episodes))
-        self._report(replay_report(counts, self._config.env.action_repeat))
+        self._pulse.counts, self._pulse.collector_values = counts, waited
+        if collected.episodes:
+            self._report(Report(service="collector", values=waited, episodes=collected.episodes))
 
     def _train(self) -> None:
         schedule = self.schedule
@@ -147,40 +149,65 @@ class LocalRun:
             waited = {"dreamer_sample_wait_seconds_total": self._sample_wait_s}
             self._report(replace(report, values={**report.values, **waited}))
 
+    def _beat(self) -> None:
+        for report in self._pulse.reports(checkpoint_age_s=time.monotonic() - self._saved_s):
+            self._report(report)
+
     def _report(self, report: Report) -> None:
         self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)
 
 
 class Pulse:
-    """Reports the speeds and the balance of a run, about once a second.
+    """Reports where a run stands every few seconds, however fast it goes: logs stay small.
 
     Args:
         schedule: whose counts are watched.
+        counts: of the replay, to be renewed by whoever inserts.
+        action_repeat: env frames per policy step.
     """
 
-    def __init__(self, schedule: Schedule, interval_s: float = 1.0) -> None:
+    interval_s = 2.0
+
+    def __init__(self, schedule: Schedule, counts: ReplayCounts, action_repeat: int) -> None:
         self._schedule = schedule
-        self._interval_s = interval_s
+        self._action_repeat = action_repeat
         self._started_s = time.monotonic()
         self._policy_steps = schedule.policy_steps
+        self.counts = counts
+        """Newest counts of the replay."""
+        self.collector_values: Mapping[str, float] = {}
+        """Newest values of the collector."""
 
     def is_due(self) -> bool:
         """Whether the interval has passed."""
-        return time.monotonic() - self._started_s >= self._interval_s
+        return time.monotonic() - self._started_s >= self.interval_s
 
-    def report(self) -> Report:
-        """Returns the speed since the last call, the live ratio and the policy's age."""
+    def reports(self, *, checkpoint_age_s: float) -> list[Report]:
+        """Returns speed since the last call, ratio, policy age, and what replay and collector say.
+
+        Args:
+            checkpoint_age_s: seconds since the newest checkpoint.
+        """
         schedule, now_s = self._schedule, time.monotonic()
         speed = (schedule.policy_steps - self._policy_steps) / (now_s - self._started_s)
         self._started_s, self._policy_steps = now_s, schedule.policy_steps
-        values = {"dreamer_policy_steps_per_second": speed}
+        values = {
+            "dreamer_policy_steps_per_second": speed,
+            "dreamer_checkpoint_age_seconds": checkpoint_age_s,
+        }
         ratio = schedule.ratio()
         if ratio is not None:
             values["dreamer_policy_steps_per_gradient_step"] = ratio
         if schedule.published_version is not None:
             lag = schedule.gradient_steps - schedule.published_version
             values["dreamer_policy_lag_gradient_steps"] = float(lag)
-        return Report(service="supervisor", values=values)
+        reports = [
+            Report(service="supervisor", values=values),
+            replay_report(self.counts, self._action_repeat),
+        ]
+        if self.collector_values:
+            reports.append(Report(service="collector", values=self.collector_values))
+        return reports
 
 
 def replay_report(counts: ReplayCounts, action_repeat: int) -> Report:

@@ -29,7 +29,7 @@ from dreamer_core.replay import ReplayCounts
 from dreamer_core.rollout import env_seed
 from dreamer_core.run_directory import RunPaths
 from dreamer_core.schedule import CollectOrder, Schedule
-from dreamer_core.train_local import Observer, Pulse, next_incarnation, replay_report
+from dreamer_core.train_local import Observer, Pulse, next_incarnation
 from dreamer_core.types import Report
 from services.collector import Collector
 from services.config import RuntimeConfig, ServiceConfig
@@ -123,7 +123,6 @@ class Supervisor:
         self._progress_at_restart = (-1, -1)
         self._weights: Any = None
         self._weights_policy_step = 0
-        self._evaluated_at = 0
         self._saved_s = time.monotonic()
         self._incarnation = -1
         for service in ("replay", "learner"):
@@ -139,7 +138,7 @@ class Supervisor:
             is_lockstep=services.lockstep,
         )
         self._evaluated_at = counts.policy_steps
-        self._pulse = Pulse(self.schedule)
+        self._pulse = Pulse(self.schedule, counts, config.env.action_repeat)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until the configured number of policy steps, or until asked to stop.
@@ -160,6 +159,7 @@ class Supervisor:
         else:
             self._drop_evaluation()
         self._settle()
+        self._beat()
 
     def save(self) -> None:
         """Writes a checkpoint of the present state."""
@@ -252,8 +252,9 @@ class Supervisor:
 
         def on_done(counts: ReplayCounts) -> None:
             self.schedule.policy_steps = counts.policy_steps
-            self._report(collected)
-            self._report(replay_report(counts, self._config.env.action_repeat))
+            self._pulse.counts, self._pulse.collector_values = counts, collected.values
+            if collected.episodes:
+                self._report(collected)
 
         self._calls[acknowledged] = _Call("insert", on_done)
 
@@ -359,7 +360,7 @@ class Supervisor:
         for name in sorted(dead):
             self._replace(name)
         counts = self._ask("replay", "counts")
-        schedule = self.schedule
+        schedule, self._pulse.counts = self.schedule, counts
         schedule.policy_steps = schedule.policy_steps_issued = counts.policy_steps
         schedule.gradient_steps = self._ask("learner", "gradient_step")
         schedule.gradient_steps_issued = schedule.gradient_steps
@@ -435,9 +436,8 @@ class Supervisor:
     # --- Reporting ----------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        values = dict(self._pulse.report().values)
-        values["dreamer_checkpoint_age_seconds"] = time.monotonic() - self._saved_s
-        self._report(Report(service="supervisor", values=values))
+        for report in self._pulse.reports(checkpoint_age_s=time.monotonic() - self._saved_s):
+            self._report(report)
 
     def _report(self, report: Report) -> None:
         self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)

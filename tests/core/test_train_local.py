@@ -11,7 +11,7 @@ from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.presets import preset
 from dreamer_core.report import read_jsonl
 from dreamer_core.run_directory import RunDirectoryError
-from dreamer_core.train_local import train_local
+from dreamer_core.train_local import Pulse, train_local
 from tests.core.small import changed
 
 PREFILL, RATIO = 50, 4
@@ -68,6 +68,13 @@ def finished(tmp_path_factory):
     return run(tmp_path_factory.mktemp("finished") / "run")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def a_pulse_after_every_collect():
+    before, Pulse.interval_s = Pulse.interval_s, 0.0
+    yield
+    Pulse.interval_s = before
+
+
 def counted(run_dir, name):
     """Each value that a counter had in metrics.jsonl, in order."""
     return [
@@ -98,7 +105,8 @@ def test_a_run_takes_its_steps_and_exactly_their_share_of_gradient_steps(finishe
 
 def test_the_log_ends_with_the_exact_counts(finished):
     root = finished[0].run_dir
-    assert counted(root, "dreamer_policy_steps_total") == [10, 20, 30, 40, 50, 60, 70, 75]
+    steps = counted(root, "dreamer_policy_steps_total")
+    assert steps == [10, 20, 30, 40, 50, 60, 70, 75, 75]  # each pulse, and one at the end
     assert counted(root, "dreamer_env_frames_total")[-1] == STEPS  # action repeat 1
     assert counted(root, "dreamer_gradient_steps_total") == [1, 2, 3, 4, 5, 6]
     assert counted(root, "dreamer_replay_steps")[-1] == STEPS + 3  # and a row per reset

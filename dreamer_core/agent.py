@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -200,7 +201,7 @@ class DreamerAgent:
         gradient, norm = optimizer.gradient(loss)
         if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
             values = {term: float(value.detach()) for term, value in terms.items()}
-            offending = [term for term, x in values.items() if not _is_finite(x)]
+            offending = [term for term, x in values.items() if not math.isfinite(x)]
             raise NonFiniteLoss(
                 f"Non-finite {name} loss at gradient step {self.gradient_step}: "
                 f"{', '.join(offending) or 'only the gradient'} is not finite "
@@ -237,10 +238,6 @@ def to_tensors(batch: Batch, device: torch.device) -> TensorBatch:
 
 def _optimizer(module: nn.Module, config: Any) -> Optimizer:
     return Optimizer(list(module.parameters()), config)
-
-
-def _is_finite(value: float) -> bool:
-    return value - value == 0.0
 
 
 @torch.no_grad()

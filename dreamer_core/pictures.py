@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from PIL import Image
 
-from dreamer_core.report import METRICS_FILE, LogLine, read_jsonl
+from dreamer_core.report import METRICS_FILE, LogLine, iterate_jsonl
 from dreamer_core.types import FloatArray, UInt8Array
 
 CURVE_FILE = "learning_curve.png"
@@ -56,7 +56,9 @@ def plot_learning_curve(run_dir: Path | str) -> Path:
         raise FileNotFoundError(
             f"a learning curve needs {source}, which does not exist; name the directory of a run"
         )
-    lines = read_jsonl(source)
+    # Of a run of days only the drawn lines are kept in memory.
+    drawn = ("learner", "evaluator")
+    lines = [x for x in iterate_jsonl(source) if x.episodes or x.service in drawn]
     figure = _figure(9, 6.5)
     top, image = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _draw_returns(top, lines)

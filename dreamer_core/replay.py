@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import weakref
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from dreamer_core.segments import (
     segment_bytes,
 )
 from dreamer_core.types import Batch, EpisodeChunk
+
+_LOCK_PATIENCE_S = 3.0  # a replay server whose supervisor was killed lives on for a moment
 
 
 class StaleIncarnation(RuntimeError):
@@ -392,13 +395,18 @@ class Replay:
 def _lock(owner: Replay, directory: Path) -> weakref.finalize[[int], Replay]:
     """Locks the directory until the result is called, the owner is gone, or the process ends."""
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise ReplayInUse(
-            f"{directory} is open in another replay; close that one, or end its process"
-        ) from error
+    give_up_s = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            if time.monotonic() > give_up_s:
+                os.close(fd)
+                raise ReplayInUse(
+                    f"{directory} is open in another replay; close that one, or end its process"
+                ) from error
+            time.sleep(0.1)
     return weakref.finalize(owner, os.close, fd)
 
 

@@ -111,14 +111,18 @@ METRICS: dict[str, Metric] = {
     "dreamer_critic_gradient_norm": _gauge("Global gradient norm before clipping."),
     # Speed and balance
     "dreamer_policy_steps_per_gradient_step": _gauge("Live ratio since training began."),
-    "dreamer_policy_lag_gradient_steps": _gauge("Age of the weights that the collector acts with."),
+    "dreamer_policy_lag_gradient_steps": _gauge("Age of the newest weights sent to the collector."),
     "dreamer_policy_steps_per_second": _gauge("Speed of collecting."),
     "dreamer_gradient_steps_per_second": _gauge("Speed of learning."),
     "dreamer_gradient_step_seconds": Metric(
         kind="histogram", help="Duration of one gradient step.", buckets=STEP_SECONDS_BUCKETS
     ),
-    "dreamer_sample_wait_seconds_total": _counter("Time the learner waited for batches."),
-    "dreamer_insert_wait_seconds_total": _counter("Time the collector waited for inserts."),
+    "dreamer_sample_wait_seconds_total": _counter(
+        "Time the learner stood idle, waiting for a batch or for play to fall due."
+    ),
+    "dreamer_insert_wait_seconds_total": _counter(
+        "Time the collector stood idle, waiting for an insert or for the learner to catch up."
+    ),
     # Storage
     "dreamer_replay_steps": _gauge("Rows that the replay holds."),
     "dreamer_replay_episodes": _gauge("Episodes that the replay holds, the unfinished included."),
@@ -282,7 +286,12 @@ class RunLog:
 
 
 def read_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> list[LogLine]:
-    """Returns the lines of a metrics file, oldest first; none if the file does not exist.
+    """Returns the lines of a metrics file, oldest first; see `iterate_jsonl`."""
+    return list(iterate_jsonl(path, tail_bytes=tail_bytes))
+
+
+def iterate_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> Iterator[LogLine]:
+    """Yields the lines of a metrics file, oldest first; none if the file does not exist.
 
     May be called while the run writes: a last line without its newline is left out.
 
@@ -295,14 +304,14 @@ def read_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> list[LogLi
     """
     path = Path(path)
     if not path.exists():
-        return []
+        return
     with path.open("rb") as file:
-        start = 0 if tail_bytes is None else max(0, path.stat().st_size - tail_bytes)
-        file.seek(start)
-        complete = file.read().decode(errors="replace").split("\n")[:-1]
-    if start > 0:
-        del complete[:1]  # the first line may have lost its beginning
-    return [_parse_line(text, f"{path}:{number}") for number, text in enumerate(complete, start=1)]
+        if tail_bytes is not None and path.stat().st_size > tail_bytes:
+            file.seek(-tail_bytes, os.SEEK_END)
+            file.readline()  # this line may have lost its beginning
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield _parse_line(line.decode(errors="replace"), f"{path}:{number}")
 
 
 def _parse_line(text: str, where: str) -> LogLine:

@@ -97,11 +97,11 @@ class Schedule:
 
     def should_publish(self) -> bool:
         """Whether the collector's weights are old enough to be replaced, or there are none."""
+        if self._is_lockstep and self._owed(self.gradient_steps):
+            return False
         if self.published_version is None:
             return True
         age = self.gradient_steps - self.published_version
-        if self._is_lockstep and self._owed(self.gradient_steps):
-            return False
         return age >= self._config.publish_interval_gradient_steps
 
     def ratio(self) -> float | None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dreamer_core.agent import choose_device
 from dreamer_core.config import Config
 from dreamer_core.environment import EnvSpec
 from dreamer_core.envs import environment_spec, make_env
@@ -112,8 +113,10 @@ class LocalRun:
 
     def close(self) -> None:
         """Closes environment and replay."""
-        self._env.close()
-        self._replay.close()
+        try:
+            self._env.close()
+        finally:
+            self._replay.close()
 
     def _collect(self, order: CollectOrder) -> None:
         schedule = self.schedule
@@ -262,6 +265,7 @@ def train_local(
         NonFiniteLoss: see DreamerAgent.train_step.
     """
     spec = environment_spec(config.env)
+    choose_device(config.learner.device)  # a missing one is told before anything is written
     with (
         open_run(run_dir, config) as paths,
         RunLog(run_dir, action_repeat=config.env.action_repeat) as log,

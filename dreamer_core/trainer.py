@@ -73,7 +73,9 @@ class Trainer:
         Raises:
             NonFiniteLoss: see DreamerAgent.train_step.
             ValueError: the step is not the next one.
+            RuntimeError: an earlier step failed half-way.
         """
+        self._require_whole()
         if gradient_step != self.gradient_step:
             raise ValueError(
                 f"Wanted a batch for gradient step {self.gradient_step}, but it was drawn for "
@@ -101,11 +103,7 @@ class Trainer:
         Raises:
             RuntimeError: a gradient step failed half-way; the last checkpoint is the good one.
         """
-        if not self._is_whole:
-            raise RuntimeError(
-                f"Gradient step {self.gradient_step} failed half-way, so its state is not saved; "
-                "resume from the last checkpoint"
-            )
+        self._require_whole()
         started_s = time.perf_counter()
         checkpoint.save(
             self._checkpoints,
@@ -144,6 +142,13 @@ class Trainer:
             model = self._agent.open_loop(chosen, context=context)[0].numpy()
         save_open_loop(path, chosen.image[0], model, context=context)
         return True
+
+    def _require_whole(self) -> None:
+        if not self._is_whole:
+            raise RuntimeError(
+                f"Gradient step {self.gradient_step} failed half-way, so its state is neither "
+                "trained on nor saved; resume from the last checkpoint"
+            )
 
     def _report(self) -> Report:
         """Averages what was measured since the last report; the only wait for the device."""

@@ -23,6 +23,7 @@ from dreamer_core.checkpoint import CheckpointCorrupt
 from dreamer_core.config import Config
 from dreamer_core.environment import EnvironmentCrashed
 from dreamer_core.evaluation import evaluate_run
+from dreamer_core.replay import ReplayInUse
 from dreamer_core.run_directory import default_run_dir
 from dreamer_core.train_local import RunResult, train_local
 from services.config import ServiceConfig
@@ -158,8 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain(error)
         sys.exit(_FAILED_EXIT)
     except BrokenPipeError:
-        os._exit(0)  # whoever read the output has seen enough
-    except (ValueError, OSError) as error:
+        os._exit(0 if command in ("presets", "status") else _FAILED_EXIT)  # nobody reads on
+    except (ValueError, OSError, ReplayInUse) as error:
         _complain(error)
         sys.exit(_BAD_INPUT_EXIT)
 

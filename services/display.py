@@ -278,10 +278,14 @@ class Display:
     def set_metrics_url(self, url: str) -> None:
         """Shows where Prometheus scrapes the run, once that is known."""
         self._metrics_url = url
+        if self._live is not None:
+            self._live.start()
 
     def update(self, report: Report, policy_step: int, gradient_step: int) -> None:
         """Takes over one report and where the run stood when it came."""
         now_s = self._clock_s()
+        if self._live is not None:
+            self._live.start()  # not before there is something to show; again does nothing
         self._progress = self._progress.advance(
             report, policy_step=policy_step, gradient_step=gradient_step, now_s=now_s
         )
@@ -290,8 +294,6 @@ class Display:
             self._write_line()
 
     def __enter__(self) -> Display:
-        if self._live is not None:
-            self._live.start()
         return self
 
     def __exit__(

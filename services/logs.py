@@ -8,7 +8,9 @@ from pathlib import Path
 
 def log_format(service: str) -> logging.Formatter:
     """The one format of a log line."""
-    return logging.Formatter(f"%(asctime)s {service} %(levelname)s %(message)s", "%H:%M:%S")
+    return logging.Formatter(
+        f"%(asctime)s {service} %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"
+    )
 
 
 def log_to_stderr(service: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dreamer_core.agent import NonFiniteLoss
+from dreamer_core.agent import NonFiniteLoss, choose_device
 from dreamer_core.config import Config
 from dreamer_core.envs import environment_spec
 from dreamer_core.pictures import plot_learning_curve
@@ -46,11 +46,14 @@ def train(
     Raises:
         RunDirectoryError: see `open_run`.
         PortInUse: something else listens on the metrics port.
-        ValueError: the environment, the replay or the checkpoint does not fit.
+        ValueError: the environment or the device is not to be had.
         NonFiniteLoss: the learner met one; the last checkpoint is good.
-        ServiceLost: a service cannot be kept alive; the run is resumable.
+        ServiceLost: a service cannot start, because the replay or the checkpoint does not fit, or
+            cannot be kept alive; the run is resumable.
     """
     spec = environment_spec(config.env)
+    if services.runtime.ray_address is None:
+        choose_device(config.learner.device)  # a missing one is told before anything is written
     with ExitStack() as stack:
         exporter = stack.enter_context(
             PrometheusExporter(services.metrics.port, services.metrics.address)
@@ -74,11 +77,13 @@ def train(
         try:
             supervisor.run(should_stop)
             supervisor.save()
+            has_picture = supervisor.draw_open_loop()
+            supervisor.evaluate(should_stop)
         except (NonFiniteLoss, ServiceLost) as error:
             logger.error("Stopped: %s", error)  # noqa: TRY400 (the reason, not the trace)
             raise
         pictures = [plot_learning_curve(run_dir)]
-        if supervisor.draw_open_loop():
+        if has_picture:
             pictures.append(paths.open_loop_picture)
         logger.info("Stopped at gradient step %d", schedule.gradient_steps)
         return RunResult(

@@ -68,9 +68,9 @@ def _holder(paths: RunPaths) -> str | None:
     """Who trains here now; None if nobody does."""
     if not paths.lock.exists():
         return None
-    with paths.lock.open("r+") as lock:
+    with paths.lock.open() as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return f"running: {lock.read().strip()}"
     return None

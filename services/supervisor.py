@@ -100,7 +100,7 @@ class Supervisor:
         observe: is shown every report, in this thread.
 
     Raises:
-        ValueError: the run directory's replay or checkpoint does not fit the config.
+        ServiceLost: the run directory's replay or checkpoint does not fit the config.
     """
 
     def __init__(
@@ -154,10 +154,7 @@ class Supervisor:
             self._wait(_POLL_S)
             if self._pulse.is_due():
                 self._beat()
-        if self.schedule.is_done:
-            self._evaluate_at_end()
-        else:
-            self._drop_evaluation()
+        self._drop_evaluation()
         self._settle()
         self._beat()
 
@@ -166,6 +163,24 @@ class Supervisor:
         self._ask("replay", "flush")
         self._report(self._ask("learner", "save", self.schedule.policy_steps))
         self._saved_s = time.monotonic()
+
+    def evaluate(self, should_stop: Callable[[], bool]) -> None:
+        """Evaluates the weights of a run that is done, unless they were or evaluation is off.
+
+        To be called once they are saved: a stop gives the evaluation up.
+        """
+        is_new = self.schedule.policy_steps > self._evaluated_at
+        is_wanted = self._services.evaluator.interval_policy_steps is not None
+        if not (self.schedule.is_done and is_new and is_wanted):
+            return
+        self._publish()
+        self._settle()
+        self._evaluate()
+        while self._calls and not should_stop():
+            self._wait(_POLL_S)
+            if self._pulse.is_due():
+                self._beat()
+        self._drop_evaluation()
 
     def draw_open_loop(self) -> bool:
         """Writes the open-loop picture; False while there is too little to draw."""
@@ -274,25 +289,23 @@ class Supervisor:
         )
         self._calls[done] = _Call("evaluator", self._report)
 
-    def _evaluate_at_end(self) -> None:
-        """Evaluates the final weights, unless that was done when the run first ended."""
-        is_new = self.schedule.policy_steps > self._evaluated_at
-        if self._services.evaluator.interval_policy_steps and is_new:
-            self._settle()
-            self._publish()
-            self._settle()
-            self._evaluate()
-
     def _drop_evaluation(self) -> None:
-        """Forgets an evaluation under way: a stop does not wait for the end of an episode."""
-        self._calls = {k: call for k, call in self._calls.items() if call.service != "evaluator"}
+        """Gives up an evaluation under way: nothing waits for the end of its episode."""
+        if self._in_flight("evaluator"):
+            self._calls = {k: c for k, c in self._calls.items() if c.service != "evaluator"}
+            ray.kill(self._actors.pop("evaluator"))
 
     def _save_beside(self) -> None:
         """Lets the learner write a checkpoint between two gradient steps."""
-        self._saved_s = time.monotonic()
-        self._actors["replay"].flush.remote()
-        done = self._actors["learner"].save.remote(self.schedule.policy_steps)
-        self._calls[done] = _Call("save", self._report)
+
+        def on_done(report: Report) -> None:
+            self._saved_s = time.monotonic()
+            self._report(report)
+
+        flushed = self._actors["replay"].flush.remote()
+        self._calls[flushed] = _Call("flush", lambda _: None)
+        saved = self._actors["learner"].save.remote(self.schedule.policy_steps)
+        self._calls[saved] = _Call("save", on_done)
 
     # --- Waiting ------------------------------------------------------------------------------
 
@@ -312,7 +325,11 @@ class Supervisor:
             except RayActorError as error:
                 self._recover(call.service, error)
             except RayTaskError as error:
-                self._recover_or_raise(call.service, error)
+                self._raise_unless_crashed(call.service, error)
+                ray.kill(self._actors[call.service])
+                self._recover(call.service, error)
+            except RayError as error:
+                raise ServiceLost(f"The {call.service} failed: {_reason(error)}") from error
 
     def _settle(self) -> None:
         """Waits until no call is in flight."""
@@ -336,8 +353,8 @@ class Supervisor:
 
     # --- Failure ------------------------------------------------------------------------------
 
-    def _recover_or_raise(self, service: str, error: RayTaskError) -> None:
-        """Replaces the service whose simulator crashed; any other error stops the run."""
+    def _raise_unless_crashed(self, service: str, error: RayTaskError) -> None:
+        """Stops the run on any error of a service's own but a crashed simulator."""
         cause = error.cause
         if isinstance(cause, NonFiniteLoss):
             raise cause
@@ -346,36 +363,51 @@ class Supervisor:
                 f"The work of the {service} failed: {_reason(error)}. Mend it and start the same "
                 "command again: the run resumes from its directory"
             ) from error
-        ray.kill(self._actors[service])
-        self._recover(service, error)
 
     def _recover(self, service: str, error: RayError) -> None:
         """Replaces whatever is dead and takes the counts from those who know them."""
-        logger.error("A service was lost: %s", _reason(error))
-        is_chunk_lost = self._finish_calls() or service in _MAKES_CHUNKS
-        self._count_fruitless(error)
+        self._drop_evaluation()
+        is_chunk_lost = service in _MAKES_CHUNKS
+        while True:
+            logger.error("A service was lost: %s", _reason(error))
+            self._count_fruitless(error)
+            is_chunk_lost |= self._finish_calls()
+            try:
+                self._replace_dead(is_chunk_lost=is_chunk_lost)
+            except ServiceLost as lost:
+                if not isinstance(lost.__cause__, RayActorError) or _failed_to_start(
+                    lost.__cause__
+                ):
+                    raise
+                error = lost.__cause__  # one more died meanwhile
+            else:
+                return
+
+    def _replace_dead(self, *, is_chunk_lost: bool) -> None:
         dead = {name for name in self._actors if not self._is_alive(name)}
         if is_chunk_lost:
             dead.add("collector")  # going on would leave a gap in its episode
         for name in sorted(dead):
             self._replace(name)
         counts = self._ask("replay", "counts")
+        gradient_steps = self._ask("learner", "gradient_step")
         schedule, self._pulse.counts = self.schedule, counts
         schedule.policy_steps = schedule.policy_steps_issued = counts.policy_steps
-        schedule.gradient_steps = self._ask("learner", "gradient_step")
-        schedule.gradient_steps_issued = schedule.gradient_steps
+        schedule.gradient_steps = schedule.gradient_steps_issued = gradient_steps
 
     def _finish_calls(self) -> bool:
         """Takes what still succeeds of the calls in flight; tells whether a chunk was lost."""
-        self._drop_evaluation()
         is_chunk_lost = False
         while self._calls:
             reference, call = next(iter(self._calls.items()))
             del self._calls[reference]
             try:
                 call.on_done(self._get(reference))
-            except RayError:
+            except (RayActorError, GetTimeoutError):
                 is_chunk_lost |= call.service in _MAKES_CHUNKS
+            except RayTaskError as error:
+                self._raise_unless_crashed(call.service, error)
+                is_chunk_lost = True
         return is_chunk_lost
 
     def _count_fruitless(self, error: RayError) -> None:

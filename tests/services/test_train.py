@@ -205,7 +205,8 @@ def interrupted(tmp_path_factory):
     """A run on Catch that Ctrl-C stopped: (run, exit code, last scrape, its processes then)."""
     run_dir = tmp_path_factory.mktemp("interrupted") / "run"
     run = Run("train", run_dir, *CATCH, "--steps", str(FIRST_STEPS))
-    samples = run.wait_for("dreamer_gradient_steps_total", least=5)
+    run.wait_for("dreamer_gradient_steps_total", least=5)
+    samples = run.wait_for("dreamer_policy_steps_total", least=PREFILL + 1)
     processes = run.processes()
     run.interrupt()
     return run, run.finish(), samples, processes
@@ -368,3 +369,31 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     found = checkpoint.load(run.run_dir / "checkpoints")
     assert all(bool(x.isfinite().all()) for x in found.tensors["world_model"].values())
     assert not run.processes()
+
+
+@pytest.fixture(scope="module")
+def evaluating(tmp_path_factory):
+    """A run beside an evaluation without end: the collector was killed, then Ctrl-C at its end."""
+    run_dir = tmp_path_factory.mktemp("evaluating") / "run"
+    endless = ("--evaluator.interval-policy-steps", "20", "--evaluator.episodes", "1000000")
+    run = Run("train", run_dir, *CATCH, *OFTEN, *endless, "--steps", str(FIRST_STEPS))
+    run.wait_until(lambda: any("ray::Evaluator" in line for line in run.processes().values()))
+    run.kill("collector")
+    restarted = run.wait_for("dreamer_restarts_total", "collector")
+    trained = due(FIRST_STEPS)
+    latest = run_dir / "checkpoints" / "LATEST"
+    run.wait_until(lambda: latest.exists() and int(latest.read_text()) == trained)
+    run.wait_until((run_dir / "open_loop.png").exists)
+    run.interrupt()
+    return run, run.finish(timeout_s=30), restarted
+
+
+def test_a_service_is_replaced_without_waiting_for_an_evaluation(evaluating):
+    restarted = {key[1] for key in evaluating[2] if key[0] == "dreamer_restarts_total"}
+    assert restarted == {"collector"}
+
+
+def test_ctrl_c_gives_up_the_last_evaluation_once_the_run_is_saved(evaluating):
+    run, exit_code, _ = evaluating
+    assert exit_code == 130
+    assert checkpoint_counts(run.run_dir) == (FIRST_STEPS, due(FIRST_STEPS))

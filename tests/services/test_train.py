@@ -328,9 +328,10 @@ def test_the_counts_are_exact_in_spite_of_the_kills(killed):
 
 
 def test_what_the_collector_brings_while_the_learner_dies_is_stored(tmp_path):
-    prefill, steps = 3000, 3020
+    prefill, steps = 12_000, 12_020  # long enough to meet it at work on a fast machine
     run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", str(steps),
-              "--schedule.prefill-policy-steps", str(prefill))  # fmt: skip
+              "--schedule.prefill-policy-steps", str(prefill),
+              "--replay.capacity-steps", "20000")  # fmt: skip
     run.wait_for("dreamer_policy_steps_total", least=100)  # the collector is never idle now
     run.kill("learner")
     assert run.finish() == 0, run.stderr

@@ -13,7 +13,6 @@ from dreamer_core.behavior import Behavior, BehaviorLoss
 from dreamer_core.config import Config
 from dreamer_core.distributions import seeded_generator
 from dreamer_core.environment import EnvSpec
-from dreamer_core.networks import image_to_float
 from dreamer_core.optimizer import Optimizer
 from dreamer_core.policy import Policy
 from dreamer_core.rssm import RSSMState
@@ -245,11 +244,11 @@ def _world_model_metrics(
     model: WorldModel, loss: WorldModelLoss, data: TensorBatch
 ) -> dict[str, Tensor]:
     latent, observed = model.rssm.latent, loss.observed
-    squared_error = (loss.image_mean - image_to_float(data.image)).square()
+    pixels = data.image[0, 0].numel()
     metrics = {f"dreamer_{name}_loss": term.detach() for name, term in loss.terms.items()}
     return metrics | {
         "dreamer_world_model_loss": loss.total.detach(),
-        "dreamer_image_mean_squared_error": squared_error.mean(),
+        "dreamer_image_mean_squared_error": 2 * loss.terms["image"].detach() / pixels,
         "dreamer_kl_nats": latent.kl(observed.posterior, observed.prior).mean(),
         "dreamer_prior_entropy_nats": latent.entropy(observed.prior).mean(),
         "dreamer_posterior_entropy_nats": latent.entropy(observed.posterior).mean(),

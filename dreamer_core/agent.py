@@ -183,6 +183,8 @@ class DreamerAgent:
         """Imagines from every posterior state of the batch with the updated world model."""
         states = model_loss.observed.state.detach()
         start = RSSMState(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
+        if reinforce_share == 1:
+            start = self.world_model.rssm.located(start)
         shape = (self.config.behavior.horizon, start.deter.shape[0])
         return self.behavior.loss(
             self.world_model,

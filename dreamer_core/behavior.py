@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from dreamer_core.config import BehaviorConfig
 from dreamer_core.distributions import ActionDistribution, OneHotActions, TruncatedNormalActions
-from dreamer_core.networks import MLP
+from dreamer_core.networks import MLP, Features, OneHotFeatures
 from dreamer_core.rssm import RSSM, RSSMState
 from dreamer_core.world_model import WorldModel
 
@@ -34,7 +34,7 @@ from dreamer_core.world_model import WorldModel
 class Imagined:
     """A rollout inside the world model; N start states."""
 
-    feat: Tensor
+    feat: Features
     """Features of s_0 .. s_H [H+1, N, F]."""
     action: Tensor
     """a_0 .. a_{H-1} [H, N, A]."""
@@ -167,19 +167,19 @@ class Behavior(nn.Module):
 
         Args:
             rssm: the frozen dynamics.
-            start: N states, detached.
+            start: N states, detached; located ones if gradients are disabled.
             action_noise: [H, N, ...].
             state_noise: [H, N, ...].
         """
-        state, feats, actions = start, [start.feat], list[Tensor]()
+        state, feats, actions = start, [start.features], list[Tensor]()
         for action_noise_k, state_noise_k in zip(
             action_noise.unbind(0), state_noise.unbind(0), strict=True
         ):
-            params = self.actor(feats[-1].detach()).float()
+            params = self.actor(_detached(feats[-1])).float()
             actions.append(self.actions.sample(params, action_noise_k))
             state = rssm.imagine_step(state, actions[-1], state_noise_k)
-            feats.append(state.feat)
-        return Imagined(torch.stack(feats), torch.stack(actions))
+            feats.append(state.features)
+        return Imagined(_stacked(feats), torch.stack(actions))
 
     def loss(
         self,
@@ -198,7 +198,8 @@ class Behavior(nn.Module):
 
         Args:
             world_model: frozen here; take gradients with respect to actor and critic only.
-            start: posterior states [N, ...] of the world model's batch, detached.
+            start: posterior states [N, ...] of the world model's batch, detached; may be located
+                if rho = 1.
             start_discount: true gamma * (1 - is_terminal) of their rows [N].
             action_noise: [H, N, ...].
             state_noise: [H, N, ...].
@@ -215,7 +216,7 @@ class Behavior(nn.Module):
                 reward[:-1], slow_value[1:], discount[:-1], self.config.lambda_
             )  # fmt: skip
         weight = rollout_weight(discount)
-        feat = imagined.feat.detach()
+        feat = _detached(imagined.feat)
         params = self.actor(feat[:-2]).float()
         entropy = self.actions.entropy(params)
         is_reinforce = reinforce_share > 0
@@ -245,6 +246,19 @@ class Behavior(nn.Module):
         """Copies the critic into the slow critic."""
         self.slow_critic.load_state_dict(self.critic.state_dict())
 
-    def _value(self, critic: MLP, feat: Tensor) -> Tensor:
+    def _value(self, critic: MLP, feat: Features) -> Tensor:
         """Value of features, float32, [..., F] to [...]."""
         return critic(feat).float().squeeze(-1)
+
+
+def _detached(feat: Features) -> Features:
+    return feat if isinstance(feat, OneHotFeatures) else feat.detach()
+
+
+def _stacked(feats: list[Features]) -> Features:
+    """Features of K steps [N, F] as one [K, N, F]; all are of one kind."""
+    if isinstance(feats[0], OneHotFeatures):
+        parts = [(x.deter, x.position) for x in feats if isinstance(x, OneHotFeatures)]
+        deter, position = zip(*parts, strict=True)
+        return OneHotFeatures(torch.stack(deter), torch.stack(position))
+    return torch.stack([x for x in feats if isinstance(x, Tensor)])

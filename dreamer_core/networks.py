@@ -7,12 +7,15 @@ torch's own defaults differ. Convolutions run in the channels-last memory format
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dreamer_core.operators import grayscale_transposed_conv, one_hot_linear
 
 _ENCODER_KERNEL = 4
 _DECODER_KERNELS = (5, 5, 6, 6)
@@ -32,6 +35,34 @@ def dense(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
+@dataclass(frozen=True, slots=True)
+class OneHotFeatures:
+    """Features [h, z] of which z is one-hot and nothing is differentiated; cheap on CPUs."""
+
+    deter: Tensor
+    """h [..., D]."""
+    position: Tensor
+    """Where z [..., Z] is one, int64 [..., S]."""
+
+    @property
+    def leading(self) -> torch.Size:
+        """The axes before the last."""
+        return self.deter.shape[:-1]
+
+    def linear(self, layer: nn.Linear) -> Tensor:
+        """Applies a dense layer, [rows, outputs]; gradients reach its weights alone."""
+        deter, position = self.deter.flatten(0, -2), self.position.flatten(0, -2)
+        return one_hot_linear(deter, position, layer.weight, layer.bias)
+
+    def __getitem__(self, key: slice) -> OneHotFeatures:
+        """Slices the first axis."""
+        return OneHotFeatures(self.deter[key], self.position[key])
+
+
+Features = Tensor | OneHotFeatures
+"""What a head reads: [..., F], dense or as its parts."""
+
+
 class MLP(nn.Module):
     """Dense ELU layers and a linear output.
 
@@ -48,11 +79,17 @@ class MLP(nn.Module):
         self.hidden = nn.ModuleList(dense(a, b) for a, b in pairwise(widths))
         self.out = dense(units, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Tensor:
         """Maps [..., inputs] to [..., outputs]; any leading axes."""
-        for layer in self.hidden:
-            x = F.elu(layer(x))
-        return self.out(x)
+        first, *others = cast("list[nn.Linear]", list(self.hidden))
+        if isinstance(x, OneHotFeatures):
+            leading, y = x.leading, x.linear(first)
+        else:  # flat, since a change in place of a view costs a copy in the backward pass
+            leading, y = x.shape[:-1], first(x.reshape(-1, x.shape[-1]))
+        y = F.elu(y, inplace=True)
+        for layer in others:
+            y = F.elu(layer(y), inplace=True)
+        return self.out(y).view(*leading, -1)
 
 
 class ImageEncoder(nn.Module):
@@ -77,7 +114,7 @@ class ImageEncoder(nn.Module):
         """Maps preprocessed images [..., 64, 64, channels] to embeddings [..., E]."""
         x = image.flatten(0, -4).permute(0, 3, 1, 2)
         for convolution in self.convolutions:
-            x = F.elu(convolution(x))
+            x = F.elu(convolution(x), inplace=True)
         return x.permute(0, 2, 3, 1).reshape(*image.shape[:-3], self.size)
 
 
@@ -103,9 +140,18 @@ class ImageDecoder(nn.Module):
     def forward(self, feat: Tensor) -> Tensor:
         """Maps features [..., F] to image means [..., 64, 64, channels] around zero."""
         x = self._first_convolution(self.dense(feat.flatten(0, -2)))
-        for convolution in list(self.convolutions)[1:]:
-            x = convolution(F.elu(x))
+        for convolution in list(self.convolutions)[1:-1]:
+            x = convolution(F.elu(x, inplace=True))
+        x = self._last_convolution(F.elu(x, inplace=True))
         return x.permute(0, 2, 3, 1).unflatten(0, feat.shape[:-1])
+
+    def _last_convolution(self, x: Tensor) -> Tensor:
+        """Transposed convolution [N, I, 30, 30] to [N, channels, 64, 64]."""
+        layer = cast("nn.ConvTranspose2d", self.convolutions[-1])
+        if layer.out_channels > 1 or x.is_cuda or torch.compiler.is_compiling():
+            return layer(x)
+        assert layer.bias is not None
+        return grayscale_transposed_conv(x, layer.weight, layer.bias)
 
     def _first_convolution(self, x: Tensor) -> Tensor:
         """Transposed convolution of a 1 x 1 map, [N, I] to [N, O, 5, 5], as one matrix product.

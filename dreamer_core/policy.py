@@ -108,8 +108,10 @@ class Policy(nn.Module):
         """
         embed = self.encoder(image_to_float(torch.from_numpy(image)[None, None]))  # [1, 1, E]
         noise = self.rssm.latent.noise((1,), generator)
-        model = self.rssm.observe_step(state.model, state.action, embed[:, 0], noise)
-        params = self.actor(model.feat)
+        model = self.rssm.located(
+            self.rssm.observe_step(state.model, state.action, embed[:, 0], noise)
+        )
+        params = self.actor(model.features)
         if mode == "greedy":
             action = self.actions.mode(params)
         else:

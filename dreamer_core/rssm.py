@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from dreamer_core.config import WorldModelConfig
 from dreamer_core.distributions import CategoricalLatent, GaussianLatent, Latent
-from dreamer_core.networks import GRUCell, dense
+from dreamer_core.networks import Features, GRUCell, OneHotFeatures, dense
+from dreamer_core.operators import add_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,20 @@ class RSSMState:
     """h [..., D]."""
     stoch: Tensor
     """z, flattened [..., Z]."""
+    position: Tensor | None = None
+    """Where z is one, [..., S], if it is one-hot, not differentiated and on a CPU."""
 
     @property
     def feat(self) -> Tensor:
         """The feature [..., D + Z]."""
         return torch.cat([self.deter, self.stoch], -1)
+
+    @property
+    def features(self) -> Features:
+        """The same in the form that costs a head least."""
+        if self.position is None:
+            return self.feat
+        return OneHotFeatures(self.deter, self.position)
 
     def detach(self) -> RSSMState:
         """The same state without gradients."""
@@ -92,7 +102,8 @@ class RSSM(nn.Module):
 
     def prior(self, deter: Tensor) -> Tensor:
         """Stats of p(z | h) [..., S, P] from h [..., D]."""
-        return self._stats(self.prior_stats, self.prior_hidden(deter))
+        flat = self._stats(self.prior_stats, self.prior_hidden(deter.reshape(-1, deter.shape[-1])))
+        return flat.view(*deter.shape[:-1], *flat.shape[1:])
 
     def observe(
         self, embed: Tensor, prev_action: Tensor, is_first: Tensor, noise: Tensor
@@ -120,7 +131,7 @@ class RSSM(nn.Module):
             strict=True,
         )  # fmt: skip
         for keep_t, action_t, embed_t, noise_t in steps:
-            x = F.elu(action_t + F.linear(state.stoch * keep_t, stoch_weight))
+            x = F.elu(action_t + F.linear(state.stoch * keep_t, stoch_weight), inplace=True)
             deter = self.cell(x, state.deter * keep_t)
             posterior = self._stats(self.posterior_stats, embed_t + F.linear(deter, deter_weight))
             state = RSSMState(deter, self.latent.sample(posterior, noise_t))
@@ -141,17 +152,39 @@ class RSSM(nn.Module):
             embed: e_t [B, E].
             noise: of the posterior sample [B, ...].
         """
-        x = F.elu(self.input(torch.cat([state.stoch, prev_action], -1)))
-        deter = self.cell(x, state.deter)
+        deter = self.cell(self._input(state, prev_action), state.deter)
         hidden = self.posterior_hidden(torch.cat([deter, embed], -1))
         posterior = self._stats(self.posterior_stats, hidden)
         return RSSMState(deter, self.latent.sample(posterior, noise))
 
     def imagine_step(self, state: RSSMState, action: Tensor, noise: Tensor) -> RSSMState:
-        """Draws s_{t+1} ~ p(. | s_t, a_t) with action a_t [..., A] (sec. 2.2)."""
-        x = F.elu(self.input(torch.cat([state.stoch, action], -1)))
-        deter = self.cell(x, state.deter)
-        return RSSMState(deter, self.latent.sample(self.prior(deter), noise))
+        """Draws s_{t+1} ~ p(. | s_t, a_t) with action a_t [..., A] (sec. 2.2).
+
+        From a located state it draws a located one, which no gradient passes.
+        """
+        deter = self.cell(self._input(state, action), state.deter)
+        drawn = RSSMState(deter, self.latent.sample(self.prior(deter), noise))
+        return drawn if state.position is None else self.located(drawn)
+
+    def located(self, state: RSSMState) -> RSSMState:
+        """Notes where a sampled z is one, which makes later layers cheaper on CPUs.
+
+        Args:
+            state: drawn from this model, not a zero state; not to be differentiated.
+
+        Returns:
+            The same state; unchanged on other devices and for Gaussian latents.
+        """
+        if state.stoch.is_cuda:
+            return state
+        return RSSMState(state.deter, state.stoch, self.latent.position(state.stoch))
+
+    def _input(self, state: RSSMState, action: Tensor) -> Tensor:
+        """The cell's input [..., hidden] from z and an action."""
+        if state.position is None:
+            return F.elu(self.input(torch.cat([state.stoch, action], -1)), inplace=True)
+        action_part, stoch_weight = self._action_part(action)
+        return F.elu(add_columns(action_part, state.position, stoch_weight), inplace=True)
 
     def _action_part(self, action: Tensor) -> tuple[Tensor, Tensor]:
         """The input layer's action part [..., hidden] and its weight for z."""
@@ -165,5 +198,5 @@ class RSSM(nn.Module):
         return F.linear(embed, embed_weight, layer.bias), deter_weight
 
     def _stats(self, layer: nn.Linear, hidden: Tensor) -> Tensor:
-        """Stats [..., S, P] in float32 from the hidden layer before its ELU."""
-        return layer(F.elu(hidden)).float().unflatten(-1, self.latent.stats_shape)
+        """Stats [..., S, P] in float32 from the hidden layer before its ELU, which it overwrites."""
+        return layer(F.elu(hidden, inplace=True)).float().unflatten(-1, self.latent.stats_shape)

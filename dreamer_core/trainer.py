@@ -16,6 +16,7 @@ from dreamer_core import checkpoint
 from dreamer_core.agent import DreamerAgent
 from dreamer_core.config import Config, to_dict
 from dreamer_core.environment import EnvSpec
+from dreamer_core.operators import keep_freed_memory
 from dreamer_core.pictures import save_open_loop
 from dreamer_core.policy import num_threads
 from dreamer_core.report import OBSERVATIONS_LABEL
@@ -44,6 +45,8 @@ class Trainer:
         self._spec = spec
         self._checkpoints = checkpoints
         self._agent = DreamerAgent(config, spec)
+        if self._agent.device.type == "cpu":
+            keep_freed_memory()
         self._pending: list[dict[str, Tensor]] = []
         self._seconds: list[float] = []
         self._report_started_s = time.monotonic()

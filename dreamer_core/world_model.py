@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from dreamer_core.config import WorldModelConfig
 from dreamer_core.distributions import Latent
-from dreamer_core.networks import MLP, ImageDecoder, ImageEncoder, image_to_float
+from dreamer_core.networks import (
+    MLP,
+    Features,
+    ImageDecoder,
+    ImageEncoder,
+    OneHotFeatures,
+    image_to_float,
+)
 from dreamer_core.rssm import RSSM, Observed
 
 
@@ -98,14 +105,15 @@ class WorldModel(nn.Module):
         """gamma * (1 - is_terminal); a time limit is no terminal and keeps gamma."""
         return self.gamma * (~is_terminal).float()
 
-    def predict_reward(self, feat: Tensor) -> Tensor:
+    def predict_reward(self, feat: Features) -> Tensor:
         """Mean of the reward head, float32, [..., F] to [...]."""
         return self.reward_head(feat).float().squeeze(-1)
 
-    def predict_discount(self, feat: Tensor) -> Tensor:
+    def predict_discount(self, feat: Features) -> Tensor:
         """Mean of the discount head, a probability that contains gamma; [..., F] to [...]."""
         if self.discount_head is None:
-            return feat.new_full(feat.shape[:-1], self.gamma)
+            deter = feat.deter if isinstance(feat, OneHotFeatures) else feat
+            return deter.new_full(deter.shape[:-1], self.gamma)
         return self.discount_head(feat).float().squeeze(-1).sigmoid()
 
     def observe(self, batch: TensorBatch, noise: Tensor) -> Observed:

@@ -249,13 +249,14 @@ def test_gradient_norm_of_the_world_model_agrees():
     assert_close(norm, "world_model/grad_norm")
 
 
-def behavior_loss(mix: str):
+def behavior_loss(mix: str, *, is_located: bool = False):
     """The golden behaviour loss; start states are the posteriors in B, T order."""
     it, prefix = loaded(), f"behaviour_{mix}"
     state = it.loss.observed.state.detach()
+    start = RSSMState(state.deter.flatten(0, 1), state.stoch.flatten(0, 1))
     return it.behavior.loss(
         it.model,
-        RSSMState(state.deter.flatten(0, 1), state.stoch.flatten(0, 1)),
+        it.model.rssm.located(start) if is_located else start,
         it.model.discount_target(it.batch.is_terminal).flatten(),
         forcing(golden(f"{prefix}/action_draw")),
         forcing(golden(f"{prefix}/state_draw")),
@@ -278,9 +279,13 @@ def test_imagined_features_agree(mix: str):
     assert_close(imagined.action, f"{prefix}/action_draw")
 
 
-@pytest.mark.parametrize("mix", MIXES)
-def test_behavior_values_targets_and_losses_agree(mix: str):
-    loss, prefix = behavior_loss(mix), f"behaviour_{mix}"
+WAYS = [*((mix, False) for mix in MIXES), ("reinforce", True)]
+"""(mix, whether z is kept as positions), the latter as training with reinforce does."""
+
+
+@pytest.mark.parametrize(("mix", "is_located"), WAYS)
+def test_behavior_values_targets_and_losses_agree(mix: str, is_located: bool):
+    loss, prefix = behavior_loss(mix, is_located=is_located), f"behaviour_{mix}"
     for name in ("reward", "discount", "weight", "slow_value", "target", "actor_entropy"):
         assert_close(getattr(loss, name), f"{prefix}/{name}")
     assert_close(loss.actor, f"{prefix}/actor_loss")
@@ -288,9 +293,10 @@ def test_behavior_values_targets_and_losses_agree(mix: str):
     assert_close(loss.critic, f"{prefix}/critic_loss", constant)
 
 
-@pytest.mark.parametrize("mix", MIXES)
-def test_every_gradient_of_actor_and_critic_agrees(mix: str):
-    it, loss, prefix = loaded(), behavior_loss(mix), f"behaviour_{mix}_grad"
+@pytest.mark.parametrize(("mix", "is_located"), WAYS)
+def test_every_gradient_of_actor_and_critic_agrees(mix: str, is_located: bool):
+    it, prefix = loaded(), f"behaviour_{mix}_grad"
+    loss = behavior_loss(mix, is_located=is_located)
     assert_gradients_close(loss.actor, mlp_map(it.behavior.actor, "actor"), prefix, it.readers)
     assert_gradients_close(loss.critic, mlp_map(it.behavior.critic, "critic"), prefix, it.readers)
 

@@ -72,7 +72,8 @@ def test_the_decoder_grows_1_pixel_to_5_13_30_and_64():
     decoder = ImageDecoder(inputs=7, channels=1, depth=2)
     first = decoder._first_convolution(torch.zeros(1, 64))
     assert first.shape == (1, 8, 5, 5)
-    assert widths_inside(decoder, decoder.convolutions[1:], torch.zeros(1, 7)) == [13, 30, 64]
+    assert widths_inside(decoder, decoder.convolutions[1:-1], torch.zeros(1, 7)) == [13, 30]
+    assert decoder(torch.zeros(1, 7)).shape == (1, 64, 64, 1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -141,8 +141,8 @@ class ImageDecoder(nn.Module):
         """Maps features [..., F] to image means [..., 64, 64, channels] around zero."""
         x = self._first_convolution(self.dense(feat.flatten(0, -2)))
         for convolution in list(self.convolutions)[1:-1]:
-            x = convolution(F.elu(x, inplace=True))
-        x = self._last_convolution(F.elu(x, inplace=True))
+            x = F.elu(convolution(x), inplace=True)
+        x = self._last_convolution(x)
         return x.permute(0, 2, 3, 1).unflatten(0, feat.shape[:-1])
 
     def _last_convolution(self, x: Tensor) -> Tensor:
@@ -154,15 +154,15 @@ class ImageDecoder(nn.Module):
         return grayscale_transposed_conv(x, layer.weight, layer.bias)
 
     def _first_convolution(self, x: Tensor) -> Tensor:
-        """Transposed convolution of a 1 x 1 map, [N, I] to [N, O, 5, 5], as one matrix product.
+        """Transposed convolution of a 1 x 1 map and ELU, [N, I] to [N, O, 5, 5].
 
-        The same function as the layer's own, at less than half the time on CPUs.
+        One matrix product, at less than half the time of the layer's own function on CPUs.
         """
         layer = cast("nn.ConvTranspose2d", self.convolutions[0])
         assert layer.bias is not None
         kernel = layer.weight.permute(0, 2, 3, 1)  # [I, 5, 5, O]
         pixels = (x @ kernel.flatten(1)).unflatten(1, kernel.shape[1:]) + layer.bias
-        return pixels.permute(0, 3, 1, 2)
+        return F.elu(pixels, inplace=True).permute(0, 3, 1, 2)
 
 
 class GRUCell(nn.Module):

@@ -22,6 +22,7 @@ from dreamer_core.config import WorldModelConfig
 from dreamer_core.distributions import CategoricalLatent, GaussianLatent, Latent
 from dreamer_core.networks import Features, GRUCell, OneHotFeatures, dense
 from dreamer_core.operators import add_columns
+from dreamer_core.scan import ScanWeights, observe_scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,39 @@ class RSSM(nn.Module):
             is_first: [B, T]; the state before such a row is zeroed.
             noise: of the posterior samples [B, T, ...], see `Latent.noise`.
         """
-        keep = (~is_first).to(embed.dtype).unsqueeze(-1)  # [B, T, 1]
+        keep = (~is_first).float().unsqueeze(-1)  # [B, T, 1]
         action_part, stoch_weight = self._action_part(prev_action * keep)
         embed_part, deter_weight = self._embed_part(embed)
-        state = self.initial(embed.shape[0])
+        norm = self.cell.norm
+        if norm is None or type(self.latent) is not CategoricalLatent:
+            return self._observe_plain(
+                keep, action_part, embed_part, noise, stoch_weight, deter_weight
+            )
+        weights = ScanWeights(
+            stoch=stoch_weight,
+            gates=self.cell.gates.weight,
+            gates_bias=self.cell.gates.bias,
+            norm=norm.weight,
+            norm_bias=norm.bias,
+            deter=deter_weight,
+            stats=self.posterior_stats.weight,
+            stats_bias=self.posterior_stats.bias,
+        )
+        scanned = observe_scan(keep, action_part, embed_part, noise, weights, epsilon=norm.eps)
+        state = RSSMState(scanned.deter, scanned.stoch)
+        return Observed(state, scanned.logits, self.prior(state.deter))
+
+    def _observe_plain(
+        self,
+        keep: Tensor,
+        action_part: Tensor,
+        embed_part: Tensor,
+        noise: Tensor,
+        stoch_weight: Tensor,
+        deter_weight: Tensor,
+    ) -> Observed:
+        """The recurrence under autograd, for any latents and cell; see scan.py for the other."""
+        state = self.initial(len(keep))
         deters: list[Tensor] = []
         stochs: list[Tensor] = []
         posteriors: list[Tensor] = []

@@ -1,0 +1,304 @@
+"""The recurrence of `RSSM.observe` with its gradient written out.
+
+Autograd would multiply small matrices for every weight in every time step and add up the results.
+Here the backward recurrence carries only what is sequential, the gradient of the state; those of
+the weights are one product each over all B and T at the end. Same function, same gradient; the
+plain form is `RSSM._observe_plain`.
+
+Shapes as elsewhere, time first inside: [T, B, ...].
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class ScanWeights(NamedTuple):
+    """The parameters inside the recurrence; all matrices [outputs, inputs]."""
+
+    stoch: Tensor
+    """Input layer's part for z [hidden, Z]."""
+    gates: Tensor
+    """GRU [3 D, hidden + D]."""
+    gates_bias: Tensor
+    norm: Tensor
+    """LayerNorm scale [3 D]."""
+    norm_bias: Tensor
+    deter: Tensor
+    """Posterior layer's part for h [hidden, D]."""
+    stats: Tensor
+    """Logits [S C, hidden]."""
+    stats_bias: Tensor
+
+
+class Scanned(NamedTuple):
+    """What the scan returns; [B, T, ...]."""
+
+    deter: Tensor
+    stoch: Tensor
+    logits: Tensor
+
+
+def observe_scan(
+    keep: Tensor,
+    action_part: Tensor,
+    embed_part: Tensor,
+    noise: Tensor,
+    weights: ScanWeights,
+    *,
+    epsilon: float,
+) -> Scanned:
+    """Filters sequences from the zero state with categorical latents and a LayerNorm GRU.
+
+    Args:
+        keep: 0.0 where the state before a row is zeroed, else 1.0, [B, T, 1].
+        action_part: of the input layer [B, T, hidden], bias included.
+        embed_part: of the posterior layer [B, T, hidden], bias included.
+        noise: Exponential(1) [B, T, S, C].
+        weights: of the recurrence.
+        epsilon: of the LayerNorm.
+
+    Returns:
+        h [B, T, D], z [B, T, S C], logits [B, T, S, C]; gradients reach weights and both parts.
+    """
+    return Scanned(*_Scan.apply(epsilon, keep, noise, action_part, embed_part, *weights))
+
+
+class _Step(NamedTuple):
+    """One time step, as the backward recurrence needs it."""
+
+    x: Tensor
+    """ELU of the input layer [B, hidden]."""
+    gates: Tensor
+    """GRU before LayerNorm [B, 3 D]."""
+    normed: Tensor
+    mean: Tensor
+    rstd: Tensor
+    deter: Tensor
+    q: Tensor
+    """ELU of the posterior layer [B, hidden]."""
+    logits: Tensor
+    """[B, S, C]."""
+    stoch: Tensor
+
+
+def _forward_step(
+    deter: Tensor,
+    stoch: Tensor,
+    keep: Tensor,
+    action_part: Tensor,
+    embed_part: Tensor,
+    noise: Tensor,
+    weights: ScanWeights,
+    epsilon: float,
+) -> _Step:
+    dtype = weights.stoch.dtype
+    deter = deter * keep
+    x = F.elu(action_part + (stoch * keep).to(dtype) @ weights.stoch.t())
+    gates = F.linear(torch.cat([x.to(dtype), deter.to(dtype)], -1), weights.gates).float()
+    gates = gates + weights.gates_bias
+    normed, mean, rstd = torch.native_layer_norm(
+        gates, [gates.shape[-1]], weights.norm, weights.norm_bias, epsilon
+    )
+    reset, candidate, update = normed.chunk(3, -1)
+    candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+    deter = torch.lerp(deter, candidate, torch.sigmoid(update - 1))
+    q = F.elu(embed_part + deter.to(dtype) @ weights.deter.t())
+    logits = (q.to(dtype) @ weights.stats.t()).float() + weights.stats_bias
+    logits = logits.view(noise.shape)
+    index = (logits.softmax(-1) / noise).argmax(-1, keepdim=True)
+    stoch = torch.zeros_like(logits).scatter_(-1, index, 1.0).flatten(-2)
+    return _Step(x, gates, normed, mean, rstd, deter, q, logits, stoch)
+
+
+class _StepGradient(NamedTuple):
+    """Gradients of one time step's layers before their nonlinearity, and of the state before."""
+
+    input: Tensor
+    gates: Tensor
+    normed: Tensor
+    hidden: Tensor
+    logits: Tensor
+    deter_before: Tensor
+    stoch_before: Tensor
+
+
+def _backward_step(
+    step: _Step,
+    deter_before: Tensor,
+    keep: Tensor,
+    to_deter: Tensor,
+    to_stoch: Tensor,
+    to_logits: Tensor,
+    weights: ScanWeights,
+) -> _StepGradient:
+    """Pulls the gradients of h_t, z_t and the logits back through step t.
+
+    A sample passes its gradient on as if it were the probabilities (Algorithm 1):
+        d logits = probs * (d z - sum_C(d z * probs))
+    """
+    dtype = weights.stoch.dtype
+    probs = step.logits.softmax(-1)
+    to_sample = to_stoch.view(step.logits.shape)
+    weighted = (to_sample * probs).sum(-1, keepdim=True)
+    to_logits = (to_logits + probs * (to_sample - weighted)).flatten(-2)
+    to_hidden = _through_elu((to_logits.to(dtype) @ weights.stats).float(), step.q)
+    to_deter = to_deter + (to_hidden.to(dtype) @ weights.deter).float()
+
+    reset, candidate, update = step.normed.chunk(3, -1)
+    reset, update = torch.sigmoid(reset), torch.sigmoid(update - 1)
+    mixed = torch.tanh(reset * candidate)
+    before = deter_before * keep
+    to_product = to_deter * update * (1 - mixed * mixed)
+    to_normed = torch.cat(
+        [
+            to_product * candidate * reset * (1 - reset),
+            to_product * reset,
+            to_deter * (mixed - before) * update * (1 - update),
+        ],
+        -1,
+    )
+    to_gates = torch.ops.aten.native_layer_norm_backward(
+        to_normed,
+        step.gates,
+        [step.gates.shape[-1]],
+        step.mean,
+        step.rstd,
+        weights.norm,
+        weights.norm_bias,
+        [True, False, False],
+    )[0]
+    to_x, to_before = (
+        (to_gates.to(dtype) @ weights.gates).float().tensor_split([step.x.shape[-1]], -1)
+    )
+    to_input = _through_elu(to_x, step.x)
+    return _StepGradient(
+        input=to_input,
+        gates=to_gates,
+        normed=to_normed,
+        hidden=to_hidden,
+        logits=to_logits,
+        deter_before=keep * (to_before + to_deter * (1 - update)),
+        stoch_before=keep * (to_input.to(dtype) @ weights.stoch).float(),
+    )
+
+
+def _through_elu(gradient: Tensor, result: Tensor) -> Tensor:
+    """Gradient before an ELU (alpha 1) from that after it and from its result."""
+    return gradient * (result.clamp(max=0) + 1)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        epsilon: float,
+        keep: Tensor,
+        noise: Tensor,
+        action_part: Tensor,
+        embed_part: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, ...]:
+        scan_weights = _computed_in(action_part.dtype, ScanWeights(*weights))
+        deter = keep.new_zeros(len(keep), scan_weights.deter.shape[1], dtype=torch.float32)
+        stoch = keep.new_zeros(len(keep), scan_weights.stoch.shape[1], dtype=torch.float32)
+        steps: list[_Step] = []
+        for keep_t, noise_t, action_t, embed_t in zip(
+            *(x.unbind(1) for x in (keep, noise, action_part, embed_part)), strict=True
+        ):
+            step = _forward_step(
+                deter, stoch, keep_t, action_t, embed_t, noise_t, scan_weights, epsilon
+            )
+            deter, stoch = step.deter, step.stoch
+            steps.append(step)
+        stacked = _Step(*(torch.stack(values) for values in zip(*steps, strict=True)))
+        ctx.save_for_backward(keep, *stacked, *weights)
+        ctx.dtype = action_part.dtype
+        outputs = (stacked.deter, stacked.stoch, stacked.logits)
+        return tuple(x.transpose(0, 1).contiguous() for x in outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # type: ignore[override]
+        keep, *saved = ctx.saved_tensors
+        split = len(_Step._fields)
+        stacked, plain_weights = _Step(*saved[:split]), ScanWeights(*saved[split:])
+        weights = _computed_in(ctx.dtype, plain_weights)
+        keep = keep.transpose(0, 1)
+        to_deter, to_stoch, to_logits = (x.transpose(0, 1) for x in gradients)
+        found: list[_StepGradient] = []
+        before = torch.cat([torch.zeros_like(stacked.deter[:1]), stacked.deter[:-1]])
+        carried_deter = torch.zeros_like(stacked.deter[0])
+        carried_stoch = torch.zeros_like(stacked.stoch[0])
+        for t in reversed(range(len(keep))):
+            step = _Step(*(x[t] for x in stacked))
+            gradient = _backward_step(
+                step,
+                before[t],
+                keep[t],
+                to_deter[t] + carried_deter,
+                to_stoch[t] + carried_stoch,
+                to_logits[t],
+                weights,
+            )
+            carried_deter, carried_stoch = gradient.deter_before, gradient.stoch_before
+            found.append(gradient)
+        stacked_gradient = _StepGradient(
+            *(torch.stack(values[::-1]) for values in zip(*found, strict=True))
+        )
+        return (
+            None,
+            None,
+            None,
+            stacked_gradient.input.transpose(0, 1).to(ctx.dtype),
+            stacked_gradient.hidden.transpose(0, 1).to(ctx.dtype),
+            *_weight_gradients(stacked, stacked_gradient, before * keep, keep, weights),
+        )
+
+
+def _weight_gradients(
+    steps: _Step, gradients: _StepGradient, deter_before: Tensor, keep: Tensor, weights: ScanWeights
+) -> ScanWeights:
+    """Gradients of the parameters, each one product over all T and B."""
+    dtype = weights.stoch.dtype
+
+    def product(gradient: Tensor, inputs: Tensor) -> Tensor:
+        return (gradient.flatten(0, 1).to(dtype).t() @ inputs.flatten(0, 1).to(dtype)).float()
+
+    stoch_before = torch.cat([torch.zeros_like(steps.stoch[:1]), steps.stoch[:-1]]) * keep
+    norm, norm_bias = torch.ops.aten.native_layer_norm_backward(
+        gradients.normed,
+        steps.gates,
+        [steps.gates.shape[-1]],
+        steps.mean,
+        steps.rstd,
+        weights.norm,
+        weights.norm_bias,
+        [False, True, True],
+    )[1:]
+    return ScanWeights(
+        stoch=product(gradients.input, stoch_before),
+        gates=product(gradients.gates, torch.cat([steps.x.float(), deter_before], -1)),
+        gates_bias=gradients.gates.sum((0, 1)),
+        norm=norm,
+        norm_bias=norm_bias,
+        deter=product(gradients.hidden, steps.deter),
+        stats=product(gradients.logits, steps.q),
+        stats_bias=gradients.logits.sum((0, 1)),
+    )
+
+
+def _computed_in(dtype: torch.dtype, weights: ScanWeights) -> ScanWeights:
+    """The matrices in the dtype of the products; biases and LayerNorm stay float32."""
+    matrices = {"stoch", "gates", "deter", "stats"}
+    return ScanWeights(
+        **{
+            name: value.to(dtype) if name in matrices else value
+            for name, value in weights._asdict().items()
+        }
+    )

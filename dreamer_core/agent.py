@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dreamer_core.behavior import Behavior, BehaviorLoss
+from dreamer_core.behavior import Behavior
 from dreamer_core.config import Config
+from dreamer_core.device import Staging, choose_execution, to_tensors
 from dreamer_core.distributions import seeded_generator
 from dreamer_core.environment import EnvSpec
 from dreamer_core.optimizer import Optimizer
 from dreamer_core.policy import Policy
-from dreamer_core.rssm import RSSMState
 from dreamer_core.types import Batch, WeightsSnapshot
-from dreamer_core.world_model import TensorBatch, WorldModel, WorldModelLoss
+from dreamer_core.update import (
+    OPTIMIZERS,
+    CapturedUpdate,
+    StepInputs,
+    StepResult,
+    Update,
+    compile_parts,
+)
+from dreamer_core.world_model import TensorBatch, WorldModel
 
 # The first word of each stream of random numbers; see distributions.seeded_generator.
 _WEIGHTS_STREAM, _TRAIN_STREAM, _PICTURE_STREAM = 0, 1, 2
+_STEPS_AHEAD = 2  # steps that the device may have to do before the host asks how they went
+_TERMS = {"world_model": ("image", "reward", "kl", "discount")}
 
 
 class NonFiniteLoss(RuntimeError):
     """A loss or gradient became NaN or infinite; raised before the optimiser could spread it."""
-
-
-def choose_device(name: str) -> torch.device:
-    """Returns the device that a config names; `auto` takes CUDA where there is any.
-
-    Raises:
-        ValueError: CUDA is wanted and torch sees none.
-    """
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
-        raise ValueError(
-            f"learner.device=cuda, but torch {torch.__version__} sees no CUDA device; install a "
-            "CUDA build of torch or set --learner.device cpu"
-        )
-    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
 
 
 def linear_schedule(start: float, end: float | None, progress: float) -> float:
@@ -63,7 +60,8 @@ class DreamerAgent:
 
     def __init__(self, config: Config, spec: EnvSpec) -> None:
         self.config = config
-        self.device = choose_device(config.learner.device)
+        self.execution = choose_execution(config.learner)
+        self.device = self.execution.device
         cpu = torch.device("cpu")
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(
@@ -90,9 +88,20 @@ class DreamerAgent:
         }
         self.gradient_step = 0
         """Gradient steps taken."""
+        self._staging = Staging(self.device)
+        self._unchecked: deque[_Unchecked] = deque()
+        if self.execution.is_compiled:
+            compile_parts(self.world_model, self.behavior, self.optimizers)
+        self._eager_update = Update(
+            self.world_model, self.behavior, self.optimizers, self.execution.dtype
+        )
+        is_captured = self.execution.is_captured
+        self._update = CapturedUpdate(self._eager_update) if is_captured else self._eager_update
 
     def train_step(self, batch: Batch, *, policy_step: int = 0) -> dict[str, Tensor]:
         """Takes one gradient step: world model first, then actor and critic in imagination.
+
+        On CUDA it returns before the device has done the step.
 
         Args:
             batch: [B, T] sequences.
@@ -102,25 +111,34 @@ class DreamerAgent:
             Scalars on the device by metric name (see report.METRICS).
 
         Raises:
-            NonFiniteLoss: names the term and the step; parameters are as before that optimiser.
+            NonFiniteLoss: names the term and the step; parameters are as before that optimiser. On
+                CUDA it may be raised by one of the next two calls, and none of these steps counted.
         """
-        data = to_tensors(batch, self.device)
-        generator = seeded_generator(
-            self.device, self.config.seed, _TRAIN_STREAM, self.gradient_step
-        )
-        latent = self.world_model.rssm.latent
-        model_loss = self.world_model.loss(data, latent.noise(data.reward.shape, generator))
-        norms = {"world_model": self._update("world_model", model_loss.total, model_loss.terms)}
         share, scale = self._scheduled(policy_step)
-        loss = self._behavior_loss(data, model_loss, generator, share, scale)
-        norms["actor"] = self._update("actor", loss.actor, {"actor": loss.actor})
-        norms["critic"] = self._update("critic", loss.critic, {"critic": loss.critic})
+        data = self._staging(batch)
+        result = self._update(self._inputs(data, share, scale))
+        self._staging.mark_read()
+        self._unchecked.append(_Unchecked.of(self.gradient_step, result))
+        if self.device.type == "cpu":
+            self.check()
+        elif len(self._unchecked) > _STEPS_AHEAD:
+            self._check_oldest()
         self.gradient_step += 1
         if self.gradient_step % self.config.behavior.slow_critic_interval_gradient_steps == 0:
             self.behavior.update_slow_critic()
-        metrics = _world_model_metrics(self.world_model, model_loss, data)
-        metrics |= _behavior_metrics(loss, share, scale)
-        return metrics | {f"dreamer_{name}_gradient_norm": norm for name, norm in norms.items()}
+        return result.metrics() | {
+            "dreamer_reinforce_share": torch.tensor(share),
+            "dreamer_entropy_scale": torch.tensor(scale),
+        }
+
+    def check(self) -> None:
+        """Waits for the device and makes sure that every step so far was finite.
+
+        Raises:
+            NonFiniteLoss: see `train_step`.
+        """
+        while self._unchecked:
+            self._check_oldest()
 
     def snapshot(self) -> WeightsSnapshot:
         """Copies what a policy needs to host memory."""
@@ -172,45 +190,41 @@ class DreamerAgent:
         image = self.world_model.open_loop(data, noise, context=context)
         return (image + 0.5).clamp(0, 1).cpu()
 
-    def _behavior_loss(
-        self,
-        data: TensorBatch,
-        model_loss: WorldModelLoss,
-        generator: torch.Generator,
-        reinforce_share: float,
-        entropy_scale: float,
-    ) -> BehaviorLoss:
-        """Imagines from every posterior state of the batch with the updated world model."""
-        states = model_loss.observed.state.detach()
-        start = RSSMState(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
-        if reinforce_share == 1:
-            start = self.world_model.rssm.located(start)
-        shape = (self.config.behavior.horizon, start.deter.shape[0])
-        return self.behavior.loss(
-            self.world_model,
-            start,
-            self.world_model.discount_target(data.is_terminal).flatten(),
-            self.behavior.actions.noise(shape, generator),
-            self.world_model.rssm.latent.noise(shape, generator),
-            reinforce_share=reinforce_share,
-            entropy_scale=entropy_scale,
+    def _inputs(
+        self, data: TensorBatch, reinforce_share: float, entropy_scale: float
+    ) -> StepInputs:
+        """Draws the noise of this gradient step."""
+        generator = seeded_generator(
+            self.device, self.config.seed, _TRAIN_STREAM, self.gradient_step
+        )
+        latent, rows = self.world_model.rssm.latent, data.reward.shape
+        imagined = (self.config.behavior.horizon, rows.numel())
+        posterior_noise = latent.noise(tuple(rows), generator)
+        action_noise = self.behavior.actions.noise(imagined, generator)
+        state_noise = latent.noise(imagined, generator)
+        config = self.config.behavior
+        return StepInputs(
+            data=data,
+            posterior_noise=posterior_noise,
+            action_noise=action_noise,
+            state_noise=state_noise,
+            reinforce_share=self._number(reinforce_share, config.reinforce_share_end is not None),
+            entropy_scale=self._number(entropy_scale, config.entropy_scale_end is not None),
         )
 
-    def _update(self, name: str, loss: Tensor, terms: Mapping[str, Tensor]) -> Tensor:
-        """Steps one optimiser after a finite check; returns the gradient norm."""
-        optimizer = self.optimizers[name]
-        gradient, norm = optimizer.gradient(loss)
-        if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
-            values = {term: float(value.detach()) for term, value in terms.items()}
-            offending = [term for term, x in values.items() if not math.isfinite(x)]
-            raise NonFiniteLoss(
-                f"Non-finite {name} loss at gradient step {self.gradient_step}: "
-                f"{', '.join(offending) or 'only the gradient'} is not finite "
-                f"(terms {values}, gradient norm {float(norm)}). The {name} was not updated; "
-                "the last checkpoint is good. Lower the learning rate or look at the rewards"
-            )
-        optimizer.apply(gradient, norm)
-        return norm
+    def _number(self, value: float, is_scheduled: bool) -> float | Tensor:
+        """A number that changes must be a tensor to reach a captured step."""
+        if is_scheduled and self.execution.is_captured:
+            return torch.full((), value, device=self.device)
+        return value
+
+    def _check_oldest(self) -> None:
+        step = self._unchecked.popleft()
+        if step.is_good():
+            return
+        self._unchecked.clear()
+        self._eager_update.is_good.fill_(True)
+        raise NonFiniteLoss(step.explanation())
 
     def _scheduled(self, policy_step: int) -> tuple[float, float]:
         """(rho, eta) at this policy step."""
@@ -222,50 +236,44 @@ class DreamerAgent:
         )
 
 
-def to_tensors(batch: Batch, device: torch.device) -> TensorBatch:
-    """Copies a batch to the device; wire arrays are read-only and stay untouched."""
+@dataclass(frozen=True, slots=True)
+class _Unchecked:
+    """A step of which the host does not know yet whether it was finite."""
 
-    def copied(array: Any) -> Tensor:
-        return torch.tensor(array, device=device)
+    gradient_step: int
+    result: StepResult
+    flags: Tensor
+    """is_good on its way to page-locked memory."""
+    is_there: torch.cuda.Event | None
 
-    return TensorBatch(
-        image=copied(batch.image),
-        prev_action=copied(batch.prev_action),
-        reward=copied(batch.reward),
-        is_first=copied(batch.is_first),
-        is_terminal=copied(batch.is_terminal),
-    )
+    @staticmethod
+    def of(gradient_step: int, result: StepResult) -> _Unchecked:
+        if not result.is_good.is_cuda:
+            return _Unchecked(gradient_step, result, result.is_good, None)
+        flags = torch.empty(len(OPTIMIZERS), dtype=torch.bool, pin_memory=True)
+        flags.copy_(result.is_good, non_blocking=True)
+        is_there = torch.cuda.Event()
+        is_there.record()
+        return _Unchecked(gradient_step, result, flags, is_there)
+
+    def is_good(self) -> bool:
+        if self.is_there is not None:
+            self.is_there.synchronize()
+        return bool(self.flags.all())
+
+    def explanation(self) -> str:
+        name = OPTIMIZERS[self.flags.tolist().index(False)]
+        metrics = {k: float(v) for k, v in self.result.metrics().items()}
+        terms = {term: metrics[f"dreamer_{term}_loss"] for term in _TERMS.get(name, (name,))
+                 if f"dreamer_{term}_loss" in metrics}  # fmt: skip
+        offending = [term for term, x in terms.items() if not math.isfinite(x)]
+        return (
+            f"Non-finite {name} loss at gradient step {self.gradient_step}: "
+            f"{', '.join(offending) or 'only the gradient'} is not finite (terms {terms}, "
+            f"gradient norm {metrics[f'dreamer_{name}_gradient_norm']}). The {name} was not "
+            "updated; the last checkpoint is good. Lower the learning rate or look at the rewards"
+        )
 
 
 def _optimizer(module: nn.Module, config: Any) -> Optimizer:
     return Optimizer(list(module.parameters()), config)
-
-
-@torch.no_grad()
-def _world_model_metrics(
-    model: WorldModel, loss: WorldModelLoss, data: TensorBatch
-) -> dict[str, Tensor]:
-    latent, observed = model.rssm.latent, loss.observed
-    pixels = data.image[0, 0].numel()
-    metrics = {f"dreamer_{name}_loss": term.detach() for name, term in loss.terms.items()}
-    return metrics | {
-        "dreamer_world_model_loss": loss.total.detach(),
-        "dreamer_image_mean_squared_error": 2 * loss.terms["image"].detach() / pixels,
-        "dreamer_kl_nats": latent.kl(observed.posterior, observed.prior).mean(),
-        "dreamer_prior_entropy_nats": latent.entropy(observed.prior).mean(),
-        "dreamer_posterior_entropy_nats": latent.entropy(observed.posterior).mean(),
-    }
-
-
-def _behavior_metrics(loss: BehaviorLoss, share: float, scale: float) -> dict[str, Tensor]:
-    return {
-        "dreamer_actor_loss": loss.actor.detach(),
-        "dreamer_critic_loss": loss.critic.detach(),
-        "dreamer_actor_entropy_nats": loss.actor_entropy,
-        "dreamer_actor_target_mean": loss.target.mean(),
-        "dreamer_value_mean": loss.value.mean(),
-        "dreamer_imagined_reward_mean": loss.reward.mean(),
-        "dreamer_imagined_discount_mean": loss.discount.mean(),
-        "dreamer_reinforce_share": torch.tensor(share),
-        "dreamer_entropy_scale": torch.tensor(scale),
-    }

@@ -111,8 +111,8 @@ def actor_objective(
     target: Tensor,
     slow_value: Tensor,
     entropy: Tensor,
-    reinforce_share: float,
-    entropy_scale: float,
+    reinforce_share: float | Tensor,
+    entropy_scale: float | Tensor,
 ) -> Tensor:
     """What the actor maximises in s_0 .. s_{H-2}, before weighting (DreamerV2, eq. 6).
 
@@ -133,7 +133,7 @@ def actor_objective(
     if log_prob is not None:
         advantage = (target[1:] - slow_value[:-2]).detach()
         objective = objective + reinforce_share * log_prob * advantage
-    if reinforce_share < 1:
+    if _has_dynamics(reinforce_share):
         objective = objective + (1 - reinforce_share) * target[1:]
     return objective
 
@@ -175,11 +175,18 @@ class Behavior(nn.Module):
         for action_noise_k, state_noise_k in zip(
             action_noise.unbind(0), state_noise.unbind(0), strict=True
         ):
-            params = self.actor(_detached(feats[-1])).float()
-            actions.append(self.actions.sample(params, action_noise_k))
-            state = rssm.imagine_step(state, actions[-1], state_noise_k)
+            action, state = self._imagine_step(rssm, state, action_noise_k, state_noise_k)
+            actions.append(action)
             feats.append(state.features)
         return Imagined(_stacked(feats), torch.stack(actions))
+
+    def _imagine_step(
+        self, rssm: RSSM, state: RSSMState, action_noise: Tensor, state_noise: Tensor
+    ) -> tuple[Tensor, RSSMState]:
+        """Action a_k in s_k, and s_{k+1}."""
+        params = self.actor(_detached(state.features)).float()
+        action = self.actions.sample(params, action_noise)
+        return action, rssm.imagine_step(state, action, state_noise)
 
     def loss(
         self,
@@ -189,8 +196,8 @@ class Behavior(nn.Module):
         action_noise: Tensor,
         state_noise: Tensor,
         *,
-        reinforce_share: float,
-        entropy_scale: float,
+        reinforce_share: float | Tensor,
+        entropy_scale: float | Tensor,
     ) -> BehaviorLoss:
         """Imagines H steps from every start state and returns both losses.
 
@@ -203,11 +210,23 @@ class Behavior(nn.Module):
             start_discount: true gamma * (1 - is_terminal) of their rows [N].
             action_noise: [H, N, ...].
             state_noise: [H, N, ...].
-            reinforce_share: rho of eq. 6.
+            reinforce_share: rho of eq. 6; a scalar tensor is taken for a mixture.
             entropy_scale: eta of eq. 6.
         """
-        with torch.set_grad_enabled(reinforce_share < 1):
+        with torch.set_grad_enabled(_has_dynamics(reinforce_share)):
             imagined = self.imagine(world_model.rssm, start, action_noise, state_noise)
+        return self._loss_of(world_model, imagined, start_discount, reinforce_share, entropy_scale)
+
+    def _loss_of(
+        self,
+        world_model: WorldModel,
+        imagined: Imagined,
+        start_discount: Tensor,
+        reinforce_share: float | Tensor,
+        entropy_scale: float | Tensor,
+    ) -> BehaviorLoss:
+        """Both losses of an imagined rollout."""
+        with torch.set_grad_enabled(_has_dynamics(reinforce_share)):
             reward = world_model.predict_reward(imagined.feat)
             predicted = world_model.predict_discount(imagined.feat[1:])
             discount = torch.cat([start_discount.unsqueeze(0), predicted])
@@ -219,7 +238,7 @@ class Behavior(nn.Module):
         feat = _detached(imagined.feat)
         params = self.actor(feat[:-2]).float()
         entropy = self.actions.entropy(params)
-        is_reinforce = reinforce_share > 0
+        is_reinforce = isinstance(reinforce_share, Tensor) or reinforce_share > 0
         actions = imagined.action[:-1].detach()
         objective = actor_objective(
             log_prob=self.actions.log_prob(params, actions) if is_reinforce else None,
@@ -249,6 +268,11 @@ class Behavior(nn.Module):
     def _value(self, critic: MLP, feat: Features) -> Tensor:
         """Value of features, float32, [..., F] to [...]."""
         return critic(feat).float().squeeze(-1)
+
+
+def _has_dynamics(reinforce_share: float | Tensor) -> bool:
+    """Whether gradients of the dynamics take part; one never knows of a tensor."""
+    return isinstance(reinforce_share, Tensor) or reinforce_share < 1
 
 
 def _detached(feat: Features) -> Features:

@@ -286,6 +286,12 @@ class LearnerConfig:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes CUDA where there is any."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products and convolutions; `auto` takes bfloat16 on CUDA cards that have it.
+    Parameters, logits, LayerNorm and losses are float32 whatever it is."""
+    execution: Literal["auto", "eager", "captured", "compiled"] = "auto"
+    """Of a gradient step on CUDA: operator by operator, as one CUDA graph, or as one graph of
+    kernels fused by torch.compile; `auto` takes the last that the machine can."""
     num_threads: int = 2
     """CPU threads of the learner; losses are bit for bit the same only for the same number."""
 

@@ -148,7 +148,8 @@ class ImageDecoder(nn.Module):
     def _last_convolution(self, x: Tensor) -> Tensor:
         """Transposed convolution [N, I, 30, 30] to [N, channels, 64, 64]."""
         layer = cast("nn.ConvTranspose2d", self.convolutions[-1])
-        if layer.out_channels > 1 or x.is_cuda or torch.compiler.is_compiling():
+        is_plain = x.is_cuda or x.dtype != torch.float32 or torch.compiler.is_compiling()
+        if is_plain or layer.out_channels > 1:
             return layer(x)
         assert layer.bias is not None
         return grayscale_transposed_conv(x, layer.weight, layer.bias)

@@ -43,7 +43,8 @@ def keep_freed_memory() -> bool:
         (_M_TRIM_THRESHOLD, -1),  # an unsigned number inside: never
         (_M_TOP_PAD, _MALLOC_TOP_PAD_BYTES),
     )
-    return all([bool(mallopt(name, value)) for name, value in settings])
+    accepted = [bool(mallopt(name, value)) for name, value in settings]
+    return all(accepted)
 
 
 def grayscale_transposed_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -124,9 +125,7 @@ class _GrayscaleTransposedConv(torch.autograd.Function):
 
 class _OneHotLinear(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, deter: Tensor, position: Tensor, weight: Tensor, bias: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, deter: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(deter, position)
         ctx.inputs = weight.shape[-1]
         size = deter.shape[-1]

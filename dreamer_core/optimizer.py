@@ -7,6 +7,9 @@
 
 As in the released code's framework epsilon stands beside the *uncorrected* sqrt(v), so that it
 damps early steps more than torch's Adam does.
+
+Nothing here waits for the device: whether a step is good is a tensor, and one that is not leaves
+everything as it was.
 """
 
 from __future__ import annotations
@@ -23,6 +26,20 @@ _BETA_1 = 0.9
 _BETA_2 = 0.999
 
 
+def gradients(optimizers: Sequence[Optimizer], loss: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Differentiates a loss with respect to the parameters of several optimisers in one pass.
+
+    Returns:
+        For each its flat gradient and the global norm of that (scalar), before clipping.
+    """
+    parts = iter(torch.autograd.grad(loss, [p for opt in optimizers for p in opt.parameters]))
+    flats = [
+        torch.cat([next(parts).reshape(-1) for _ in optimizer.parameters])
+        for optimizer in optimizers
+    ]
+    return [(flat, torch.linalg.vector_norm(flat)) for flat in flats]
+
+
 class Optimizer:
     """Updates parameters that it lays out in one flat buffer, so that a step is few operations.
 
@@ -37,7 +54,7 @@ class Optimizer:
         self._flat = torch.cat([p.detach().reshape(-1) for p in self.parameters])
         self._first_moment = torch.zeros_like(self._flat)
         self._second_moment = torch.zeros_like(self._flat)
-        self._num_updates = 0
+        self._num_updates = torch.zeros((), dtype=torch.int64, device=self._flat.device)
         offset = 0
         for parameter in self.parameters:
             part = self._flat[offset : offset + parameter.numel()]
@@ -50,31 +67,38 @@ class Optimizer:
         Returns:
             The flat gradient and its global norm (scalar), before clipping.
         """
-        parts = torch.autograd.grad(loss, self.parameters)
-        flat = torch.cat([part.reshape(-1) for part in parts])
-        return flat, torch.linalg.vector_norm(flat)
+        return gradients([self], loss)[0]
 
     @torch.no_grad()
-    def apply(self, gradient: Tensor, norm: Tensor) -> None:
-        """Takes one step with a gradient and norm from `gradient`; overwrites the gradient."""
+    def apply(self, gradient: Tensor, norm: Tensor, is_good: Tensor | None = None) -> None:
+        """Takes one step with a gradient and norm from `gradient`; overwrites the gradient.
+
+        Args:
+            gradient: flat.
+            norm: scalar.
+            is_good: boolean scalar; if false nothing changes. None is true.
+        """
         config = self.config
-        self._num_updates += 1
+        if is_good is None:
+            is_good = torch.ones_like(self._num_updates, dtype=torch.bool)
+        share = is_good.float()  # 0 makes every line below the identity
+        self._num_updates += is_good
+        count = self._num_updates.double().clamp(min=1)
+        correction = (1 - _BETA_2**count).sqrt() / (1 - _BETA_1**count)
         gradient.mul_((config.clip_norm / norm).clamp(max=1.0))
-        self._first_moment.lerp_(gradient, 1 - _BETA_1)
-        self._second_moment.mul_(_BETA_2).addcmul_(gradient, gradient, value=1 - _BETA_2)
-        correction = (1 - _BETA_2**self._num_updates) ** 0.5 / (1 - _BETA_1**self._num_updates)
-        denominator = self._second_moment.sqrt().add_(config.epsilon)
-        self._flat.mul_(1 - config.weight_decay)
-        self._flat.addcdiv_(
-            self._first_moment, denominator, value=-config.learning_rate * correction
-        )
+        gradient.masked_fill_(~is_good, 0.0)
+        self._first_moment.lerp_(gradient, (1 - _BETA_1) * share)
+        self._second_moment.lerp_(gradient.square_(), (1 - _BETA_2) * share)
+        step = self._first_moment / self._second_moment.sqrt().add_(config.epsilon)
+        self._flat.mul_(1 - config.weight_decay * share)
+        self._flat.sub_(step.mul_(config.learning_rate * correction.float() * share))
 
     def state(self) -> dict[str, Any]:
         """Moments and update count; the parameters belong to their modules."""
         return {
             "first_moment": self._first_moment,
             "second_moment": self._second_moment,
-            "num_updates": self._num_updates,
+            "num_updates": int(self._num_updates),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -91,4 +115,8 @@ class Optimizer:
             )
         self._first_moment.copy_(state["first_moment"])
         self._second_moment.copy_(state["second_moment"])
-        self._num_updates = int(state["num_updates"])
+        self._num_updates.fill_(int(state["num_updates"]))
+
+    def buffers(self) -> list[Tensor]:
+        """Every tensor that `apply` changes."""
+        return [self._flat, self._first_moment, self._second_moment, self._num_updates]

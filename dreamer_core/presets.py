@@ -101,6 +101,8 @@ ATARI_SOURCES: dict[str, str] = {
     "schedule.checkpoint_interval_s": _OURS,
     "schedule.keep_checkpoints": _OURS,
     "learner.device": _OURS,
+    "learner.precision": _OURS,
+    "learner.execution": _OURS,
     "learner.num_threads": _OURS,
 }
 

@@ -22,7 +22,7 @@ from dreamer_core.config import WorldModelConfig
 from dreamer_core.distributions import CategoricalLatent, GaussianLatent, Latent
 from dreamer_core.networks import Features, GRUCell, OneHotFeatures, dense
 from dreamer_core.operators import add_columns
-from dreamer_core.scan import ScanWeights, observe_scan
+from dreamer_core.scan import ScanSteps, ScanWeights, observe_scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ class RSSM(nn.Module):
         self.prior_stats = dense(config.hidden, stats)
         self.posterior_hidden = dense(config.deter + embed_size, config.hidden)  # reads [h, e]
         self.posterior_stats = dense(config.hidden, stats)
+        self.scan_steps = ScanSteps()
 
     def initial(self, batch_size: int) -> RSSMState:
         """The zero state [B, ...] before the first row of a sequence."""
@@ -126,7 +127,7 @@ class RSSM(nn.Module):
         norm = self.cell.norm
         if norm is None or type(self.latent) is not CategoricalLatent:
             return self._observe_plain(
-                keep, action_part, embed_part, noise, stoch_weight, deter_weight
+                keep, action_part, embed_part, noise, weights=(stoch_weight, deter_weight)
             )
         weights = ScanWeights(
             stoch=stoch_weight,
@@ -138,7 +139,9 @@ class RSSM(nn.Module):
             stats=self.posterior_stats.weight,
             stats_bias=self.posterior_stats.bias,
         )
-        scanned = observe_scan(keep, action_part, embed_part, noise, weights, epsilon=norm.eps)
+        scanned = observe_scan(
+            keep, action_part, embed_part, noise, weights, epsilon=norm.eps, steps=self.scan_steps
+        )
         state = RSSMState(scanned.deter, scanned.stoch)
         return Observed(state, scanned.logits, self.prior(state.deter))
 
@@ -148,10 +151,11 @@ class RSSM(nn.Module):
         action_part: Tensor,
         embed_part: Tensor,
         noise: Tensor,
-        stoch_weight: Tensor,
-        deter_weight: Tensor,
+        *,
+        weights: tuple[Tensor, Tensor],
     ) -> Observed:
         """The recurrence under autograd, for any latents and cell; see scan.py for the other."""
+        stoch_weight, deter_weight = weights
         state = self.initial(len(keep))
         deters: list[Tensor] = []
         stochs: list[Tensor] = []
@@ -228,5 +232,5 @@ class RSSM(nn.Module):
         return F.linear(embed, embed_weight, layer.bias), deter_weight
 
     def _stats(self, layer: nn.Linear, hidden: Tensor) -> Tensor:
-        """Stats [..., S, P] in float32 from the hidden layer before its ELU, which it overwrites."""
+        """Stats [..., S, P] in float32 from the hidden layer before ELU, which it overwrites."""
         return layer(F.elu(hidden, inplace=True)).float().unflatten(-1, self.latent.stats_shape)

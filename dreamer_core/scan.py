@@ -44,6 +44,14 @@ class Scanned(NamedTuple):
     logits: Tensor
 
 
+class ScanSteps:
+    """One time step forward and one backward; attributes, so that compiled forms can take over."""
+
+    def __init__(self) -> None:
+        self.forward = _forward_step
+        self.backward = _backward_step
+
+
 def observe_scan(
     keep: Tensor,
     action_part: Tensor,
@@ -52,6 +60,7 @@ def observe_scan(
     weights: ScanWeights,
     *,
     epsilon: float,
+    steps: ScanSteps,
 ) -> Scanned:
     """Filters sequences from the zero state with categorical latents and a LayerNorm GRU.
 
@@ -62,11 +71,12 @@ def observe_scan(
         noise: Exponential(1) [B, T, S, C].
         weights: of the recurrence.
         epsilon: of the LayerNorm.
+        steps: what computes each time step.
 
     Returns:
         h [B, T, D], z [B, T, S C], logits [B, T, S, C]; gradients reach weights and both parts.
     """
-    return Scanned(*_Scan.apply(epsilon, keep, noise, action_part, embed_part, *weights))
+    return Scanned(*_Scan.apply(steps, epsilon, keep, noise, action_part, embed_part, *weights))
 
 
 class _Step(NamedTuple):
@@ -90,6 +100,7 @@ class _Step(NamedTuple):
 def _forward_step(
     deter: Tensor,
     stoch: Tensor,
+    *,
     keep: Tensor,
     action_part: Tensor,
     embed_part: Tensor,
@@ -130,6 +141,7 @@ class _StepGradient(NamedTuple):
 
 def _backward_step(
     step: _Step,
+    *,
     deter_before: Tensor,
     keep: Tensor,
     to_deter: Tensor,
@@ -196,27 +208,28 @@ def _through_elu(gradient: Tensor, result: Tensor) -> Tensor:
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        epsilon: float,
-        keep: Tensor,
-        noise: Tensor,
-        action_part: Tensor,
-        embed_part: Tensor,
-        *weights: Tensor,
+        ctx: Any, steps: ScanSteps, epsilon: float, keep: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
+        noise, action_part, embed_part, *weights = tensors
         scan_weights = _computed_in(action_part.dtype, ScanWeights(*weights))
-        deter = keep.new_zeros(len(keep), scan_weights.deter.shape[1], dtype=torch.float32)
-        stoch = keep.new_zeros(len(keep), scan_weights.stoch.shape[1], dtype=torch.float32)
-        steps: list[_Step] = []
-        for keep_t, noise_t, action_t, embed_t in zip(
-            *(x.unbind(1) for x in (keep, noise, action_part, embed_part)), strict=True
-        ):
-            step = _forward_step(
-                deter, stoch, keep_t, action_t, embed_t, noise_t, scan_weights, epsilon
+        deter = keep.new_zeros(len(keep), scan_weights.deter.shape[1])
+        stoch = keep.new_zeros(len(keep), scan_weights.stoch.shape[1])
+        taken: list[_Step] = []
+        for t in range(keep.shape[1]):
+            step = steps.forward(
+                deter,
+                stoch,
+                keep=keep[:, t],
+                action_part=action_part[:, t],
+                embed_part=embed_part[:, t],
+                noise=noise[:, t],
+                weights=scan_weights,
+                epsilon=epsilon,
             )
             deter, stoch = step.deter, step.stoch
-            steps.append(step)
-        stacked = _Step(*(torch.stack(values) for values in zip(*steps, strict=True)))
+            taken.append(step)
+        stacked = _Step(*(torch.stack(values) for values in zip(*taken, strict=True)))
+        ctx.steps = steps
         ctx.save_for_backward(keep, *stacked, *weights)
         ctx.dtype = action_part.dtype
         outputs = (stacked.deter, stacked.stoch, stacked.logits)
@@ -236,15 +249,14 @@ class _Scan(torch.autograd.Function):
         carried_deter = torch.zeros_like(stacked.deter[0])
         carried_stoch = torch.zeros_like(stacked.stoch[0])
         for t in reversed(range(len(keep))):
-            step = _Step(*(x[t] for x in stacked))
-            gradient = _backward_step(
-                step,
-                before[t],
-                keep[t],
-                to_deter[t] + carried_deter,
-                to_stoch[t] + carried_stoch,
-                to_logits[t],
-                weights,
+            gradient = ctx.steps.backward(
+                _Step(*(x[t] for x in stacked)),
+                deter_before=before[t],
+                keep=keep[t],
+                to_deter=to_deter[t] + carried_deter,
+                to_stoch=to_stoch[t] + carried_stoch,
+                to_logits=to_logits[t],
+                weights=weights,
             )
             carried_deter, carried_stoch = gradient.deter_before, gradient.stoch_before
             found.append(gradient)
@@ -252,6 +264,7 @@ class _Scan(torch.autograd.Function):
             *(torch.stack(values[::-1]) for values in zip(*found, strict=True))
         )
         return (
+            None,
             None,
             None,
             None,

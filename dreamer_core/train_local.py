@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dreamer_core.agent import choose_device
 from dreamer_core.config import Config
+from dreamer_core.device import choose_execution
 from dreamer_core.environment import EnvSpec
 from dreamer_core.envs import environment_spec, make_env
 from dreamer_core.pictures import plot_learning_curve
@@ -265,7 +265,7 @@ def train_local(
         NonFiniteLoss: see DreamerAgent.train_step.
     """
     spec = environment_spec(config.env)
-    choose_device(config.learner.device)  # a missing one is told before anything is written
+    choose_execution(config.learner)  # a missing one is told before anything is written
     with (
         open_run(run_dir, config) as paths,
         RunLog(run_dir, action_repeat=config.env.action_repeat) as log,

@@ -118,8 +118,11 @@ class WorldModel(nn.Module):
 
     def observe(self, batch: TensorBatch, noise: Tensor) -> Observed:
         """Encodes and filters a batch; `noise` as in RSSM.observe."""
-        embed = self.encoder(image_to_float(batch.image))
+        embed = self._encode(batch.image)
         return self.rssm.observe(embed, batch.prev_action, batch.is_first, noise)
+
+    def _encode(self, image: Tensor) -> Tensor:
+        return self.encoder(image_to_float(image))
 
     def loss(self, batch: TensorBatch, noise: Tensor) -> WorldModelLoss:
         """Loss of eq. 2, averaged over B and T.
@@ -129,8 +132,11 @@ class WorldModel(nn.Module):
         The Gaussian terms leave out their constant 0.5 * ln(2 pi) per dimension (3763.9 nats for
         a grayscale image), which would hide the learning in the number.
         """
+        return self._loss_of(batch, self.observe(batch, noise))
+
+    def _loss_of(self, batch: TensorBatch, observed: Observed) -> WorldModelLoss:
+        """Heads and loss on observed states."""
         config = self.config
-        observed = self.observe(batch, noise)
         feat = observed.state.feat
         image_mean = self.decoder(feat if config.has_image_gradients else feat.detach()).float()
         reward_feat = feat if config.has_reward_gradients else feat.detach()

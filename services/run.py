@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dreamer_core.agent import NonFiniteLoss, choose_device
+from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.config import Config
+from dreamer_core.device import choose_execution
 from dreamer_core.envs import environment_spec
 from dreamer_core.pictures import plot_learning_curve
 from dreamer_core.report import RunLog
@@ -53,7 +54,7 @@ def train(
     """
     spec = environment_spec(config.env)
     if services.runtime.ray_address is None:
-        choose_device(config.learner.device)  # a missing one is told before anything is written
+        choose_execution(config.learner)  # a missing one is told before anything is written
     with ExitStack() as stack:
         exporter = stack.enter_context(
             PrometheusExporter(services.metrics.port, services.metrics.address)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dreamer_core.agent import DreamerAgent, to_tensors
+from dreamer_core.agent import DreamerAgent
 from dreamer_core.behavior import Behavior
 from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.device import to_tensors
 from dreamer_core.environment import EnvSpec
 from dreamer_core.presets import preset
 from dreamer_core.types import Batch

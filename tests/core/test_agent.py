@@ -11,10 +11,9 @@ from torch import Tensor
 from dreamer_core.agent import (
     DreamerAgent,
     NonFiniteLoss,
-    choose_device,
     linear_schedule,
-    to_tensors,
 )
+from dreamer_core.device import choose_device, to_tensors
 from dreamer_core.distributions import seeded_generator
 from dreamer_core.policy import Policy, step_generator
 from dreamer_core.types import WeightsSnapshot
@@ -203,7 +202,7 @@ def test_imagination_starts_from_every_row_with_the_discount_of_that_row():
     batch.is_terminal[1, 2] = True
     data = to_tensors(batch, CPU)
     loss = model_loss(agent.world_model, data)
-    behavior = agent._behavior_loss(data, loss, step_generator(0), 1.0, 0.0)
+    behavior = agent._eager_update._behavior_loss(agent._inputs(data, 1.0, 0.0), loss)
     expected = torch.full((3, 8), 0.995)
     expected[1, 2] = 0.0
     assert torch.equal(behavior.discount[0].reshape(3, 8), expected)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dreamer_core.operators import grayscale_transposed_conv, one_hot_linear
+from dreamer_core.operators import conv_of_one, grayscale_transposed_conv, one_hot_linear
 
 _ENCODER_KERNEL = 4
 _DECODER_KERNELS = (5, 5, 6, 6)
@@ -112,10 +112,20 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps preprocessed images [..., 64, 64, channels] to embeddings [..., E]."""
+        leading = image.shape[:-3]
+        if leading.numel() == 1 and not image.is_cuda and not torch.is_grad_enabled():
+            return self._embed_one(image.view(image.shape[-3:])).view(*leading, self.size)
         x = image.flatten(0, -4).permute(0, 3, 1, 2)
         for convolution in self.convolutions:
             x = F.elu(convolution(x), inplace=True)
-        return x.permute(0, 2, 3, 1).reshape(*image.shape[:-3], self.size)
+        return x.permute(0, 2, 3, 1).reshape(*leading, self.size)
+
+    def _embed_one(self, x: Tensor) -> Tensor:
+        """Maps one image [64, 64, channels] to its embedding [E], as a policy needs it."""
+        for layer in cast("list[nn.Conv2d]", list(self.convolutions)):
+            assert layer.bias is not None
+            x = F.elu(conv_of_one(x, layer.weight, layer.bias), inplace=True)
+        return x.flatten()
 
 
 class ImageDecoder(nn.Module):

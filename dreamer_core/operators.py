@@ -65,6 +65,31 @@ def grayscale_transposed_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor
     return _GrayscaleTransposedConv.apply(x, weight, bias)  # type: ignore[no-any-return]
 
 
+def conv_of_one(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolution with stride 2 of a single image, without autograd, as one matrix product.
+
+    The plain form is `F.conv2d(x, weight, bias, stride=2)`, which on CPUs rearranges the weights
+    at every call; that takes longer than the convolution of one image.
+
+    Args:
+        image: [H, W, I].
+        weight: [O, I, k, k], read without a copy if it is stored in the order k, k, I, O.
+        bias: [O].
+
+    Returns:
+        [H', W', O].
+    """
+    (height, width, inputs), (outputs, _, k, _) = image.shape, weight.shape
+    rows, columns = ((size - k) // _STRIDE + 1 for size in (height, width))
+    patches = image.contiguous().as_strided(
+        (rows, columns, k, k * inputs),
+        (_STRIDE * width * inputs, _STRIDE * inputs, width * inputs, 1),
+    )
+    kernel = weight.permute(2, 3, 1, 0).reshape(-1, outputs)
+    pixels = torch.addmm(bias, patches.reshape(rows * columns, -1), kernel)
+    return pixels.view(rows, columns, outputs)
+
+
 def one_hot_linear(deter: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Dense layer on [h, z] where z is one-hot, so that a sum of weight columns replaces a product.
 

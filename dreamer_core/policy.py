@@ -65,6 +65,7 @@ class Policy(nn.Module):
             self.rssm.feat_size, behavior.layers, behavior.units, self.actions.params_size
         )
         self.requires_grad_(False)
+        self._lay_out()
 
     @staticmethod
     def needed(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,6 +90,17 @@ class Policy(nn.Module):
         with torch.no_grad():
             for name, parameter in wanted.items():
                 parameter.copy_(torch.from_numpy(np.array(weights.params[name])))
+
+    def _lay_out(self) -> None:
+        """Stores weights in the order in which acting reads them; `load` keeps it."""
+        for convolution in self.encoder.convolutions:
+            assert isinstance(convolution, nn.Conv2d)
+            weight = convolution.weight.data.permute(2, 3, 1, 0).contiguous()
+            convolution.weight.data = weight.permute(3, 2, 0, 1)
+        first = self.actor.hidden[0]
+        for layer in (self.rssm.input, first):  # these read the one-hot z column by column
+            assert isinstance(layer, nn.Linear)
+            layer.weight.data = layer.weight.data.t().contiguous().t()
 
     def initial(self) -> PolicyState:
         """The zero state at the start of an episode."""

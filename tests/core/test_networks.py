@@ -77,6 +77,16 @@ def test_the_decoder_grows_1_pixel_to_5_13_30_and_64():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
+def test_a_single_image_without_gradients_is_embedded_as_in_a_batch(channels):
+    encoder = ImageEncoder(channels, depth=2)
+    images = torch.randn(2, 3, 64, 64, channels, generator=generator())
+    with torch.no_grad():
+        alone = encoder(images[1:, 2:])
+    assert alone.shape == (1, 1, encoder.size)
+    assert torch.allclose(alone[0, 0], encoder(images)[1, 2], atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
 def test_encoder_and_decoder_keep_the_leading_axes(channels):
     encoder, decoder = ImageEncoder(channels, depth=2), ImageDecoder(5, channels, depth=2)
     image = torch.randn(2, 3, 64, 64, channels, generator=generator())

@@ -100,6 +100,8 @@ dreamer trains DreamerV2 agents inside their own world model.
   dreamer eval RUN_DIR [--episodes N] [--mode greedy|sample] [--video FILE]
                            play with the newest checkpoint
   dreamer status RUN_DIR   where a run stands
+  dreamer bench learner|policy|replay|env|run [--preset NAME] [--json FILE] ...
+                           measure this machine
   dreamer presets [NAME]   the presets; each value of one, with its source
 
   dreamer COMMAND --help   all options of a command
@@ -142,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "local": _local,
         "eval": _eval,
         "status": _status,
+        "bench": _bench,
         "presets": _presets,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -237,6 +240,37 @@ def _status(arguments: list[str]) -> int:
     command = tyro.cli(StatusCommand, args=arguments, prog="dreamer status")
     Console().print(render_status(command.run_dir))
     return 0
+
+
+def _bench(arguments: list[str]) -> int:
+    """`dreamer bench PART`."""
+    from services import bench  # noqa: PLC0415 (Ray takes a second to import)
+
+    part, *rest = arguments or [""]
+    if part in ("-h", "--help"):
+        part, rest = "PART", ["--help"]
+    elif part not in bench.PARTS:
+        raise ValueError(
+            f"There is nothing named {part!r} to measure; known are {', '.join(bench.PARTS)}. "
+            "See `dreamer bench --help`"
+        )
+    name, rest = _preset_option(rest)
+    command = _with_preset(bench.BenchCommand, [name, *rest], f"dreamer bench {part} PRESET")
+    measurement = bench.PARTS[part](command)
+    Console().print(bench.render(measurement))
+    if command.json is not None:
+        bench.write(measurement, command.json)
+    return 0
+
+
+def _preset_option(arguments: list[str]) -> tuple[str, list[str]]:
+    """Takes `--preset NAME` out of the arguments; the paper's preset without it."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--preset="):
+            return argument.split("=", 1)[1], arguments[:index] + arguments[index + 1 :]
+        if argument == "--preset" and index + 1 < len(arguments):
+            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
+    return "atari", arguments
 
 
 def _presets(arguments: list[str]) -> int:

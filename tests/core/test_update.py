@@ -86,8 +86,8 @@ def test_bfloat16_products_give_nearly_the_losses_of_float32_and_leave_float32_w
     update_ = Update(reduced.world_model, reduced.behavior, reduced.optimizers, torch.bfloat16)
     ours, theirs = update_(inputs_of(reduced)), plain._eager_update(inputs_of(plain))
     for name in ("world_model", "image", "kl", "discount"):
-        name = f"dreamer_{name}_loss"
-        assert float(ours.metrics()[name]) == pytest.approx(float(theirs.metrics()[name]), rel=0.02)
+        a, b = (float(x.metrics()[f"dreamer_{name}_loss"]) for x in (ours, theirs))
+        assert a == pytest.approx(b, rel=0.02)
     assert all(p.dtype == torch.float32 for p in reduced.world_model.parameters())
     assert float(ours.metrics()["dreamer_image_loss"]) != float(
         theirs.metrics()["dreamer_image_loss"]

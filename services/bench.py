@@ -1,0 +1,252 @@
+"""Measures what needs the services: delivery of batches over the object store, and a whole run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import tyro
+from rich.console import Group
+from rich.table import Table
+
+from dreamer_core.benchmark import (
+    bench_env,
+    bench_learner,
+    bench_policy,
+    bench_replay,
+    fill_replay,
+)
+from dreamer_core.config import Config, to_dict
+from dreamer_core.envs import environment_spec
+from dreamer_core.measure import Measurement, machine, summary
+from dreamer_core.types import Batch, Report
+from services import run
+from services.config import ServiceConfig
+from services.replay_server import ReplayServer
+from services.supervisor import ray_cluster
+
+Root = tyro.conf.arg(name="")
+"""Options of the config stand on their own, without the name of the field that holds it."""
+_PROC = Path("/proc")
+_MIN_MARKS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchCommand:
+    """Measures a part of a preset's run on this machine, or the whole."""
+
+    config: Annotated[Config, Root] = field(default_factory=Config)
+    services: Annotated[ServiceConfig, Root] = field(default_factory=ServiceConfig)
+    seconds: float = 15.0
+    """Time to measure, warm-up left out."""
+    rows: tuple[int, ...] = (20_000, 200_000)
+    """Replay sizes that `bench replay` measures, one after the other; 4.2 kB of disk a row."""
+    json: Path | None = None
+    """Writes the result with hardware, versions, commit and settings here."""
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0:
+            raise ValueError(f"--seconds {self.seconds:g}: wanted more than 0")
+        least = self.config.replay.batch_length
+        if not self.rows or min(self.rows) < least:
+            raise ValueError(f"--rows {self.rows}: wanted sizes of {least} rows or more")
+
+
+class Consumer:
+    """Stands where the learner does and only looks at what it is handed."""
+
+    def take(self, batch: Batch) -> int:
+        """Touches every row of the batch."""
+        return int(batch.image[..., 0, 0, 0].sum(dtype=int))
+
+
+def bench_delivery(
+    config: Config, services: ServiceConfig, *, seconds: float, rows: int
+) -> dict[str, float]:
+    """Samples in the replay server and hands to another process, as training does.
+
+    Returns:
+        Batches per second, and how many calls were in flight.
+    """
+    spec, in_flight = environment_spec(config.env), services.runtime.learner_calls_in_flight
+    with (
+        tempfile.TemporaryDirectory(prefix="dreamer-bench-") as name,
+        ray_cluster(services.runtime, namespace="bench"),
+    ):
+        fill_replay(Path(name), config.replay, spec, rows)
+        make_server = ray.remote(ReplayServer).options(num_cpus=0)
+        server: Any = make_server.remote(config, spec, Path(name))
+        consumer: Any = ray.remote(Consumer).options(num_cpus=0).remote()
+        step, done, calls = 0, 0, list[Any]()
+        started = 0.0
+        while not started or time.perf_counter() - started < seconds:
+            while len(calls) < in_flight:
+                calls.append(consumer.take.remote(server.sample.remote(step)))
+                step += 1
+            ready, calls = ray.wait(calls, num_returns=1)
+            if started:
+                done += len(ready)
+            elif step > 2 * in_flight:  # warm
+                started = time.perf_counter()
+        elapsed = time.perf_counter() - started
+        ray.get(server.close.remote())
+    return {"batches_per_second": done / elapsed, "calls_in_flight": float(in_flight)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    at_s: float
+    policy_step: int
+    gradient_step: int
+
+
+def bench_run(config: Config, services: ServiceConfig, *, seconds: float) -> Measurement:
+    """Trains for so many seconds, prefill and first reports left out, in a directory of its own."""
+    marks: list[_Mark] = []
+    values: dict[str, float] = {}
+    peaks: dict[str, int] = {}
+
+    def observe(report: Report, policy_step: int, gradient_step: int) -> None:
+        if report.service != "learner":
+            return
+        values.update(report.values)
+        if "dreamer_gradient_steps_total" in report.values:
+            marks.append(_Mark(time.perf_counter(), policy_step, gradient_step))
+            for name, size in resident_bytes().items():
+                peaks[name] = max(size, peaks.get(name, 0))
+
+    def should_stop() -> bool:
+        return len(marks) > 1 and time.perf_counter() - marks[0].at_s > seconds
+
+    quiet = replace(services, evaluator=replace(services.evaluator, interval_policy_steps=None))
+    with tempfile.TemporaryDirectory(prefix="dreamer-bench-") as name:
+        run.train(config, quiet, Path(name) / "run", observe=observe, should_stop=should_stop)
+    if len(marks) < _MIN_MARKS:
+        raise ValueError(
+            f"Only {len(marks)} reports came in {seconds:g} s of training, too few to measure; "
+            "raise --seconds or --steps, or lower --schedule.report-interval-gradient-steps"
+        )
+    return _measured(config, marks, values, peaks)
+
+
+def _measured(
+    config: Config, marks: list[_Mark], values: dict[str, float], peaks: dict[str, int]
+) -> Measurement:
+    elapsed = marks[-1].at_s - marks[0].at_s
+    gradient_steps = marks[-1].gradient_step - marks[0].gradient_step
+    policy_steps = marks[-1].policy_step - marks[0].policy_step
+    per_step = [
+        (b.at_s - a.at_s) / (b.gradient_step - a.gradient_step)
+        for a, b in itertools.pairwise(marks)
+        if b.gradient_step > a.gradient_step
+    ]
+    frames = policy_steps * config.env.action_repeat
+    return Measurement(
+        benchmark="run",
+        unit="gradient step of a whole run, everything included",
+        **summary(per_step),
+        details={
+            "gradient_steps_per_second": gradient_steps / elapsed,
+            "policy_steps_per_second": policy_steps / elapsed,
+            "frames_per_second": frames / elapsed,
+            "policy_steps_per_gradient_step": policy_steps / gradient_steps,
+            "learner_busy_share": min(
+                1.0,
+                values["dreamer_gradient_step_seconds"] / statistics.median(per_step),
+            ),
+            "seconds_measured": elapsed,
+            "peak_resident_bytes": {**peaks, "sum": sum(peaks.values())},
+        },
+        settings=to_dict(config),
+    )
+
+
+def resident_bytes() -> dict[str, int]:
+    """Memory by process name of this process and all below it, files' page cache left out."""
+    children: dict[int, list[int]] = {}
+    for entry in _PROC.glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: dict[str, int] = {}
+    waiting = [os.getpid()]
+    while waiting:
+        pid = waiting.pop()
+        waiting += children.get(pid, [])
+        try:
+            status = (_PROC / str(pid) / "status").read_text()
+        except OSError:
+            continue
+        lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        size = int(lines.get("RssAnon", "0 kB").split()[0]) * 1024
+        name = lines.get("Name", "?").strip()
+        found[name] = found.get(name, 0) + size
+    return found
+
+
+def _bench_replay(command: BenchCommand) -> Measurement:
+    """Sampling in the server, and delivery to another process."""
+    config = command.config
+    measured = bench_replay(config, seconds=command.seconds, rows=command.rows)
+    delivered = bench_delivery(
+        config, command.services, seconds=command.seconds, rows=command.rows[0]
+    )
+    return replace(measured, details={**measured.details, "delivered": delivered})
+
+
+PARTS: dict[str, Callable[[BenchCommand], Measurement]] = {
+    "learner": lambda command: bench_learner(command.config, seconds=command.seconds),
+    "policy": lambda command: bench_policy(command.config, seconds=command.seconds),
+    "replay": _bench_replay,
+    "env": lambda command: bench_env(command.config, seconds=command.seconds),
+    "run": lambda command: bench_run(command.config, command.services, seconds=command.seconds),
+}
+
+
+def write(measurement: Measurement, path: Path) -> None:
+    """Writes a measurement as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(measurement.to_json(), indent=1) + "\n")
+
+
+def render(measurement: Measurement) -> Group:
+    """A measurement as tables for a terminal."""
+    table = Table(box=None, show_header=False)
+    scale, unit = (1e3, "ms") if measurement.median_s < 1 else (1.0, "s")
+    spread = f"{measurement.p10_s * scale:.3g} to {measurement.p90_s * scale:.3g}"
+    table.add_row(
+        measurement.unit,
+        f"median {measurement.median_s * scale:.3g} {unit} (10% to 90%: {spread} {unit}; "
+        f"{measurement.samples} samples)",
+    )
+    if measurement.floor_s is not None:
+        table.add_row(
+            "floor",
+            f"{measurement.floor_s * scale:.3g} {unit}, {measurement.floor}; "
+            f"the median is {measurement.ratio_to_floor:.2f} times it",
+        )
+    for name, value in _flat(measurement.details):
+        table.add_row(name, f"{value:,.4g}" if isinstance(value, float) else f"{value}")
+    hardware = machine()["hardware"]
+    table.add_row("machine", ", ".join(f"{value}" for value in hardware.values()))
+    return Group(f"bench {measurement.benchmark}", table)
+
+
+def _flat(details: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """(words, value) of nested details."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in details.items():
+        words = f"{prefix}{name.replace('_', ' ')}"
+        rows += _flat(value, f"{words}, ") if isinstance(value, dict) else [(words, value)]
+    return rows

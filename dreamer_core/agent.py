@@ -127,8 +127,8 @@ class DreamerAgent:
         if self.gradient_step % self.config.behavior.slow_critic_interval_gradient_steps == 0:
             self.behavior.update_slow_critic()
         return result.metrics() | {
-            "dreamer_reinforce_share": torch.tensor(share),
-            "dreamer_entropy_scale": torch.tensor(scale),
+            "dreamer_reinforce_share": torch.full((), share, device=self.device),
+            "dreamer_entropy_scale": torch.full((), scale, device=self.device),
         }
 
     def check(self) -> None:

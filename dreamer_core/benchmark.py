@@ -121,10 +121,10 @@ def update_flops(config: Config, spec: EnvSpec) -> dict[str, float]:
     }
 
 
-def random_batch(config: Config, spec: EnvSpec) -> Batch:
-    """Random rows [B, T] with a few resets; noise is the worst case for nothing but compression."""
+def random_batch(config: Config, spec: EnvSpec, seed: int = 0) -> Batch:
+    """Random rows [B, T] with a few resets."""
     shape = (config.replay.batch_size, config.replay.batch_length)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     action = rng.uniform(-1, 1, (*shape, spec.action_size)).astype(np.float32)
     if spec.is_discrete:
         action = np.eye(spec.action_size, dtype=np.float32)[action.argmax(-1)]

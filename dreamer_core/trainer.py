@@ -44,23 +44,26 @@ class Trainer:
         self._config = config
         self._spec = spec
         self._checkpoints = checkpoints
-        self._agent = DreamerAgent(config, spec)
-        if self._agent.device.type == "cpu":
+        self.agent = DreamerAgent(config, spec)
+        """World model, actor and critic."""
+        logger.info("Gradient steps on %s", self.agent.execution)
+        if self.agent.device.type == "cpu":
             keep_freed_memory()
-        self._pending: list[dict[str, Tensor]] = []
+        self._names: tuple[str, ...] = ()
+        self._pending: list[Tensor] = []
         self._seconds: list[float] = []
         self._report_started_s = time.monotonic()
         self._is_whole = True  # false once a gradient step broke off between two optimisers
         found = checkpoint.load(checkpoints)
         if found is not None:
             _require_environment(found.facts, spec, found.path)
-            self._agent.load_state(found.tensors)
+            self.agent.load_state(found.tensors)
             logger.info("Resumed from %s", found.path)
 
     @property
     def gradient_step(self) -> int:
         """Gradient steps taken."""
-        return self._agent.gradient_step
+        return self.agent.gradient_step
 
     def train(self, batch: Batch, *, gradient_step: int, policy_step: int) -> Report | None:
         """Takes gradient step number `gradient_step`.
@@ -87,7 +90,9 @@ class Trainer:
         started_s = time.perf_counter()
         self._is_whole = False
         with num_threads(self._config.learner.num_threads):
-            self._pending.append(self._agent.train_step(batch, policy_step=policy_step))
+            metrics = self.agent.train_step(batch, policy_step=policy_step)
+        self._names = tuple(metrics)
+        self._pending.append(torch.stack(list(metrics.values())))
         self._is_whole = True
         self._seconds.append(time.perf_counter() - started_s)
         interval = self._config.schedule.report_interval_gradient_steps
@@ -95,7 +100,7 @@ class Trainer:
 
     def snapshot(self) -> WeightsSnapshot:
         """Returns what a policy needs to act."""
-        return self._agent.snapshot()
+        return self.agent.snapshot()
 
     def save(self, *, policy_step: int) -> Report:
         """Writes a checkpoint of the present state.
@@ -107,11 +112,12 @@ class Trainer:
             RuntimeError: a gradient step failed half-way; the last checkpoint is the good one.
         """
         self._require_whole()
+        self.agent.check()
         started_s = time.perf_counter()
         checkpoint.save(
             self._checkpoints,
             step=self.gradient_step,
-            tensors=self._agent.state(),
+            tensors=self.agent.state(),
             facts={
                 "policy_step": policy_step,
                 "gradient_step": self.gradient_step,
@@ -142,7 +148,7 @@ class Trainer:
         )
         context = min(_CONTEXT, length - 1)
         with num_threads(self._config.learner.num_threads):
-            model = self._agent.open_loop(chosen, context=context)[0].numpy()
+            model = self.agent.open_loop(chosen, context=context)[0].numpy()
         save_open_loop(path, chosen.image[0], model, context=context)
         return True
 
@@ -155,9 +161,8 @@ class Trainer:
 
     def _report(self) -> Report:
         """Averages what was measured since the last report; the only wait for the device."""
-        names = list(self._pending[0])
-        rows = [torch.stack([step[name].cpu().float() for name in names]) for step in self._pending]
-        means = torch.stack(rows).mean(0).tolist()
+        names = self._names
+        means = torch.stack(self._pending).mean(0).tolist()
         now_s = time.monotonic()
         speed = len(self._seconds) / max(now_s - self._report_started_s, 1e-9)
         values = dict(zip(names, means, strict=True)) | {

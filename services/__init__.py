@@ -1,1 +1,9 @@
 """DreamerV2 as a service on Ray: collector, replay server, learner, evaluator, one supervisor."""
+
+import os
+
+# Read by Ray when it is imported. Without a token anyone who reaches its ports could run code.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # report nothing to anybody
+# Ray's future default, which it else announces in every process: leave CUDA_VISIBLE_DEVICES alone.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -22,6 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
 from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.config import Config
 from dreamer_core.environment import EnvironmentCrashed, EnvSpec
@@ -36,15 +39,6 @@ from services.config import RuntimeConfig, ServiceConfig
 from services.evaluator import Evaluator
 from services.learner import Learner
 from services.replay_server import ReplayServer
-
-# Read by Ray when it is imported. Without a token anyone who reaches its ports could run code.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # report nothing to anybody
-# Ray's future default, which it else announces in every process: leave CUDA_VISIBLE_DEVICES alone.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
-import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 logger = logging.getLogger(__name__)
 

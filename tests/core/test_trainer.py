@@ -121,7 +121,7 @@ def test_a_restored_trainer_goes_on_to_the_last_bit(tmp_path):
     restored = make_trainer(tmp_path)
     assert restored.gradient_step == 3
     assert losses(train(restored, 3)) == losses(train(trainer, 3))
-    assert same_tensors(restored._agent.state(), trainer._agent.state())
+    assert same_tensors(restored.agent.state(), trainer.agent.state())
 
 
 def test_a_checkpoint_says_what_it_was_made_from(tmp_path):

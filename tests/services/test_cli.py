@@ -1,6 +1,7 @@
 """The command line: what it refuses and how, and the commands that need no Ray."""
 
 import contextlib
+import json
 import logging
 import re
 import shutil
@@ -306,3 +307,43 @@ def test_eval_leaves_the_run_as_it_was(dreamer, finished):
     before = contents(finished)
     assert dreamer("eval", finished, "--episodes", 1, "--mode", "sample")[0] == 0
     assert contents(finished) == before
+
+
+# --- bench ------------------------------------------------------------------------------------
+
+
+def test_bench_writes_what_it_measured(dreamer, tmp_path):
+    code, out, _ = dreamer(
+        "bench", "learner", "--preset", "debug", "--seconds", "0.1", "--json", "new/learner.json",
+        "--replay.batch-size", "2",
+    )  # fmt: skip
+    assert code == 0
+    assert "gradient step of 2 x 8" in out
+    found = json.loads((tmp_path / "new" / "learner.json").read_text())
+    assert found["median_s"] > 0
+    assert found["settings"]["preset"] == "debug"
+
+
+def test_bench_run_measures_a_real_run(dreamer, tmp_path):
+    code, _, _ = dreamer(
+        "bench", "run", "--preset=debug", "--learner.device", "cpu", "--seconds", "2",
+        "--steps", "100000", "--json", "run.json", "--metrics.port", "0",
+    )  # fmt: skip
+    assert code == 0
+    details = json.loads((tmp_path / "run.json").read_text())["details"]
+    assert details["policy_steps_per_gradient_step"] == pytest.approx(4, rel=0.5)
+    assert any("Learner" in name for name in details["peak_resident_bytes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("bench",), "There is nothing named '' to measure; known are learner, policy"),
+        (("bench", "gpu"), "There is nothing named 'gpu' to measure"),
+        (("bench", "env", "--seconds", "0"), "--seconds 0: wanted more than 0"),
+        (("bench", "replay", "--rows", "3"), "wanted sizes of 50 rows or more"),
+        (("bench", "env", "--preset", "atary"), "did you mean atari"),
+    ],
+)
+def test_bench_refuses_what_it_cannot_measure(refused, arguments, words):
+    assert words in refused(*arguments)

@@ -141,7 +141,7 @@ class DreamerAgent:
             self._check_oldest()
 
     def snapshot(self) -> WeightsSnapshot:
-        """Copies what a policy needs to host memory."""
+        """Copies what a policy needs to host memory, all in one piece."""
         modules = {
             "encoder": self.world_model.encoder,
             "rssm": self.world_model.rssm,
@@ -152,7 +152,13 @@ class DreamerAgent:
             for prefix, module in modules.items()
             for name, parameter in module.named_parameters()
         }
-        arrays = {k: v.cpu().numpy().copy() for k, v in Policy.needed(params).items()}
+        needed = Policy.needed(params)
+        flat = torch.cat([value.reshape(-1) for value in needed.values()]).cpu()
+        parts = flat.split([value.numel() for value in needed.values()])
+        arrays = {
+            name: part.view(value.shape).numpy()
+            for (name, value), part in zip(needed.items(), parts, strict=True)
+        }
         return WeightsSnapshot(version=self.gradient_step, params=arrays)
 
     def state(self) -> dict[str, Any]:

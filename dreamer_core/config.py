@@ -141,6 +141,8 @@ class WorldModelConfig:
     """Learn when episodes end; without it the discount is the constant gamma."""
     discount_loss_scale: float = 1.0
     """s_d, weight of the discount loss (1 in eq. 2; 5 in the released code)."""
+    reward_loss_scale: float = 1.0
+    """s_r, weight of the reward loss (1 in eq. 2); more makes rare rewards shape the model sooner."""
     reward_transform: Literal["tanh", "identity"] = "tanh"
     """Applied to rewards before they are predicted (App. D)."""
     has_image_gradients: bool = True
@@ -156,7 +158,7 @@ class WorldModelConfig:
             self, "deter", "hidden", "stoch", "classes", "conv_depth", "head_layers", "head_units"
         )
         _require_share(self, "kl_balance")
-        for name in ("kl_scale", "free_nats", "discount_loss_scale"):
+        for name in ("kl_scale", "free_nats", "discount_loss_scale", "reward_loss_scale"):
             value = getattr(self, name)
             _require(value >= 0, f"{name}={value} must be 0 or more")
 

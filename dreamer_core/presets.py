@@ -63,6 +63,7 @@ ATARI_SOURCES: dict[str, str] = {
     "world_model.free_nats": "eq. 2 has none",
     "world_model.has_discount_head": "eq. 1",
     "world_model.discount_loss_scale": "eq. 2",
+    "world_model.reward_loss_scale": "eq. 2",
     "world_model.reward_transform": _APP_D,
     "world_model.has_image_gradients": "eq. 2",
     "world_model.has_reward_gradients": "eq. 2",

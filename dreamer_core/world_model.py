@@ -127,7 +127,7 @@ class WorldModel(nn.Module):
     def loss(self, batch: TensorBatch, noise: Tensor) -> WorldModelLoss:
         """Loss of eq. 2, averaged over B and T.
 
-            -ln p(image) - ln p(reward) - s_d * ln p(discount) + beta * KL
+            -ln p(image) - s_r * ln p(reward) - s_d * ln p(discount) + beta * KL
 
         The Gaussian terms leave out their constant 0.5 * ln(2 pi) per dimension (3763.9 nats for
         a grayscale image), which would hide the learning in the number.
@@ -153,7 +153,8 @@ class WorldModel(nn.Module):
                 free_nats=config.free_nats,
             ),
         }
-        total = terms["image"] + terms["reward"] + config.kl_scale * terms["kl"]
+        total = terms["image"] + config.reward_loss_scale * terms["reward"]
+        total = total + config.kl_scale * terms["kl"]
         discount_logit = None
         if self.discount_head is not None:
             discount_logit = self.discount_head(feat).float().squeeze(-1)

@@ -49,7 +49,7 @@ SHARES = {
 }
 NOT_NEGATIVE = {
     EnvConfig: ("max_noops",),
-    WorldModelConfig: ("kl_scale", "free_nats", "discount_loss_scale"),
+    WorldModelConfig: ("kl_scale", "free_nats", "discount_loss_scale", "reward_loss_scale"),
     BehaviorConfig: ("entropy_scale", "entropy_scale_end"),
     ScheduleConfig: ("prefill_policy_steps",),
     Config: ("seed",),

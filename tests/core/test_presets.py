@@ -29,6 +29,7 @@ APPENDIX_D = {
     "world_model.reward_transform": "tanh",
     "world_model.has_discount_head": True,
     "world_model.discount_loss_scale": 1,
+    "world_model.reward_loss_scale": 1,
     "world_model.head_layers": 4,
     "world_model.head_units": 400,
     "world_model.optimizer.learning_rate": 2e-4,

@@ -155,11 +155,11 @@ def test_the_discount_loss_is_least_where_the_head_says_gamma():
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():
-    model, data = make_example(kl_scale=0.3, discount_loss_scale=5.0)
+    model, data = make_example(kl_scale=0.3, discount_loss_scale=5.0, reward_loss_scale=7.0)
     loss = model_loss(model, data)
     terms = {name: term.item() for name, term in loss.terms.items()}
     assert set(terms) == {"image", "reward", "discount", "kl"}
-    total = terms["image"] + terms["reward"] + 5 * terms["discount"] + 0.3 * terms["kl"]
+    total = terms["image"] + 7 * terms["reward"] + 5 * terms["discount"] + 0.3 * terms["kl"]
     assert loss.total.item() == pytest.approx(total, rel=1e-6)
 
 

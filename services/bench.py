@@ -1,4 +1,7 @@
-"""Measures what needs the services: delivery of batches over the object store, and a whole run."""
+"""Measures what needs the services: delivery of batches over the object store, and a whole run.
+
+Besides the supervisor the one place that makes remote calls: a loop of its own, without a run.
+"""
 
 from __future__ import annotations
 

@@ -10,17 +10,19 @@ With `--device cpu --preset debug` all of it runs on a CPU: what is captured the
 Writes small JSON files: correctness.json, timings.json, profile.json, train_GAME.json with the
 learning curve, and the run directory (checkpoints and replay, resumable) under --run-dir.
 `--small-checkpoint` writes the weights in bfloat16, without the optimisers' moments, to files of at
-most 15 MB beside the results; `--weights-from` begins a run with them.
+most 15 MB in a folder named after the game; `--weights-from` begins a run with them.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ import dreamer_core  # noqa: F401  (before torch: it keeps torch's idle threads 
 import torch
 
 from dreamer_core import checkpoint
-from dreamer_core.agent import DreamerAgent
+from dreamer_core.agent import DreamerAgent, NonFiniteLoss
 from dreamer_core.benchmark import random_batch, update_flops
 from dreamer_core.config import Config
 from dreamer_core.device import Staging
@@ -61,6 +63,10 @@ DRIFT_TOLERANCE = 2.0
 PIECE_BYTES = 15_000_000
 
 
+Keep = Callable[[str, dict[str, Any]], None]
+"""Takes a result by name, and writes what there is so far."""
+
+
 class PlainLatent(CategoricalLatent):
     """The same family, which the written-out scan does not know."""
 
@@ -77,7 +83,7 @@ def with_batch(config: Config, batch: int, length: int) -> Config:
 
 
 def variants(device: str) -> list[dict[str, str]]:
-    """Learner settings to compare; the first is the reference."""
+    """Learner settings to compare; the first is the reference, the last what training takes."""
     if device == "cpu":
         return [{"device": "cpu", "precision": "float32", "execution": "eager"}]
     return [
@@ -92,6 +98,24 @@ def name_of(learner: dict[str, str]) -> str:
     return f"{learner['execution']} {learner['precision']}"
 
 
+def fresh() -> None:
+    """Frees the agent before, its graph and what was compiled for it."""
+    gc.collect()
+    torch._dynamo.reset()  # noqa: SLF001
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def attempt(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """The result of work, or why it failed, so that one variant does not cost the others."""
+    fresh()
+    try:
+        return work(*arguments)
+    except Exception as error:  # noqa: BLE001 (whatever a card's software raises is a result)
+        return {"passed": False, "error": f"{type(error).__name__}: {error}"[:2000]}
+
+
 def wait(device: torch.device) -> None:
     """Waits for the device."""
     if device.type == "cuda":
@@ -101,30 +125,73 @@ def wait(device: torch.device) -> None:
 # --- Correctness ----------------------------------------------------------------------------------
 
 
-def correctness(config: Config, spec: EnvSpec, device: str) -> dict[str, Any]:
-    """Every variant against eager float32, drift, the scan, and a step that is not finite."""
-    batches = [random_batch(config, spec, seed) for seed in range(3)]
-    rows: dict[str, Any] = {}
-    reference: dict[str, float] = {}
-    for learner in variants(device):
-        agent = DreamerAgent(with_learner(config, **learner), spec)
-        metrics = {k: float(v) for k, v in agent.train_step(batches[0]).items()}
-        agent.check()
-        reference = reference or metrics
-        errors = {name: relative(metrics, reference, name) for name in (*LOSSES, *NORMS)}
-        tolerance = TOLERANCE[learner["precision"]]
-        rows[name_of(learner)] = {
-            "largest_error": max(errors.values()),
-            "tolerance": tolerance,
-            "passed": max(errors.values()) <= tolerance,
-            "errors": errors,
-        }
-        del agent
+def correctness(config: Config, spec: EnvSpec, device: str, keep: Keep) -> None:
+    """Every variant against eager float32, the scan, a step that is not finite, drift."""
+    batch = random_batch(config, spec)
+    reference, *others = variants(device)
+    theirs = first_metrics(config, spec, reference, batch)
+    for learner in [reference, *others]:
+        keep(
+            f"{name_of(learner)} against eager float32",
+            attempt(compare, config, spec, learner, batch, theirs),
+        )
+    keep("scan against plain recurrence", attempt(scan_error, config, spec, device, batch))
+    chosen = variants(device)[-1]
+    keep("not finite", attempt(refusal, config, spec, chosen, batch))
+    keep("drift", attempt(drift, config, spec, device))
+
+
+def first_metrics(
+    config: Config, spec: EnvSpec, learner: dict[str, str], batch: Batch
+) -> dict[str, float]:
+    """Metrics of the first gradient step of a new agent."""
+    agent = DreamerAgent(with_learner(config, **learner), spec)
+    metrics = {k: float(v) for k, v in agent.train_step(batch).items()}
+    agent.check()
+    return metrics
+
+
+def compare(
+    config: Config,
+    spec: EnvSpec,
+    learner: dict[str, str],
+    batch: Batch,
+    theirs: dict[str, float],
+) -> dict[str, Any]:
+    """Losses and gradient norms of one variant's first step against the reference."""
+    ours = first_metrics(config, spec, learner, batch)
+    errors = {name: relative(ours, theirs, name) for name in (*LOSSES, *NORMS)}
+    tolerance = TOLERANCE[learner["precision"]]
+    largest = max(errors.values())
     return {
-        "against_eager_float32": rows,
-        "scan_against_plain_recurrence": scan_error(config, spec, device, batches[0]),
-        "drift": drift(config, spec, device),
+        "largest_error": largest,
+        "tolerance": tolerance,
+        "passed": largest <= tolerance,
+        "errors": errors,
     }
+
+
+def refusal(config: Config, spec: EnvSpec, learner: dict[str, str], batch: Batch) -> dict[str, Any]:
+    """A reward that is not a number is named, and changes no weight."""
+    agent = DreamerAgent(with_learner(config, **learner), spec)
+    agent.train_step(batch)
+    before = weights_of(agent)
+    bad = dataclasses.replace(batch, reward=batch.reward.copy())
+    bad.reward[0, 0] = float("nan")
+    message = ""
+    try:
+        agent.train_step(bad)
+        agent.check()
+    except NonFiniteLoss as error:
+        message = str(error)
+    is_same = torch.equal(before, weights_of(agent))
+    return {"message": message, "passed": is_same and "reward is not finite" in message}
+
+
+def weights_of(agent: DreamerAgent) -> torch.Tensor:
+    """Every parameter in one vector on the host."""
+    parameters = [*agent.world_model.parameters(), *agent.behavior.parameters()]
+    return torch.cat([p.detach().flatten().cpu() for p in parameters])
 
 
 def relative(ours: dict[str, float], theirs: dict[str, float], name: str) -> float:
@@ -153,63 +220,58 @@ def scan_error(config: Config, spec: EnvSpec, device: str, batch: Batch) -> dict
 def drift(config: Config, spec: EnvSpec, device: str) -> dict[str, Any]:
     """Distance of weights after many steps: captured from eager, beside bfloat16 from float32."""
     steps = DRIFT_STEPS if device == "cuda" else 5
-    reduced = {"device": device, "precision": "bfloat16"}
-    chosen = (
-        [
-            {"device": "cuda", "precision": "float32", "execution": "eager"},
-            {**reduced, "execution": "eager"},
-            {**reduced, "execution": "compiled"},
-        ]
-        if device == "cuda"
-        else variants("cpu") * 3
-    )
     small = with_batch(config, min(8, config.replay.batch_size), config.replay.batch_length)
-    vectors: list[torch.Tensor] = []
-    for learner in chosen:
+    vectors: dict[str, torch.Tensor] = {}
+    for learner in variants(device):
+        fresh()
         agent = DreamerAgent(with_learner(small, **learner), spec)
         for seed in range(steps):
             agent.train_step(random_batch(small, spec, seed))
         agent.check()
-        parameters = [*agent.world_model.parameters(), *agent.behavior.parameters()]
-        vectors.append(torch.cat([p.detach().flatten().cpu() for p in parameters]))
-    noise = float((vectors[1] - vectors[0]).norm() / vectors[0].norm())
-    captured = float((vectors[2] - vectors[1]).norm() / vectors[1].norm())
+        vectors[name_of(learner)] = weights_of(agent)
+        del agent
+    exact = vectors["eager float32"]
+    noise = distance(vectors.get("eager bfloat16", exact), exact)
+    captured = {
+        name: distance(vector, vectors.get("eager bfloat16", exact))
+        for name, vector in vectors.items()
+        if not name.startswith("eager") and name.endswith("bfloat16")
+    }
     return {
         "steps": steps,
         "bfloat16_from_float32": noise,
         "captured_from_eager": captured,
-        "passed": captured <= DRIFT_TOLERANCE * noise,
+        "passed": all(value <= DRIFT_TOLERANCE * noise for value in captured.values()),
     }
+
+
+def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Relative distance of two vectors."""
+    return float((ours - theirs).norm() / theirs.norm())
 
 
 # --- Timings --------------------------------------------------------------------------------------
 
 
-def timings(config: Config, spec: EnvSpec, device: str, seconds: float) -> dict[str, Any]:
+def timings(config: Config, spec: EnvSpec, device: str, seconds: float, keep: Keep) -> None:
     """Update by variant and batch, staging, policy step, snapshot."""
     sizes = [(50, 50), (16, 50)] if config.preset != "debug" else [(3, 8)]
-    updates: dict[str, Any] = {}
     for batch, length in sizes:
         sized = with_batch(config, batch, length)
-        for learner in variants(device):
-            updates[f"{batch} x {length} {name_of(learner)}"] = time_update(
-                with_learner(sized, **learner), spec, seconds
+        for learner in reversed(variants(device)):
+            keep(
+                f"update {batch} x {length} {name_of(learner)}",
+                attempt(time_update, with_learner(sized, **learner), spec, seconds),
             )
     best = with_learner(config, **variants(device)[-1])
-    return {
-        "updates": updates,
-        "staging": time_staging(best, spec, seconds),
-        "snapshot": time_snapshot(best, spec, seconds),
-        "policy_on_cpu": time_policy(config, spec, seconds),
-    }
+    keep("staging", attempt(time_staging, best, spec, seconds))
+    keep("snapshot", attempt(time_snapshot, best, spec, seconds))
+    keep("policy on cpu", attempt(time_policy, config, spec, seconds))
 
 
 def time_update(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]:
     """One variant: device-synchronised seconds, seconds in a stream of steps, memory, kernels."""
     started = time.perf_counter()
-    if config.learner.device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
     agent, batch = DreamerAgent(config, spec), random_batch(config, spec)
     agent.train_step(batch)
     wait(agent.device)
@@ -225,6 +287,7 @@ def time_update(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]
     streamed_s = (time.perf_counter() - started) / count
     flops = sum(update_flops(config, spec).values())
     rate = matrix_rate(agent.device, agent.execution.dtype)
+    kernels = profiled(agent, batch)
     found = {
         **summary(samples),
         "streamed_s": streamed_s,
@@ -232,17 +295,13 @@ def time_update(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]
         "floor_s": flops / rate,
         "ratio_to_floor": streamed_s / (flops / rate),
         "matrix_tflops": rate / 1e12,
-        "kernels": count_kernels(agent, batch),
+        "kernels": sum(count for _, count, _ in kernels),
+        "busy_share": min(1.0, sum(us for _, _, us in kernels) / 1e6 / streamed_s),
     }
     if agent.device.type == "cuda":
         found["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
         found["reserved_memory_bytes"] = torch.cuda.max_memory_reserved()
     return found
-
-
-def count_kernels(agent: DreamerAgent, batch: Batch) -> int:
-    """Kernels (CUDA) or operator calls (CPU) of one update."""
-    return sum(count for _, count, _ in profiled(agent, batch))
 
 
 def profiled(agent: DreamerAgent, batch: Batch) -> list[tuple[str, int, float]]:
@@ -279,9 +338,20 @@ def time_staging(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any
 
 
 def time_snapshot(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]:
-    """Weights of the policy from the device to host memory."""
-    agent = DreamerAgent(config, spec)
-    return summary(measure(agent.snapshot, seconds=seconds))
+    """Weights of the policy to host memory with steps under way; less the time of one step each."""
+    agent, batch = DreamerAgent(config, spec), random_batch(config, spec)
+
+    def step() -> None:
+        agent.train_step(batch)
+        wait(agent.device)
+
+    def step_and_snapshot() -> None:
+        agent.train_step(batch)
+        agent.snapshot()
+
+    alone = summary(measure(step, seconds=seconds))
+    both = summary(measure(step_and_snapshot, seconds=seconds))
+    return {"median_s": both["median_s"] - alone["median_s"], "step_and_snapshot": both}
 
 
 def time_policy(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]:
@@ -296,8 +366,13 @@ def time_policy(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]
         )
 
 
-def profile(config: Config, spec: EnvSpec, device: str) -> dict[str, Any]:
+def profile(config: Config, spec: EnvSpec, device: str, keep: Keep) -> None:
     """The slowest kernels of one update in the form that training takes."""
+    keep("update", attempt(slowest, config, spec, device))
+
+
+def slowest(config: Config, spec: EnvSpec, device: str) -> dict[str, Any]:
+    """Kernels of one update, slowest first."""
     agent = DreamerAgent(with_learner(config, **variants(device)[-1]), spec)
     batch = random_batch(config, spec)
     for _ in range(3):
@@ -320,7 +395,9 @@ def profile(config: Config, spec: EnvSpec, device: str) -> dict[str, Any]:
 
 def train(config: Config, run_dir: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains for some minutes from where the run directory stands; writes the curve so far."""
-    deadline = time.monotonic() + 60 * options.minutes
+    began = time.monotonic()
+    deadline = began + 60 * options.minutes
+    before = newest_counts(run_dir)
     if options.weights_from and not run_dir.exists():
         begin_with(options.weights_from, config, run_dir)
     speeds: list[float] = []
@@ -342,7 +419,9 @@ def train(config: Config, run_dir: Path, out: Path, options: argparse.Namespace)
     for picture in result.pictures:
         (out / f"{config.env.task}_{picture.name}").write_bytes(picture.read_bytes())
     if options.small_checkpoint:
-        write_small(run_dir, out)
+        folder = out / config.env.task
+        folder.mkdir(exist_ok=True)
+        write_small(run_dir, folder)
     return {
         "game": config.env.task,
         "preset": config.preset,
@@ -351,6 +430,10 @@ def train(config: Config, run_dir: Path, out: Path, options: argparse.Namespace)
         "frames": result.policy_steps * config.env.action_repeat,
         "gradient_steps": result.gradient_steps,
         "median_gradient_steps_per_second": statistics.median(speeds) if speeds else None,
+        "frames_per_second_of_this_piece": (result.policy_steps - before)
+        * config.env.action_repeat
+        / (time.monotonic() - began),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
         "last_20_episodes_mean": statistics.fmean(r for _, r in episodes[-20:])
         if episodes
         else None,
@@ -359,8 +442,16 @@ def train(config: Config, run_dir: Path, out: Path, options: argparse.Namespace)
     }
 
 
+def newest_counts(run_dir: Path) -> int:
+    """Policy steps of a run so far; 0 if it is new."""
+    log = run_dir / "metrics.jsonl"
+    return max((line.policy_step for line in read_jsonl(log)), default=0) if log.exists() else 0
+
+
 def write_small(run_dir: Path, out: Path) -> None:
     """Writes the newest weights in bfloat16 without moments, in pieces."""
+    for old in out.glob("weights_*.pt"):
+        old.unlink()
     found = checkpoint.load(run_dir / "checkpoints")
     assert found is not None
     pieces: list[dict[str, torch.Tensor]] = [{}]
@@ -368,7 +459,7 @@ def write_small(run_dir: Path, out: Path) -> None:
     for part in ("world_model", "behavior"):
         for name, value in found.tensors[part].items():
             reduced = value.to(torch.bfloat16)
-            if size + reduced.nbytes > PIECE_BYTES:
+            if pieces[-1] and size + reduced.nbytes > PIECE_BYTES:
                 pieces.append({})
                 size = 0
             pieces[-1][f"{part}:{name}"] = reduced
@@ -417,22 +508,27 @@ def main() -> int:
     spec = environment_spec(config.env)
     is_good = True
     for part in options.parts:
-        started = time.perf_counter()
+        name = f"train_{options.game}" if part == "train" else part
+        found: dict[str, Any] = {**machine()}
+
+        def keep(
+            what: str, result: dict[str, Any], name: str = name, found: dict[str, Any] = found
+        ) -> None:
+            found[what] = result
+            (options.out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+            sys.stdout.write(f"{name}, {what}: {json.dumps(result)[:1500]}\n")
+            sys.stdout.flush()
+
         if part == "correctness":
-            found = correctness(config, spec, options.device)
+            correctness(config, spec, options.device, keep)
         elif part == "timings":
-            found = timings(config, spec, options.device, options.seconds)
+            timings(config, spec, options.device, options.seconds, keep)
         elif part == "profile":
-            found = profile(config, spec, options.device)
+            profile(config, spec, options.device, keep)
         else:
             run_dir = options.run_dir or Path(f"runs/gpu_check_{options.game}")
-            found = train(config, run_dir, options.out, options)
-        found = {**found, **machine(), "seconds": time.perf_counter() - started}
-        name = f"train_{options.game}" if part == "train" else part
-        path = options.out / f"{name}.json"
-        path.write_text(json.dumps(found, indent=1) + "\n")
+            keep("training", train(config, run_dir, options.out, options))
         is_good &= has_passed(found)
-        sys.stdout.write(f"{part}: {found['seconds']:.0f} s, {path}\n{shown(found)}\n")
     return 0 if is_good else 1
 
 
@@ -441,12 +537,6 @@ def has_passed(found: Any) -> bool:
     if isinstance(found, dict):
         return found.get("passed", True) and all(has_passed(value) for value in found.values())
     return True
-
-
-def shown(found: dict[str, Any]) -> str:
-    """What fits on a screen."""
-    short = {k: v for k, v in found.items() if k not in ("episodes_by_frame", "versions")}
-    return json.dumps(short, indent=1)[:6000]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the tables of benchmarks/README.md and README.md from the results beside this file.
+"""Writes the tables of README.md, docs/performance.md and benchmarks/README.md from the results.
 
     .venv/bin/python benchmarks/tables.py
 
@@ -120,7 +120,7 @@ def machine_line() -> list[list[str]]:
     rows = [["result", "machine", "torch", "commit", "measured at"]]
     for path in sorted((HERE / "results").glob("*.json")):
         found = json.loads(path.read_text())
-        if "hardware" not in found:
+        if "measured_at" not in found:
             continue
         hardware = found["hardware"]
         machine = f"{hardware['cpu']}, {hardware['cores']} cores" + (

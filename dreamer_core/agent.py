@@ -62,6 +62,8 @@ class DreamerAgent:
         self.config = config
         self.execution = choose_execution(config.learner)
         self.device = self.execution.device
+        if self.device.type == "cuda":  # else "float32" convolutions would round to 10 bits
+            torch.backends.cudnn.allow_tf32 = self.execution.dtype != torch.float32
         cpu = torch.device("cpu")
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(
@@ -193,7 +195,8 @@ class DreamerAgent:
         data = to_tensors(batch, self.device)
         generator = seeded_generator(self.device, self.config.seed, _PICTURE_STREAM)
         noise = self.world_model.rssm.latent.noise(data.reward.shape, generator)
-        image = self.world_model.open_loop(data, noise, context=context)
+        with torch.compiler.set_stance("force_eager"):  # its shapes are not worth compiling for
+            image = self.world_model.open_loop(data, noise, context=context)
         return (image + 0.5).clamp(0, 1).cpu()
 
     def _inputs(
@@ -230,6 +233,7 @@ class DreamerAgent:
             return
         self._unchecked.clear()
         self._eager_update.is_good.fill_(True)
+        self.gradient_step = step.gradient_step
         raise NonFiniteLoss(step.explanation())
 
     def _scheduled(self, policy_step: int) -> tuple[float, float]:
@@ -258,7 +262,7 @@ class _Unchecked:
             return _Unchecked(gradient_step, result, result.is_good, None)
         flags = torch.empty(len(OPTIMIZERS), dtype=torch.bool, pin_memory=True)
         flags.copy_(result.is_good, non_blocking=True)
-        is_there = torch.cuda.Event()
+        is_there = torch.cuda.Event(blocking=True)
         is_there.record()
         return _Unchecked(gradient_step, result, flags, is_there)
 

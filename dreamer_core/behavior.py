@@ -215,6 +215,8 @@ class Behavior(nn.Module):
         """
         with torch.set_grad_enabled(_has_dynamics(reinforce_share)):
             imagined = self.imagine(world_model.rssm, start, action_noise, state_noise)
+        # Under autocast: weights that were cast while no gradient was wanted must not be reused.
+        torch.clear_autocast_cache()
         return self._loss_of(world_model, imagined, start_discount, reinforce_share, entropy_scale)
 
     def _loss_of(

@@ -138,7 +138,7 @@ def random_batch(config: Config, spec: EnvSpec, seed: int = 0) -> Batch:
 
 
 def _components(agent: DreamerAgent, batch: Batch) -> dict[str, float]:
-    """Seconds of the parts of one step, medians of a few; backward passes count by network."""
+    """Seconds of the parts of one step, medians of a few; backward passes are one."""
     model, behavior = agent.world_model, agent.behavior
     parts = {
         "encoder forward": (model, "_encode"),

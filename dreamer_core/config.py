@@ -142,7 +142,7 @@ class WorldModelConfig:
     discount_loss_scale: float = 1.0
     """s_d, weight of the discount loss (1 in eq. 2; 5 in the released code)."""
     reward_loss_scale: float = 1.0
-    """s_r, weight of the reward loss (1 in eq. 2); more makes rare rewards shape the model sooner."""
+    """s_r, weight of the reward loss (1 in eq. 2); more lets rare rewards shape it sooner."""
     reward_transform: Literal["tanh", "identity"] = "tanh"
     """Applied to rewards before they are predicted (App. D)."""
     has_image_gradients: bool = True
@@ -290,7 +290,7 @@ class LearnerConfig:
     """`auto` takes CUDA where there is any."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products and convolutions; `auto` takes bfloat16 on CUDA cards that have it.
-    Parameters, logits, LayerNorm and losses are float32 whatever it is."""
+    Parameters, outputs of heads, softmax, LayerNorm and losses are float32 whatever it is."""
     execution: Literal["auto", "eager", "captured", "compiled"] = "auto"
     """Of a gradient step on CUDA: operator by operator, as one CUDA graph, or as one graph of
     kernels fused by torch.compile; `auto` takes the last that the machine can."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import shutil
+import sysconfig
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dreamer_core.config import LearnerConfig
@@ -68,7 +71,7 @@ def choose_execution(config: LearnerConfig) -> Execution:
                 "leave it at auto"
             )
         return Execution(device, torch.float32, is_compiled=False, is_captured=False)
-    has_bfloat16 = torch.cuda.get_device_capability(device) >= (8, 0)
+    has_bfloat16 = _capability(device) >= _BFLOAT16
     if config.precision == "bfloat16" and not has_bfloat16:
         raise ValueError(
             f"learner.precision=bfloat16, but {torch.cuda.get_device_name(device)} has no bfloat16 "
@@ -77,7 +80,7 @@ def choose_execution(config: LearnerConfig) -> Execution:
     is_reduced = config.precision != "float32" and has_bfloat16
     execution = config.execution
     if execution == "auto":
-        execution = "compiled" if _can_compile() else "captured"
+        execution = "compiled" if _can_compile(device) else "captured"
     return Execution(
         device,
         torch.bfloat16 if is_reduced else torch.float32,
@@ -86,12 +89,20 @@ def choose_execution(config: LearnerConfig) -> Execution:
     )
 
 
+_BFLOAT16, _TRITON = (8, 0), (7, 0)  # the compute capability that each needs
 _ON_CPU = {"auto", "float32", "eager"}
 
 
-def _can_compile() -> bool:
+def _can_compile(device: torch.device) -> bool:
+    """Whether torch.compile finds its needs: compiler, Python's headers, Triton, a card for it."""
     has_compiler = any(shutil.which(name) for name in ("cc", "gcc", "clang"))
-    return has_compiler and importlib.util.find_spec("triton") is not None
+    has_headers = (Path(sysconfig.get_path("include")) / "Python.h").exists()
+    has_triton = importlib.util.find_spec("triton") is not None
+    return has_compiler and has_headers and has_triton and _capability(device) >= _TRITON
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
 
 
 class Staging:
@@ -123,7 +134,7 @@ class Staging:
         assert slot is not None
         slot.is_read.synchronize()
         for name, pinned in _fields(slot.pinned):
-            pinned.copy_(torch.as_tensor(getattr(batch, name)))
+            np.copyto(pinned.numpy(), getattr(batch, name))
         with torch.cuda.stream(self._stream):
             for name, copy in _fields(slot.copy):
                 copy.copy_(getattr(slot.pinned, name), non_blocking=True)
@@ -150,7 +161,7 @@ class _Slot:
         pinned = TensorBatch(
             **{name: torch.empty_like(x, device="cpu").pin_memory() for name, x in _fields(copy)}
         )
-        return _Slot(pinned, copy, torch.cuda.Event())
+        return _Slot(pinned, copy, torch.cuda.Event(blocking=True))
 
 
 def to_tensors(batch: Batch, device: torch.device) -> TensorBatch:

@@ -34,8 +34,8 @@ def seeded_generator(device: torch.device, *words: int) -> torch.Generator:
 def exponential_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draws Exponential(1) noise of the given shape on the generator's device.
 
-    As -ln(u) of uniform u, at a fifth of the time that torch's own takes on a CPU. Its resolution
-    of 2^-24 leaves out nothing above 16.6, and a u of 0 gives infinity: a class that is not drawn.
+    As -ln(u) of uniform u, at a fifth of the time that torch's own takes on a CPU. Noise
+    above 16.6 = 24 ln 2 comes as infinity alone (u = 0): a class that is not drawn.
     """
     uniform = torch.rand(shape, generator=generator, device=generator.device)
     return uniform.log_().neg_()

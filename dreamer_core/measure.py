@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from dreamer_core.policy import num_threads
 
 _MATRIX_SIZE = 2048
+_CUDA_MATRIX_SIZE = 8192
 _MIN_SAMPLES = 5
 
 
@@ -63,7 +63,7 @@ class Measurement:
 def measure(
     work: Callable[[], object], *, seconds: float, synchronize: Callable[[], None] = lambda: None
 ) -> list[float]:
-    """Seconds of each call of `work`, one or more warm-up calls left out."""
+    """Seconds of each call of `work`, the first, a warm-up, left out."""
     work()
     synchronize()
     samples: list[float] = []
@@ -88,11 +88,18 @@ def summary(samples: list[float]) -> dict[str, Any]:
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of a large matrix product with the present threads."""
-    a = torch.randn(_MATRIX_SIZE, _MATRIX_SIZE, device=device, dtype=dtype)
-    b = torch.randn_like(a)
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
-    samples = measure(lambda: F.linear(a, b), seconds=1.0, synchronize=wait)
-    return 2 * _MATRIX_SIZE**3 / statistics.median(samples)
+    is_cuda = device.type == "cuda"
+    size, repeats = (_CUDA_MATRIX_SIZE, 10) if is_cuda else (_MATRIX_SIZE, 1)
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    b, out = torch.randn_like(a), torch.empty_like(a)
+
+    def multiply() -> None:
+        for _ in range(repeats):
+            torch.mm(a, b, out=out)
+
+    wait = torch.cuda.synchronize if is_cuda else (lambda: None)
+    samples = measure(multiply, seconds=1.0, synchronize=wait)
+    return repeats * 2 * size**3 / statistics.median(samples)
 
 
 def read_bandwidth(size_bytes: int) -> float:
@@ -133,13 +140,26 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the code that runs, `-dirty` if changed; None outside a checkout."""
+    """The commit of the code that runs, `-dirty` if code changed; None outside a checkout."""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if commit is None:
+        return None
+    is_clean = (
+        _git("diff", "--quiet", "HEAD", "--", "*.py", "*.toml", "constraints.txt") is not None
+    )
+    return commit if is_clean else f"{commit}-dirty"
+
+
+def _git(*arguments: str) -> str | None:
+    """What git answers about this checkout; None if it fails."""
     git = shutil.which("git")
     if git is None:
         return None
-    command = [git, "describe", "--always", "--dirty", "--abbrev=12"]
-    where = Path(__file__).parent
     done = subprocess.run(  # noqa: S603 (fixed arguments)
-        command, cwd=where, capture_output=True, text=True, check=False
+        [git, *arguments],
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout.strip() if done.returncode == 0 else None

@@ -89,7 +89,8 @@ class MLP(nn.Module):
         y = F.elu(y, inplace=True)
         for layer in others:
             y = F.elu(layer(y), inplace=True)
-        return self.out(y).view(*leading, -1)
+        with torch.autocast(y.device.type, enabled=False):  # values and logits in full precision
+            return self.out(y.float()).view(*leading, -1)
 
 
 class ImageEncoder(nn.Module):

@@ -1,7 +1,7 @@
 """The same functions as torch's own, computed in a way that suits CPUs.
 
-Each has a plain form that defines it; tests compare values and gradients. CUDA and compiled code
-take the plain form.
+Each has a plain form that defines it; tests compare values and gradients. CUDA takes the plain
+form.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Trainer:
             RuntimeError: a gradient step failed half-way; the last checkpoint is the good one.
         """
         self._require_whole()
-        self.agent.check()
+        self._check()
         started_s = time.perf_counter()
         checkpoint.save(
             self._checkpoints,
@@ -152,6 +152,12 @@ class Trainer:
         save_open_loop(path, chosen.image[0], model, context=context)
         return True
 
+    def _check(self) -> None:
+        """Waits for the device; a step that failed there leaves the trainer unusable."""
+        self._is_whole = False
+        self.agent.check()
+        self._is_whole = True
+
     def _require_whole(self) -> None:
         if not self._is_whole:
             raise RuntimeError(
@@ -161,6 +167,7 @@ class Trainer:
 
     def _report(self) -> Report:
         """Averages what was measured since the last report; the only wait for the device."""
+        self._check()
         names = self._names
         means = torch.stack(self._pending).mean(0).tolist()
         now_s = time.monotonic()

@@ -78,8 +78,8 @@ class Update:
         world_model: to train.
         behavior: to train.
         optimizers: by the names of OPTIMIZERS.
-        dtype: of matrix products and convolutions; parameters, logits, LayerNorm and losses are
-            float32 whatever it is.
+        dtype: of matrix products and convolutions; parameters, outputs of heads, softmax,
+            LayerNorm and losses are float32 whatever it is.
     """
 
     def __init__(
@@ -151,8 +151,8 @@ def compile_parts(
 ) -> None:
     """Has torch.compile fuse the parts of a step at their first call; each is one whole graph.
 
-    Parts and not the whole: the recurrences are loops over one compiled step, so that compiling
-    takes seconds where unrolling 50 of them would take minutes.
+    Parts and not the whole: the recurrences are loops over one compiled step, so that there are few
+    and small graphs to compile.
     """
 
     def compiled(owner: object, name: str) -> None:
@@ -207,13 +207,19 @@ class CapturedUpdate:
                 self._update(self._inputs)
         torch.cuda.current_stream().wait_stream(side)
         _copy_all(before, self._update.buffers())
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self._result = self._update(self._inputs)
+        self._graph = graph
 
 
 def _copy_all(sources: list[Tensor], targets: list[Tensor]) -> None:
     for source, target in zip(sources, targets, strict=True):
+        if source.shape != target.shape:
+            raise ValueError(
+                f"This step was captured for tensors of {tuple(target.shape)}, but got "
+                f"{tuple(source.shape)}; every batch of a run must have the same size"
+            )
         target.copy_(source)
 
 

@@ -97,7 +97,7 @@ def bench_delivery(
                 step += 1
             ready, calls = ray.wait(calls, num_returns=1)
             if started:
-                done += len(ready)
+                done += len(ray.get(ready))
             elif step > 2 * in_flight:  # warm
                 started = time.perf_counter()
         elapsed = time.perf_counter() - started
@@ -124,11 +124,13 @@ def bench_run(config: Config, services: ServiceConfig, *, seconds: float) -> Mea
         values.update(report.values)
         if "dreamer_gradient_steps_total" in report.values:
             marks.append(_Mark(time.perf_counter(), policy_step, gradient_step))
-            for name, size in resident_bytes().items():
-                peaks[name] = max(size, peaks.get(name, 0))
+            now = resident_bytes()
+            if sum(now.values()) > sum(peaks.values()):
+                peaks.clear()
+                peaks.update(now)
 
     def should_stop() -> bool:
-        return len(marks) > 1 and time.perf_counter() - marks[0].at_s > seconds
+        return len(marks) >= _MIN_MARKS and time.perf_counter() - marks[0].at_s > seconds
 
     quiet = replace(services, evaluator=replace(services.evaluator, interval_policy_steps=None))
     with tempfile.TemporaryDirectory(prefix="dreamer-bench-") as name:
@@ -174,7 +176,10 @@ def _measured(
 
 
 def resident_bytes() -> dict[str, int]:
-    """Memory by process name of this process and all below it, files' page cache left out."""
+    """Memory by process name of this process and all below it, files' page cache left out.
+
+    The object store, which several of them share, counts once, as `object store`.
+    """
     children: dict[int, list[int]] = {}
     for entry in _PROC.glob("[0-9]*"):
         try:
@@ -183,7 +188,7 @@ def resident_bytes() -> dict[str, int]:
             continue
         children.setdefault(int(fields[1]), []).append(int(entry.name))
     found: dict[str, int] = {}
-    waiting = [os.getpid()]
+    waiting, shared = [os.getpid()], 0
     while waiting:
         pid = waiting.pop()
         waiting += children.get(pid, [])
@@ -192,10 +197,15 @@ def resident_bytes() -> dict[str, int]:
         except OSError:
             continue
         lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        size = int(lines.get("RssAnon", "0 kB").split()[0]) * 1024
         name = lines.get("Name", "?").strip()
-        found[name] = found.get(name, 0) + size
-    return found
+        found[name] = found.get(name, 0) + _kilobytes(lines, "RssAnon")
+        shared = max(shared, _kilobytes(lines, "RssShmem"))
+    return {**found, "object store": shared}
+
+
+def _kilobytes(lines: dict[str, str], key: str) -> int:
+    """A value of /proc/PID/status in bytes."""
+    return int(lines.get(key, "0 kB").split()[0]) * 1024
 
 
 def _bench_replay(command: BenchCommand) -> Measurement:

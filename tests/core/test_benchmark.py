@@ -64,9 +64,11 @@ def test_a_result_says_on_what_it_was_measured():
 
 def test_the_components_of_a_step_add_up_to_it():
     result = benchmark.bench_learner(small(), seconds=0.1)
-    parts = result.details["seconds_by_component"]
+    parts = dict(result.details["seconds_by_component"])
+    rest = parts.pop("backward passes and the rest")
     assert min(parts.values()) > 0
-    assert sum(parts.values()) - parts["decoder forward"] < 20 * result.p90_s
+    assert rest > 0  # else the parts would overlap
+    assert parts["decoder forward"] < parts["world model loss forward, decoder included"]
     assert result.details["execution"] == "CPU, float32, eager"
 
 

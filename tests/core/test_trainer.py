@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from dreamer_core import checkpoint
+from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.trainer import Trainer
 from tests.core.small import CONTINUOUS, DISCRETE, changed, make_batch, small
 
@@ -228,3 +229,17 @@ def test_drawing_changes_neither_the_agent_nor_the_batch(tmp_path):
     after = trainer.snapshot().params
     assert all((before[name] == after[name]).all() for name in before)
     assert (batch.image == image).all() and trainer.gradient_step == 0
+
+
+def test_nothing_is_saved_once_a_step_turns_out_not_to_have_been_finite(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path)
+
+    def refuse() -> None:
+        raise NonFiniteLoss("the loss")
+
+    monkeypatch.setattr(trainer.agent, "check", refuse)  # as CUDA tells it, after the step
+    with pytest.raises(NonFiniteLoss):
+        trainer.save(policy_step=0)
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="failed half-way"):
+        trainer.save(policy_step=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamer_core import update
+from dreamer_core import device, update
 from dreamer_core.agent import DreamerAgent, NonFiniteLoss
 from dreamer_core.config import Config, LearnerConfig
 from dreamer_core.device import Staging, choose_execution
@@ -172,3 +172,50 @@ def test_on_cuda_a_step_that_is_not_finite_is_reported_at_the_latest_by_check():
     agent.train_step(bad)
     with pytest.raises(NonFiniteLoss, match="gradient step 1: reward is not finite"):
         agent.check()
+
+
+# --- The frame around a captured step, without a GPU ----------------------------------------------
+
+
+def test_inputs_are_copied_into_tensors_of_their_own():
+    inputs = inputs_of(make_agent())
+    copied = update._copied(inputs)
+    for ours, theirs in zip(copied.tensors(), inputs.tensors(), strict=True):
+        assert torch.equal(ours, theirs) and ours.data_ptr() != theirs.data_ptr()
+    assert copied.reinforce_share == inputs.reinforce_share
+
+
+def test_a_batch_of_another_size_than_was_captured_is_refused():
+    with pytest.raises(ValueError, match=r"captured for tensors of \(3, 8\), but got \(1, 8\)"):
+        update._copy_all([torch.zeros(1, 8)], [torch.zeros(3, 8)])
+
+
+def test_putting_the_buffers_back_undoes_a_step():
+    agent, twin = make_agent(), make_agent()
+    buffers = agent._eager_update.buffers()
+    before = [x.clone() for x in buffers]
+    agent._eager_update(inputs_of(agent))
+    assert relative_error(weights(agent), weights(twin)) > 0
+    update._copy_all(before, buffers)
+    assert torch.equal(weights(agent), weights(twin))
+    first, second = (x._eager_update(inputs_of(x)).values for x in (agent, twin))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("capability", "can_compile", "expected"),
+    [
+        ((9, 0), True, "bfloat16, compiled and captured"),
+        ((9, 0), False, "bfloat16, captured"),
+        ((7, 5), True, "float32, compiled and captured"),
+    ],
+)
+def test_a_card_gets_what_it_can(monkeypatch, capability, can_compile, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
+    monkeypatch.setattr(device, "_can_compile", lambda _: can_compile)
+    assert str(choose_execution(LearnerConfig())) == f"a card, {expected}"
+    if capability < (8, 0):
+        with pytest.raises(ValueError, match="has no bfloat16 units"):
+            choose_execution(LearnerConfig(precision="bfloat16"))

@@ -335,6 +335,17 @@ def test_bench_run_measures_a_real_run(dreamer, tmp_path):
     assert any("Learner" in name for name in details["peak_resident_bytes"])
 
 
+def test_bench_replay_measures_each_size_and_the_wire(dreamer, tmp_path):
+    code, _, _ = dreamer(
+        "bench", "replay", "--preset", "debug", "--rows", "300", "600", "--seconds", "0.2",
+        "--json", "replay.json",
+    )  # fmt: skip
+    assert code == 0
+    details = json.loads((tmp_path / "replay.json").read_text())["details"]
+    assert set(details["by_rows"]) == {"300", "600"}
+    assert details["delivered"]["batches_per_second"] > 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

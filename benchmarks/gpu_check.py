@@ -35,14 +35,13 @@ import torch
 
 from dreamer_core import checkpoint
 from dreamer_core.agent import DreamerAgent, NonFiniteLoss
-from dreamer_core.benchmark import random_batch, update_flops
+from dreamer_core.benchmark import bench_policy, random_batch, update_flops
 from dreamer_core.config import Config
 from dreamer_core.device import Staging
 from dreamer_core.distributions import CategoricalLatent
 from dreamer_core.environment import EnvSpec
 from dreamer_core.envs import environment_spec
-from dreamer_core.measure import machine, matrix_rate, measure, summary
-from dreamer_core.policy import Policy, num_threads, step_generator
+from dreamer_core.measure import machine, matrix_rate, measure, summary, synchronize
 from dreamer_core.presets import preset
 from dreamer_core.report import read_jsonl
 from dreamer_core.run_directory import open_run
@@ -114,12 +113,6 @@ def attempt(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, A
         return work(*arguments)
     except Exception as error:  # noqa: BLE001 (whatever a card's software raises is a result)
         return {"passed": False, "error": f"{type(error).__name__}: {error}"[:2000]}
-
-
-def wait(device: torch.device) -> None:
-    """Waits for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 # --- Correctness ----------------------------------------------------------------------------------
@@ -266,7 +259,7 @@ def timings(config: Config, spec: EnvSpec, device: str, seconds: float, keep: Ke
     best = with_learner(config, **variants(device)[-1])
     keep("staging", attempt(time_staging, best, spec, seconds))
     keep("snapshot", attempt(time_snapshot, best, spec, seconds))
-    keep("policy on cpu", attempt(time_policy, config, spec, seconds))
+    keep("policy on cpu", attempt(lambda: bench_policy(config, seconds=seconds).to_json()))
 
 
 def time_update(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]:
@@ -274,16 +267,18 @@ def time_update(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]
     started = time.perf_counter()
     agent, batch = DreamerAgent(config, spec), random_batch(config, spec)
     agent.train_step(batch)
-    wait(agent.device)
+    synchronize(agent.device)
     first_s = time.perf_counter() - started
     samples = measure(
-        lambda: agent.train_step(batch), seconds=seconds, synchronize=lambda: wait(agent.device)
+        lambda: agent.train_step(batch),
+        seconds=seconds,
+        synchronize=lambda: synchronize(agent.device),
     )
     count = max(5, int(seconds / statistics.median(samples)))
     started = time.perf_counter()
     for _ in range(count):
         agent.train_step(batch)
-    wait(agent.device)
+    synchronize(agent.device)
     streamed_s = (time.perf_counter() - started) / count
     flops = sum(update_flops(config, spec).values())
     rate = matrix_rate(agent.device, agent.execution.dtype)
@@ -312,7 +307,7 @@ def profiled(agent: DreamerAgent, batch: Batch) -> list[tuple[str, int, float]]:
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=kinds) as profile:
         agent.train_step(batch)
-        wait(agent.device)
+        synchronize(agent.device)
     found = [
         (
             event.key,
@@ -334,7 +329,7 @@ def time_staging(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any
         staging(batch)
         staging.mark_read()
 
-    return summary(measure(stage, seconds=seconds, synchronize=lambda: wait(device)))
+    return summary(measure(stage, seconds=seconds, synchronize=lambda: synchronize(device)))
 
 
 def time_snapshot(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]:
@@ -343,7 +338,7 @@ def time_snapshot(config: Config, spec: EnvSpec, seconds: float) -> dict[str, An
 
     def step() -> None:
         agent.train_step(batch)
-        wait(agent.device)
+        synchronize(agent.device)
 
     def step_and_snapshot() -> None:
         agent.train_step(batch)
@@ -352,18 +347,6 @@ def time_snapshot(config: Config, spec: EnvSpec, seconds: float) -> dict[str, An
     alone = summary(measure(step, seconds=seconds))
     both = summary(measure(step_and_snapshot, seconds=seconds))
     return {"median_s": both["median_s"] - alone["median_s"], "step_and_snapshot": both}
-
-
-def time_policy(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]:
-    """A policy step of one image on one CPU thread."""
-    agent = DreamerAgent(with_learner(config, device="cpu"), spec)
-    policy = Policy(config, spec)
-    policy.load(agent.snapshot())
-    image, state = random_batch(config, spec).image[0, 0], policy.initial()
-    with num_threads(1):
-        return summary(
-            measure(lambda: policy.act(state, image, step_generator(0), "sample"), seconds=seconds)
-        )
 
 
 def profile(config: Config, spec: EnvSpec, device: str, keep: Keep) -> None:
@@ -377,7 +360,7 @@ def slowest(config: Config, spec: EnvSpec, device: str) -> dict[str, Any]:
     batch = random_batch(config, spec)
     for _ in range(3):
         agent.train_step(batch)
-    wait(agent.device)
+    synchronize(agent.device)
     rows = profiled(agent, batch)
     return {
         "execution": str(agent.execution),

@@ -26,10 +26,17 @@ from dreamer_core.agent import DreamerAgent
 from dreamer_core.config import Config, ReplayConfig, to_dict
 from dreamer_core.environment import EnvSpec
 from dreamer_core.envs import environment_spec, make_env
-from dreamer_core.measure import Measurement, matrix_rate, measure, read_bandwidth, summary
+from dreamer_core.measure import (
+    Measurement,
+    matrix_rate,
+    measure,
+    read_bandwidth,
+    summary,
+    synchronize,
+)
 from dreamer_core.operators import keep_freed_memory
 from dreamer_core.policy import Policy, num_threads, step_generator
-from dreamer_core.replay import Replay
+from dreamer_core.replay import Replay, open_replay
 from dreamer_core.rollout import random_action
 from dreamer_core.types import Batch, EpisodeChunk
 
@@ -46,10 +53,13 @@ def bench_learner(config: Config, *, seconds: float) -> Measurement:
     agent, batch = DreamerAgent(config, spec), random_batch(config, spec)
     if agent.device.type == "cpu":
         keep_freed_memory()
+    flops = update_flops(config, spec)
+    work = sum(flops.values())
     with num_threads(config.learner.num_threads):
-        work = sum(update_flops(config, spec).values())
         samples = measure(
-            lambda: agent.train_step(batch), seconds=seconds, synchronize=lambda: _wait(agent)
+            lambda: agent.train_step(batch),
+            seconds=seconds,
+            synchronize=lambda: synchronize(agent.device),
         )
         components = {} if agent.execution.is_captured else _components(agent, batch)
         rate = matrix_rate(agent.device, agent.execution.dtype)
@@ -65,9 +75,7 @@ def bench_learner(config: Config, *, seconds: float) -> Measurement:
             "execution": str(agent.execution),
             "gradient_steps_per_second": 1 / median,
             "rows_per_second": rows / median,
-            "gflop_by_component": {
-                k: round(v / 1e9, 2) for k, v in update_flops(config, spec).items()
-            },
+            "gflop_by_component": {k: round(v / 1e9, 2) for k, v in flops.items()},
             "seconds_by_component": components,
             "peak_memory_bytes": _peak_memory(agent.device),
         },
@@ -152,7 +160,7 @@ def _components(agent: DreamerAgent, batch: Batch) -> dict[str, float]:
         **{f"{name} optimizer": (opt, "apply") for name, opt in agent.optimizers.items()},
     }
     seconds: dict[str, list[float]] = {name: [] for name in parts}
-    with _timed(parts, seconds, lambda: _wait(agent)):
+    with _timed(parts, seconds, lambda: synchronize(agent.device)):
         for _ in range(_COMPONENT_STEPS):
             agent.train_step(batch)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
@@ -186,11 +194,6 @@ def _timed(
     finally:
         for owner, method in parts.values():
             object.__delattr__(owner, method)
-
-
-def _wait(agent: DreamerAgent) -> None:
-    if agent.device.type == "cuda":
-        torch.cuda.synchronize(agent.device)
 
 
 # --- Policy and environment -----------------------------------------------------------------------
@@ -284,7 +287,7 @@ def bench_replay(config: Config, *, seconds: float, rows: tuple[int, ...]) -> Me
             )
             inserted_s = fill_replay(Path(name), replay_config, spec, size)
             started = time.perf_counter()
-            replay = open_bench_replay(Path(name), replay_config, spec)
+            replay = open_replay(Path(name), replay_config, spec)
             opened_s = time.perf_counter() - started
             samples = measure(_sampler(replay), seconds=seconds)
             replay.close()
@@ -317,18 +320,11 @@ def _sampler(replay: Replay) -> Callable[[], Batch]:
     return lambda: replay.sample(next(steps), 0)
 
 
-def open_bench_replay(directory: Path, config: ReplayConfig, spec: EnvSpec) -> Replay:
-    """Opens a replay for rows of this environment."""
-    return Replay(
-        directory, config, image_shape=spec.image_shape, action_size=spec.action_size
-    )  # fmt: skip
-
-
 def fill_replay(directory: Path, config: ReplayConfig, spec: EnvSpec, rows: int) -> float:
     """Stores so many random rows in episodes of 1,000 steps; returns the seconds it took."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (_CHUNK_ROWS, *spec.image_shape), dtype=np.uint8)
-    replay = open_bench_replay(directory, config, spec)
+    replay = open_replay(directory, config, spec)
     started = time.perf_counter()
     stored, episode, step = 0, 0, 0
     while stored < rows:

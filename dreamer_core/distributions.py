@@ -103,6 +103,7 @@ class CategoricalLatent:
     def __init__(self, stoch: int, classes: int) -> None:
         self.stats_shape = (stoch, classes)
         self.size = stoch * classes
+        self._first = torch.arange(stoch) * classes  # where each variable begins in a flat sample
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draws Exponential(1) noise [*shape, S, C]."""
@@ -113,10 +114,8 @@ class CategoricalLatent:
         return straight_through(stats, noise).flatten(-2)
 
     def position(self, sample: Tensor) -> Tensor:
-        """Where the samples [..., S * C] are one, [..., S]."""
-        stoch, classes = self.stats_shape
-        first = torch.arange(stoch, device=sample.device) * classes
-        return sample.unflatten(-1, self.stats_shape).argmax(-1) + first
+        """Where the samples [..., S * C] are one, [..., S]; for samples on the CPU."""
+        return sample.unflatten(-1, self.stats_shape).argmax(-1) + self._first
 
     def kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
         """KL(posterior || prior) in nats, summed over S: [..., S, C] to [...]."""

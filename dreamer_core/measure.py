@@ -86,6 +86,12 @@ def summary(samples: list[float]) -> dict[str, Any]:
     }
 
 
+def synchronize(device: torch.device) -> None:
+    """Waits until a device has done all it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of a large matrix product with the present threads."""
     is_cuda = device.type == "cuda"
@@ -97,8 +103,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
         for _ in range(repeats):
             torch.mm(a, b, out=out)
 
-    wait = torch.cuda.synchronize if is_cuda else (lambda: None)
-    samples = measure(multiply, seconds=1.0, synchronize=wait)
+    samples = measure(multiply, seconds=1.0, synchronize=lambda: synchronize(device))
     return repeats * 2 * size**3 / statistics.median(samples)
 
 

@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from dreamer_core.config import ReplayConfig
+from dreamer_core.environment import EnvSpec
 from dreamer_core.segments import (
     Layout,
     OpenedSegments,
@@ -390,6 +391,11 @@ class Replay:
                 step, filled, position = step + num_rows, filled + num_rows, position + 1
             buffers.is_terminal[b, filled - 1] = episode.is_terminal and step == episode.end
             pick, start = (pick + 1) % len(self._episodes), 0
+
+
+def open_replay(directory: Path, config: ReplayConfig, spec: EnvSpec) -> Replay:
+    """Opens a replay for rows of this environment; see Replay for what it raises."""
+    return Replay(directory, config, image_shape=spec.image_shape, action_size=spec.action_size)
 
 
 def _lock(owner: Replay, directory: Path) -> weakref.finalize[[int], Replay]:

@@ -21,7 +21,7 @@ from dreamer_core.device import choose_execution
 from dreamer_core.environment import EnvSpec
 from dreamer_core.envs import environment_spec, make_env
 from dreamer_core.pictures import plot_learning_curve
-from dreamer_core.replay import Replay, ReplayCounts
+from dreamer_core.replay import ReplayCounts, open_replay
 from dreamer_core.report import RunLog
 from dreamer_core.rollout import Rollout, env_seed
 from dreamer_core.run_directory import RunPaths, open_run
@@ -61,7 +61,7 @@ class LocalRun:
         self._config = config
         self._paths = paths
         self._observe = observe
-        self._replay = open_replay(paths, config, spec)
+        self._replay = open_replay(paths.replay, config.replay, spec)
         incarnation = next_incarnation(self._replay.counts())
         self._env = make_env(config.env, env_seed(config.seed, incarnation))
         self._trainer = Trainer(config, spec, paths.checkpoints)
@@ -226,16 +226,6 @@ def replay_report(counts: ReplayCounts, action_repeat: int) -> Report:
             "dreamer_replay_episodes": counts.stored_episodes,
             "dreamer_replay_bytes": counts.stored_bytes,
         },
-    )
-
-
-def open_replay(paths: RunPaths, config: Config, spec: EnvSpec) -> Replay:
-    """Opens the run's replay, new or with what earlier starts stored."""
-    return Replay(
-        paths.replay,
-        config.replay,
-        image_shape=spec.image_shape,
-        action_size=spec.action_size,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +18,6 @@ from dreamer_core.behavior import Behavior, BehaviorLoss
 from dreamer_core.optimizer import Optimizer, gradients
 from dreamer_core.rssm import RSSMState
 from dreamer_core.world_model import TensorBatch, WorldModel, WorldModelLoss
-
-T = TypeVar("T", bound=Any)
 
 OPTIMIZERS = ("world_model", "actor", "critic")
 """In the order in which they step."""
@@ -198,19 +196,19 @@ class CapturedUpdate:
 
     def _capture(self, inputs: StepInputs) -> None:
         """Warms up, puts back what that changed, and records."""
-        self._inputs = _copied(inputs)
+        static: StepInputs = _copied(inputs)
         before = [x.clone() for x in self._update.buffers()]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UPS):
-                self._update(self._inputs)
+                self._update(static)
         torch.cuda.current_stream().wait_stream(side)
         _copy_all(before, self._update.buffers())
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._result = self._update(self._inputs)
-        self._graph = graph
+            self._result = self._update(static)
+        self._inputs, self._graph = static, graph
 
 
 def _copy_all(sources: list[Tensor], targets: list[Tensor]) -> None:
@@ -223,7 +221,7 @@ def _copy_all(sources: list[Tensor], targets: list[Tensor]) -> None:
         target.copy_(source)
 
 
-def _copied(values: T) -> T:
+def _copied(values: Any) -> Any:
     """The same dataclass with tensors of its own."""
     copies: dict[str, Any] = {}
     for field in dataclasses.fields(values):

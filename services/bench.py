@@ -108,7 +108,6 @@ def bench_delivery(
 @dataclass(frozen=True, slots=True)
 class _Mark:
     at_s: float
-    policy_step: int
     gradient_step: int
 
 
@@ -118,12 +117,12 @@ def bench_run(config: Config, services: ServiceConfig, *, seconds: float) -> Mea
     values: dict[str, float] = {}
     peaks: dict[str, int] = {}
 
-    def observe(report: Report, policy_step: int, gradient_step: int) -> None:
+    def observe(report: Report, _policy_step: int, gradient_step: int) -> None:
         if report.service != "learner":
             return
         values.update(report.values)
         if "dreamer_gradient_steps_total" in report.values:
-            marks.append(_Mark(time.perf_counter(), policy_step, gradient_step))
+            marks.append(_Mark(time.perf_counter(), gradient_step))
             now = resident_bytes()
             if sum(now.values()) > sum(peaks.values()):
                 peaks.clear()
@@ -148,13 +147,14 @@ def _measured(
 ) -> Measurement:
     elapsed = marks[-1].at_s - marks[0].at_s
     gradient_steps = marks[-1].gradient_step - marks[0].gradient_step
-    policy_steps = marks[-1].policy_step - marks[0].policy_step
     per_step = [
         (b.at_s - a.at_s) / (b.gradient_step - a.gradient_step)
         for a, b in itertools.pairwise(marks)
         if b.gradient_step > a.gradient_step
     ]
-    frames = policy_steps * config.env.action_repeat
+    # A short window holds too few collect calls to count them; over the run the ratio is exact.
+    ratio = config.schedule.policy_steps_per_gradient_step
+    policy_steps = gradient_steps * ratio
     return Measurement(
         benchmark="run",
         unit="gradient step of a whole run, everything included",
@@ -162,8 +162,8 @@ def _measured(
         details={
             "gradient_steps_per_second": gradient_steps / elapsed,
             "policy_steps_per_second": policy_steps / elapsed,
-            "frames_per_second": frames / elapsed,
-            "policy_steps_per_gradient_step": policy_steps / gradient_steps,
+            "frames_per_second": policy_steps * config.env.action_repeat / elapsed,
+            "policy_steps_per_gradient_step": ratio,
             "learner_busy_share": min(
                 1.0,
                 values["dreamer_gradient_step_seconds"] / statistics.median(per_step),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dreamer_core.config import Config
 from dreamer_core.environment import EnvSpec
-from dreamer_core.replay import Replay, ReplayCounts
+from dreamer_core.replay import ReplayCounts, open_replay
 from dreamer_core.types import Batch, EpisodeChunk
 from services.logs import log_to_stderr
 
@@ -27,12 +27,7 @@ class ReplayServer:
     def __init__(self, config: Config, spec: EnvSpec, directory: Path) -> None:
         log_to_stderr("replay")
         self._seed = config.seed
-        self._replay = Replay(
-            directory,
-            config.replay,
-            image_shape=spec.image_shape,
-            action_size=spec.action_size,
-        )
+        self._replay = open_replay(directory, config.replay, spec)
 
     def insert(self, chunks: Sequence[EpisodeChunk]) -> ReplayCounts:
         """Stores chunks; when the counts return, they are on disk."""

@@ -8,6 +8,7 @@ import pytest
 from dreamer_core import benchmark, measure
 from dreamer_core.environment import EnvSpec
 from dreamer_core.presets import preset
+from dreamer_core.replay import open_replay
 from tests.core.small import small
 
 SPEC = EnvSpec(image_shape=(64, 64, 1), action_size=18, is_discrete=True, action_names=None)
@@ -75,7 +76,7 @@ def test_the_components_of_a_step_add_up_to_it():
 def test_a_filled_replay_holds_the_rows_asked_for(tmp_path):
     config = small()
     benchmark.fill_replay(tmp_path, config.replay, SPEC, rows=2_000)
-    replay = benchmark.open_bench_replay(tmp_path, config.replay, SPEC)
+    replay = open_replay(tmp_path, config.replay, SPEC)
     assert replay.counts().stored_steps >= 1_900  # rows that begin an episode are no steps
     assert replay.sample(0, 0).image.any()
     replay.close()

@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dreamer_core import checkpoint
 from dreamer_core.envs import environment_spec
+from dreamer_core.replay import open_replay
 from dreamer_core.report import METRICS, read_jsonl
 from dreamer_core.run_directory import RunPaths, read_config
-from dreamer_core.train_local import open_replay
 from tests.services.failing_env import CALM_STEPS
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +126,7 @@ def checkpoint_counts(run_dir):
 def stored_policy_steps(run_dir):
     """Policy steps of a run by the replay's count, and by its rows: all but one per episode."""
     config = read_config(run_dir)
-    replay = open_replay(RunPaths(run_dir), config, environment_spec(config.env))
+    replay = open_replay(RunPaths(run_dir).replay, config.replay, environment_spec(config.env))
     counts = replay.counts()
     replay.close()
     return counts.policy_steps, counts.stored_steps - counts.stored_episodes

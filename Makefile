@@ -68,6 +68,8 @@ bench: $(STAMP) ## Measure this machine: gradient step, policy, replay, environm
 	  --json $(RESULTS)/learner_16x50.json
 	$(BENCH) learner --preset atari_tiny --behavior.horizon 5 --learner.num-threads 2 \
 	  --json $(RESULTS)/learner_tiny.json
+	GOMP_SPINCOUNT=10000 $(BENCH) learner --preset atari_tiny --behavior.horizon 5 \
+	  --learner.num-threads 2 --json $(RESULTS)/learner_tiny_spinning.json
 	$(BENCH) policy --preset atari --json $(RESULTS)/policy_atari.json
 	$(BENCH) policy --preset atari_tiny --json $(RESULTS)/policy_tiny.json
 	$(BENCH) env --preset atari --json $(RESULTS)/env.json

@@ -18,6 +18,7 @@ LEARNERS = {
     "learner_50x50": "gradient step, 50 x 50, Atari size",
     "learner_16x50": "gradient step, 16 x 50, Atari size",
     "learner_tiny": "gradient step, 8 x 16, tiny size, horizon 5",
+    "learner_tiny_spinning": "the same with `GOMP_SPINCOUNT=10000`, for quiet machines alone",
     "policy_atari": "policy step, batch 1, 1 thread, Atari size",
     "policy_tiny": "policy step, batch 1, 1 thread, tiny size",
 }

@@ -24,6 +24,7 @@ from dreamer_core.policy import num_threads
 _MATRIX_SIZE = 2048
 _CUDA_MATRIX_SIZE = 8192
 _MIN_SAMPLES = 5
+_OPENMP = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "openmp": {name: os.environ[name] for name in _OPENMP if name in os.environ},
     }
     if torch.cuda.is_available():
         hardware["gpu"] = torch.cuda.get_device_name()

@@ -33,6 +33,7 @@ import numpy as np
 
 from dreamer_core.config import ReplayConfig
 from dreamer_core.environment import EnvSpec
+from dreamer_core.rewind import ReplayPosition, RewindTarget, rewind
 from dreamer_core.segments import (
     Layout,
     OpenedSegments,
@@ -76,6 +77,8 @@ class ReplayCounts:
     """Highest incarnation that has written; None before the first chunk."""
     repaired_records: int
     """Torn tails cut off, damaged stretches removed and foreign files set aside, ever."""
+    fenced_inserts: int
+    """Chunks refused since the replay was opened, because their collector had been replaced."""
 
 
 @dataclass(slots=True)
@@ -146,6 +149,9 @@ class Replay:
         config: capacity, segment size, B and T. May differ from one opening to the next.
         image_shape: [H, W, channels] of every row.
         action_size: A.
+        is_rewindable: evicted segments stay on disk until `release`, so that the replay can be
+            taken back to the position of the newest checkpoint (rewind.py).
+        target: where to go back to before opening, if that loses nothing.
 
     Raises:
         ValueError: the directory holds rows of another shape; nothing was changed.
@@ -159,14 +165,22 @@ class Replay:
         *,
         image_shape: tuple[int, ...],
         action_size: int,
+        is_rewindable: bool = False,
+        target: RewindTarget | None = None,
     ) -> None:
         self._directory = directory
+        self._is_rewindable = is_rewindable
+        self._evicted: list[Path] = []
+        self._fence = 0
+        self._fenced_inserts = 0
         self._config = config
         self._layout = Layout(tuple(image_shape), action_size)
         with explained("opening the replay", directory):
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self, directory)
             try:
+                self.is_rewound = target is not None and rewind(directory, target)
+                """Whether the rows after the target were removed."""
                 opened = open_segments(directory, self._layout)
                 self._resume(opened)
             except BaseException:
@@ -178,6 +192,7 @@ class Replay:
         self._short_episodes = 0
         for record in opened.records:
             self._index(record)
+        self._evict()
 
     def insert(self, chunk: EpisodeChunk) -> bool:
         """Stores a chunk; when this returns, a kill of the process cannot lose it.
@@ -203,9 +218,12 @@ class Replay:
             record = segment.append(frame)
         self._totals = self._totals.after(record)
         self._index(record)
-        while self._stored_steps > self._config.capacity_steps and len(self._segments) > 1:
-            self._evict_oldest_segment()
+        self._evict()
         return True
+
+    def fence(self, incarnation: int) -> None:
+        """Refuses from now on what collectors before this incarnation may still send."""
+        self._fence = max(self._fence, incarnation)
 
     def can_sample(self) -> bool:
         """Whether an episode is eligible and T rows are held in all."""
@@ -249,13 +267,33 @@ class Replay:
             short_episodes=self._short_episodes,
             last_incarnation=self._totals.last_incarnation,
             repaired_records=self._totals.repaired_records,
+            fenced_inserts=self._fenced_inserts,
         )
 
-    def flush(self) -> None:
-        """Brings every stored chunk to the disk itself, so that a power cut cannot lose it."""
-        if self._segments:
-            with explained("flushing the replay", self._directory):
-                self._segments[-1].flush()
+    def flush(self) -> ReplayPosition:
+        """Brings every stored chunk to the disk itself, so that a power cut cannot lose it.
+
+        Returns:
+            Where the replay stands, for `rewind`.
+        """
+        if not self._segments:
+            return ReplayPosition(oldest_segment=None, newest_segment=None, end_bytes=0)
+        newest = self._segments[-1]
+        with explained("flushing the replay", self._directory):
+            newest.flush()
+        return ReplayPosition(
+            oldest_segment=int(self._segments[0].path.stem),
+            newest_segment=int(newest.path.stem),
+            end_bytes=newest.end,
+        )
+
+    def release(self, position: ReplayPosition) -> None:
+        """Deletes evicted segments that a replay taken back to `position` would not hold."""
+        oldest = position.oldest_segment or 0
+        with explained("deleting evicted segments", self._directory):
+            for path in [path for path in self._evicted if int(path.stem) < oldest]:
+                path.unlink(missing_ok=True)
+                self._evicted.remove(path)
 
     def close(self) -> None:
         """Flushes, cuts the newest file to its true length, and lets others open the directory."""
@@ -300,11 +338,12 @@ class Replay:
         Raises:
             StaleIncarnation, ValueError: they are not, and cannot be stored either.
         """
-        last = self._totals.last_incarnation
-        if last is not None and chunk.incarnation < last:
+        fence = max(self._fence, self._totals.last_incarnation or 0)
+        if chunk.incarnation < fence:
+            self._fenced_inserts += 1
             raise StaleIncarnation(
-                f"chunk of incarnation {chunk.incarnation} refused: incarnation {last} has "
-                "already written; stop the older collector"
+                f"chunk of incarnation {chunk.incarnation} refused: incarnation {fence} has "
+                "taken over; stop the older collector"
             )
         key = (chunk.incarnation, chunk.episode)
         name = f"episode {chunk.episode} of incarnation {chunk.incarnation}"
@@ -345,11 +384,18 @@ class Replay:
     def _is_short(self, episode: _Episode) -> bool:
         return episode.is_closed and episode.rows < self._config.batch_length
 
+    def _evict(self) -> None:
+        while self._stored_steps > self._config.capacity_steps and len(self._segments) > 1:
+            self._evict_oldest_segment()
+
     def _evict_oldest_segment(self) -> None:
         """Deletes the oldest file and forgets its rows; open sequences of it do not exist."""
         segment = self._segments[0]
-        with explained("evicting a segment", segment.path):
-            segment.path.unlink(missing_ok=True)
+        if self._is_rewindable:
+            self._evicted.append(segment.path)
+        else:
+            with explained("evicting a segment", segment.path):
+                segment.path.unlink(missing_ok=True)
         del self._segments[0]
         self._stored_steps -= segment.rows
         num_records, num_emptied = segment.num_records, 0
@@ -393,9 +439,23 @@ class Replay:
             pick, start = (pick + 1) % len(self._episodes), 0
 
 
-def open_replay(directory: Path, config: ReplayConfig, spec: EnvSpec) -> Replay:
+def open_replay(
+    directory: Path,
+    config: ReplayConfig,
+    spec: EnvSpec,
+    *,
+    is_rewindable: bool = False,
+    target: RewindTarget | None = None,
+) -> Replay:
     """Opens a replay for rows of this environment; see Replay for what it raises."""
-    return Replay(directory, config, image_shape=spec.image_shape, action_size=spec.action_size)
+    return Replay(
+        directory,
+        config,
+        image_shape=spec.image_shape,
+        action_size=spec.action_size,
+        is_rewindable=is_rewindable,
+        target=target,
+    )
 
 
 def _lock(owner: Replay, directory: Path) -> weakref.finalize[[int], Replay]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,11 +22,29 @@ from dreamer_core.operators import keep_freed_memory
 from dreamer_core.pictures import save_open_loop
 from dreamer_core.policy import num_threads
 from dreamer_core.report import OBSERVATIONS_LABEL
+from dreamer_core.rewind import ReplayPosition, RewindTarget
 from dreamer_core.types import Batch, Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
 
 _CONTEXT = 5  # images that the open-loop picture reconstructs before it imagines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumePoint:
+    """Where collector and replay stood between two calls, so that a run can be resumed exactly."""
+
+    position: ReplayPosition
+    """Of the replay."""
+    rollout: Mapping[str, Any]
+    """Rollout.state()."""
+    weights: WeightsSnapshot | None
+    """Of the collector's policy; None before the first."""
+
+    @property
+    def target(self) -> RewindTarget:
+        """Where the replay is to go back to."""
+        return RewindTarget(position=self.position, incarnation=self.rollout["incarnation"])
 
 
 class Trainer:
@@ -54,10 +74,13 @@ class Trainer:
         self._seconds: list[float] = []
         self._report_started_s = time.monotonic()
         self._is_whole = True  # false once a gradient step broke off between two optimisers
+        self.resume_point: ResumePoint | None = None
+        """Of the checkpoint that this trainer began with, if that has one."""
         found = checkpoint.load(checkpoints)
         if found is not None:
             _require_environment(found.facts, spec, found.path)
             self.agent.load_state(found.tensors)
+            self.resume_point = _read_resume_point(found.tensors)
             logger.info("Resumed from %s", found.path)
 
     @property
@@ -102,11 +125,22 @@ class Trainer:
         """Returns what a policy needs to act."""
         return self.agent.snapshot()
 
-    def save(self, *, policy_step: int) -> Report:
+    def save(
+        self,
+        *,
+        policy_step: int,
+        position: ReplayPosition | None = None,
+        rollout: Mapping[str, Any] | None = None,
+        weights: WeightsSnapshot | None = None,
+    ) -> Report:
         """Writes a checkpoint of the present state.
 
         Args:
             policy_step: policy steps that the replay has acknowledged.
+            position: where the replay stands; needed with `rollout`.
+            rollout: Rollout.state(), taken while nothing was under way; None if the run cannot be
+                resumed exactly.
+            weights: of the collector's policy.
 
         Raises:
             RuntimeError: a gradient step failed half-way; the last checkpoint is the good one.
@@ -117,10 +151,14 @@ class Trainer:
         checkpoint.save(
             self._checkpoints,
             step=self.gradient_step,
-            tensors=self.agent.state(),
+            tensors={
+                **self.agent.state(),
+                "resume": _packed(position, rollout, weights) if position and rollout else None,
+            },
             facts={
                 "policy_step": policy_step,
                 "gradient_step": self.gradient_step,
+                "replay": None if position is None else asdict(position),
                 "environment": _environment_facts(self._spec),
                 "config": to_dict(self._config),
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
@@ -180,6 +218,37 @@ class Trainer:
         labels = {OBSERVATIONS_LABEL: {"dreamer_gradient_step_seconds": tuple(self._seconds)}}
         self._pending, self._seconds, self._report_started_s = [], [], now_s
         return Report(service="learner", values=values, labels=labels)
+
+
+def _packed(
+    position: ReplayPosition, rollout: Mapping[str, Any], weights: WeightsSnapshot | None
+) -> dict[str, Any]:
+    """A resume point as nested dictionaries of tensors and plain values."""
+    policy = None if weights is None else {"version": weights.version, "params": weights.params}
+    return {
+        "position": asdict(position),
+        "rollout": _converted(rollout, np.ndarray, lambda x: torch.from_numpy(np.array(x))),
+        "policy": _converted(policy, np.ndarray, lambda x: torch.from_numpy(np.array(x))),
+    }
+
+
+def _read_resume_point(tensors: Mapping[str, Any]) -> ResumePoint | None:
+    packed = _converted(tensors["resume"], Tensor, Tensor.numpy)
+    if packed is None:
+        return None
+    return ResumePoint(
+        position=ReplayPosition(**packed["position"]),
+        rollout=packed["rollout"],
+        weights=None if packed["policy"] is None else WeightsSnapshot(**packed["policy"]),
+    )
+
+
+def _converted(value: Any, kind: type, convert: Callable[[Any], Any]) -> Any:
+    """The same nested dictionaries with every leaf of this kind converted."""
+    if isinstance(value, Mapping):
+        items = cast(Mapping[str, Any], value).items()
+        return {name: _converted(item, kind, convert) for name, item in items}
+    return convert(value) if isinstance(value, kind) else value
 
 
 def _environment_facts(spec: EnvSpec) -> dict[str, Any]:

@@ -75,6 +75,16 @@ METRICS: dict[str, Metric] = {
     "dreamer_gradient_steps_total": _counter("Training steps of world model, actor and critic."),
     "dreamer_episodes_total": _counter("Training episodes that ended."),
     "dreamer_restarts_total": _counter("Times a service was replaced after it died.", "service"),
+    "dreamer_errors_total": _counter(
+        "Times a service was lost or could not do its work.", "service"
+    ),
+    "dreamer_last_error_timestamp_seconds": _gauge("Unix time of the newest error.", "service"),
+    "dreamer_fenced_inserts_total": _counter(
+        "Chunks refused because their collector had been replaced."
+    ),
+    "dreamer_repaired_records_total": _counter(
+        "Damaged stretches of the replay's files that were cut off or set aside."
+    ),
     # Episodes
     "dreamer_episode_return": _gauge("Sum of raw rewards of the newest training episode."),
     "dreamer_episode_length_policy_steps": _gauge("Length of the newest training episode."),

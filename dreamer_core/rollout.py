@@ -137,8 +137,10 @@ class Rollout:
         self._episode_step = state["episode_step"]
         self._episode_return = state["episode_return"]
         self._is_random = state["is_random"]
-        step = state["step"]
-        self._step = None if step is None else EnvStep(**{**step, "image": np.array(step["image"])})
+        step: dict[str, Any] | None = state["step"]
+        if step is not None:
+            step = {**step, "image": np.array(step["image"])}
+        self._step = None if step is None else EnvStep(**step)
         self._state = self._policy.state_of(state["deter"], state["stoch"], state["action"])
 
     def _take_over(self, weights: WeightsSnapshot | None) -> None:

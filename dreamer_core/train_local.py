@@ -246,6 +246,8 @@ def replay_report(counts: ReplayCounts, action_repeat: int) -> Report:
             "dreamer_replay_steps": counts.stored_steps,
             "dreamer_replay_episodes": counts.stored_episodes,
             "dreamer_replay_bytes": counts.stored_bytes,
+            "dreamer_fenced_inserts_total": counts.fenced_inserts,
+            "dreamer_repaired_records_total": counts.repaired_records,
         },
     )
 

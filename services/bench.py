@@ -33,9 +33,9 @@ from dreamer_core.envs import environment_spec
 from dreamer_core.measure import Measurement, machine, summary
 from dreamer_core.types import Batch, Report
 from services import run
+from services.cluster import ray_cluster
 from services.config import ServiceConfig
 from services.replay_server import ReplayServer
-from services.supervisor import ray_cluster
 
 Root = tyro.conf.arg(name="")
 """Options of the config stand on their own, without the name of the field that holds it."""

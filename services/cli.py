@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _train(arguments: list[str]) -> int:
     """`dreamer train`; the one command that needs Ray, which takes a second to import."""
     from services import run  # noqa: PLC0415
-    from services.supervisor import ServiceLost  # noqa: PLC0415
+    from services.actors import ServiceLost  # noqa: PLC0415
 
     command = _with_preset(TrainCommand, arguments, "dreamer train PRESET")
     config, services = command.config, command.services

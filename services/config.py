@@ -7,6 +7,8 @@ from typing import Literal
 
 from dreamer_core.config import require_types
 
+_LIMITS = ("call_timeout_s", "collect_timeout_s", "evaluation_timeout_s")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
@@ -56,13 +58,17 @@ class RuntimeConfig:
     learner_calls_in_flight: int = 4
     """Gradient steps handed to the learner ahead of time, so that it need not wait."""
     call_timeout_s: float = 300.0
-    """Longest wait for an answer to a control call before the service counts as lost."""
+    """Longest wait for an answer or a gradient step before the service counts as lost."""
+    collect_timeout_s: float = 120.0
+    """Longest collect call, environment included, before the collector is replaced."""
+    evaluation_timeout_s: float = 3600.0
+    """Longest evaluation before the evaluator is ended; the next evaluation starts another."""
     max_fruitless_restarts: int = 3
     """Restarts without a step of progress between them, after which the run gives up."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        for name in ("object_store_bytes", "learner_calls_in_flight", "call_timeout_s"):
+        for name in ("object_store_bytes", "learner_calls_in_flight", *_LIMITS):
             if getattr(self, name) <= 0:
                 raise ValueError(f"runtime.{name}={getattr(self, name)} must be above 0")
         if self.object_store_bytes < 80_000_000:

@@ -16,10 +16,12 @@ from dreamer_core.report import RunLog
 from dreamer_core.run_directory import RunPaths, open_run
 from dreamer_core.train_local import Observer, RunResult
 from dreamer_core.types import Report
+from services.actors import ServiceLost
+from services.cluster import ray_cluster
 from services.config import ServiceConfig
 from services.logs import log_to_file
 from services.metrics import PrometheusExporter
-from services.supervisor import ServiceLost, Supervisor, ray_cluster
+from services.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,6 @@ def train(
         logger.info("Metrics at %s", exporter.url)
         try:
             supervisor.run(should_stop)
-            supervisor.save()
             has_picture = supervisor.draw_open_loop()
             supervisor.evaluate(should_stop)
         except (NonFiniteLoss, ServiceLost) as error:

@@ -10,13 +10,11 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dreamer_core.envs import environment_spec
 from dreamer_core.replay import open_replay
 from dreamer_core.report import read_jsonl
-from dreamer_core.rewind import ReplayPosition, RewindTarget
 from dreamer_core.run_directory import RunPaths, read_config
 from dreamer_core.segments import map_file, read_file_header, scan
 
@@ -31,8 +29,18 @@ OPTIONS = (
 def start(run_dir, steps, *options, command="local"):
     """The command as users start it, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "services.cli", command, *OPTIONS, "--steps", str(steps)]
-        + ["--run-dir", str(run_dir), *options],
+        [
+            sys.executable,
+            "-m",
+            "services.cli",
+            command,
+            *OPTIONS,
+            "--steps",
+            str(steps),
+            "--run-dir",
+            str(run_dir),
+            *options,
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

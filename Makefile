@@ -58,6 +58,10 @@ test: $(STAMP) ## Run all tests but the long learning ones.
 test-learning: $(STAMP) ## Train to a target return, up to 10 minutes a seed. SEEDS="0 1 2"
 	DREAMER_LEARNING_SEEDS="$(SEEDS)" $(BIN)/python -m pytest tests/learning -m learning
 
+.PHONY: test-faults
+test-faults: $(STAMP) ## Break running services for real: kills, hangs, full disks.
+	$(BIN)/python -m pytest tests/faults -m faults
+
 RESULTS := benchmarks/results
 BENCH := $(BIN)/dreamer bench
 

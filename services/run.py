@@ -70,6 +70,7 @@ def train(
         def observed(report: Report, policy_step: int, gradient_step: int) -> None:
             log.write(report, policy_step=policy_step, gradient_step=gradient_step)
             exporter.observe(report)
+            exporter.observe(_dropped_reports(log))
             observe(report, policy_step, gradient_step)
 
         supervisor = Supervisor(config, services, paths, spec, observed)
@@ -95,6 +96,12 @@ def train(
             is_finished=schedule.is_done,
             pictures=tuple(pictures),
         )
+
+
+def _dropped_reports(log: RunLog) -> Report:
+    """How many reports the log could not take, which it cannot say itself."""
+    values = {"dreamer_dropped_reports_total": float(log.dropped_reports)}
+    return Report(service="supervisor", values=values)
 
 
 @contextmanager

@@ -425,8 +425,7 @@ class _EventFile:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._writer: Any = None
-        self._open()
+        self._writer: Any = self._open()
 
     def add(self, env_frame: int, wall_time_s: float, scalars: Mapping[str, float]) -> None:
         """Appends the scalars at x = env_frame."""
@@ -434,17 +433,17 @@ class _EventFile:
         for tag, value in scalars.items():
             summary.value.add(tag=tag, simple_value=value)
         event = _new_event(wall_time=wall_time_s, step=env_frame, summary=summary)
-        if self._writer is None:
-            self._open()
+        writer = self._writer or self._open()
         try:
-            self._writer.add_event(event)
+            writer.add_event(event)
         except OSError:
             self._writer = None  # its thread has ended; the next event begins another file
             raise
 
-    def _open(self) -> None:
+    def _open(self) -> Any:
         # Not torch.utils.tensorboard: it would load torch into a process that has no use for it.
         self._writer = _new_writer(str(self._directory), flush_secs=10)
+        return self._writer
 
     def close(self) -> None:
         """Writes what is left and closes the file."""

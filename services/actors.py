@@ -40,7 +40,7 @@ class ServiceLost(RuntimeError):
 
 
 class Actors:
-    """Handles of the services, by name: replay, learner, collector, evaluator.
+    """Handles of the services, by name: replay, learner, collector, evaluator-0 and so on.
 
     Args:
         config: of the run.
@@ -100,11 +100,11 @@ class Actors:
         make = ray.remote(Collector).options(num_cpus=1)
         self._handles["collector"] = make.remote(self._config, incarnation)
 
-    def start_evaluator(self) -> None:
-        """Starts the evaluator that belongs to the run."""
-        seed = env_seed(self._config.seed, _EVALUATOR_INCARNATION)
+    def start_evaluator(self, name: str, index: int) -> None:
+        """Starts one of the evaluators that belong to the run."""
+        seed = env_seed(self._config.seed, _EVALUATOR_INCARNATION + index)
         make = ray.remote(Evaluator).options(num_cpus=1)
-        self._handles["evaluator"] = make.remote(self._config, seed)
+        self._handles[name] = make.remote(self._config, seed)
 
     def get(self, reference: Any, timeout_s: float | None = None) -> Any:
         """Returns what a call gave, within the time limit of control calls unless told another."""

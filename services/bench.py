@@ -83,7 +83,7 @@ def bench_delivery(
     spec, in_flight = environment_spec(config.env), services.runtime.learner_calls_in_flight
     with (
         tempfile.TemporaryDirectory(prefix="dreamer-bench-") as name,
-        ray_cluster(services.runtime, namespace="bench"),
+        ray_cluster(services, namespace="bench"),
     ):
         fill_replay(Path(name), config.replay, spec, rows)
         make_server = ray.remote(ReplayServer).options(num_cpus=0)

@@ -34,6 +34,8 @@ _PRESET_TABLE_WIDTH = 130  # names stay whole, for copying to the command line
 _BAD_INPUT_EXIT = 2
 _FAILED_EXIT = 1
 _INTERRUPTED_EXIT = 130
+_STOPPED_EXIT = {signal.SIGINT: _INTERRUPTED_EXIT, signal.SIGTERM: 143}
+"""128 + signal, so that whoever watches sees that the run is not done."""
 
 Root = tyro.conf.arg(name="")
 """Marks a config whose fields are options without a prefix."""
@@ -117,7 +119,7 @@ class StopRequest:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self.signal: int | None = None
+        self.signal: signal.Signals | None = None
         self.listen()
 
     def listen(self) -> None:
@@ -132,12 +134,15 @@ class StopRequest:
     def _on_signal(self, number: int, _frame: Any) -> None:
         if self.signal is not None and number == signal.SIGINT:
             os._exit(_INTERRUPTED_EXIT)
-        self.signal = number
+        self.signal = signal.Signals(number)
         self._say("Stopping: finishing what is under way and writing a checkpoint ...")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C."""
+    """Runs the command line and exits.
+
+    0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands = {
         "train": _train,
@@ -359,7 +364,7 @@ def _show(
     }
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
-    return _INTERRUPTED_EXIT if should_stop.signal == signal.SIGINT else 0
+    return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0
 
 
 def _log_through(console: Console) -> None:

@@ -10,15 +10,18 @@ from typing import Any
 
 import ray
 
-from services.config import RuntimeConfig
+from services.config import ServiceConfig
+
+_OTHERS = 3  # processors that learner, collector and supervisor ask for
 
 
 @contextmanager
-def ray_cluster(runtime: RuntimeConfig, namespace: str) -> Generator[None]:
+def ray_cluster(services: ServiceConfig, namespace: str) -> Generator[None]:
     """Connects to the configured cluster, or runs one that ends with the block."""
+    runtime = services.runtime
     local: dict[str, Any] = {
         "include_dashboard": False,
-        "num_cpus": max(4, os.cpu_count() or 1),
+        "num_cpus": max(os.cpu_count() or 1, _OTHERS + services.evaluator.count),
         "object_store_memory": runtime.object_store_bytes,
     }
     ray.init(

@@ -33,6 +33,8 @@ class EvaluatorConfig:
     """Policy steps between two evaluations, the last one at the end of the run; None for none."""
     episodes: int = 1
     """Episodes of each evaluation."""
+    count: int = 1
+    """Evaluators, each of which plays its episodes; they get what processor time is left over."""
     mode: Literal["greedy", "sample"] = "greedy"
     """The actor's mode, or a sample of it; the latent state is sampled in both."""
 
@@ -43,8 +45,9 @@ class EvaluatorConfig:
             raise ValueError(
                 f"evaluator.interval_policy_steps={interval} must be 1 or more, or None for none"
             )
-        if self.episodes < 1:
-            raise ValueError(f"evaluator.episodes={self.episodes} must be 1 or more")
+        for name in ("episodes", "count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluator.{name}={getattr(self, name)} must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dreamer_core.agent import NonFiniteLoss
@@ -64,7 +64,7 @@ def train(
         paths = stack.enter_context(open_run(run_dir, config))
         log = stack.enter_context(RunLog(run_dir, action_repeat=config.env.action_repeat))
         stack.enter_context(_log_file(paths))
-        stack.enter_context(ray_cluster(services.runtime, namespace=str(run_dir.absolute())))
+        stack.enter_context(ray_cluster(services, namespace=str(run_dir.absolute())))
         on_start(exporter.url)
 
         def observed(report: Report, policy_step: int, gradient_step: int) -> None:
@@ -85,9 +85,11 @@ def train(
         except (NonFiniteLoss, ServiceLost) as error:
             logger.error("Stopped: %s", error)  # noqa: TRY400 (the reason, not the trace)
             raise
-        pictures = [plot_learning_curve(run_dir)]
-        if has_picture:
-            pictures.append(paths.open_loop_picture)
+        pictures = [paths.open_loop_picture] if has_picture else []
+        try:
+            pictures.insert(0, plot_learning_curve(run_dir))
+        except OSError as error:
+            logger.warning("No learning curve was drawn: %s", error)
         logger.info("Stopped at gradient step %d", schedule.gradient_steps)
         return RunResult(
             run_dir=run_dir,
@@ -111,4 +113,5 @@ def _log_file(paths: RunPaths) -> Generator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # the disk is full or read-only, and the run has said so
+            handler.close()

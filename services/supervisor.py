@@ -78,6 +78,7 @@ class Supervisor:
         self._actors = Actors(
             config, services.runtime, paths, spec, is_lockstep=services.lockstep
         )  # fmt: skip
+        self._evaluators = tuple(f"evaluator-{i}" for i in range(services.evaluator.count))
         self._calls = Calls()
         self._storing: tuple[Any, Report] | None = None  # chunks that are not acknowledged yet
         self._retry_at_s = 0.0
@@ -114,7 +115,7 @@ class Supervisor:
                 self._wait(_POLL_S)
                 if self._pulse.is_due():
                     self._beat()
-            self._drop_evaluation()
+            self._drop_evaluations()
             self._settle(_STOP_S if should_stop() else math.inf)
             self._beat()
             if self._save():
@@ -137,7 +138,7 @@ class Supervisor:
                 self._wait(_POLL_S)
                 if self._pulse.is_due():
                     self._beat()
-            self._drop_evaluation()
+            self._drop_evaluations()
         except ServiceLost as error:
             logger.warning("The last evaluation was given up: %s", error)
 
@@ -195,7 +196,7 @@ class Supervisor:
 
     def _is_free(self) -> bool:
         """Whether a call that training depends on may be issued now."""
-        is_busy = self._storing is not None or bool(self._calls.kinds() - {"evaluator"})
+        is_busy = self._storing is not None or bool(self._calls.kinds() - set(self._evaluators))
         return not (self._is_lockstep and is_busy)
 
     def _in_flight(self, kind: str) -> int:
@@ -253,24 +254,29 @@ class Supervisor:
     def _evaluate_if_due(self) -> None:
         interval = self._services.evaluator.interval_policy_steps
         is_due = interval and self.schedule.policy_steps - self._evaluated_at >= interval
-        if is_due and self._weights is not None and not self._in_flight("evaluator"):
+        if is_due and self._weights is not None:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        if "evaluator" not in self._actors:
-            self._actors.start_evaluator()
+        """Has every idle evaluator play its episodes with the newest weights."""
         config = self._services.evaluator
-        self._evaluated_at = self.schedule.policy_steps
-        done = self._actors["evaluator"].evaluate.remote(
-            self._weights, config.episodes, config.mode, self._weights_policy_step
-        )
-        self._calls.add("evaluator", done, self._report)
+        for index, name in enumerate(self._evaluators):
+            if self._in_flight(name):
+                continue
+            if name not in self._actors:
+                self._actors.start_evaluator(name, index)
+            self._evaluated_at = self.schedule.policy_steps
+            done = self._actors[name].evaluate.remote(
+                self._weights, config.episodes, config.mode, self._weights_policy_step
+            )
+            self._calls.add(name, done, self._report)
 
-    def _drop_evaluation(self) -> None:
-        """Gives up an evaluation under way: nothing waits for the end of its episode."""
-        if self._in_flight("evaluator"):
-            self._calls.drop("evaluator")
-            self._actors.kill("evaluator")
+    def _drop_evaluations(self) -> None:
+        """Gives up the evaluations under way: nothing waits for the end of their episodes."""
+        for name in self._evaluators:
+            if self._in_flight(name):
+                self._calls.drop(name)
+                self._actors.kill(name)
 
     # --- Saving -------------------------------------------------------------------------------
 
@@ -368,13 +374,13 @@ class Supervisor:
         runtime = self._services.runtime
         limits = {
             "collector": runtime.collect_timeout_s,
-            "evaluator": runtime.evaluation_timeout_s,
+            **dict.fromkeys(self._evaluators, runtime.evaluation_timeout_s),
         }
         return limits.get(kind, runtime.call_timeout_s)
 
     def _silent_service(self, kind: str) -> str:
         """Whose fault the silence is: a gradient step also waits for the replay's batch."""
-        needs_replay = kind not in ("collector", "evaluator", "publish")
+        needs_replay = kind in ("learner", "insert", "flush", "save")
         is_replay = needs_replay and not self._actors.is_responsive("replay")
         return "replay" if is_replay else _service(kind)
 
@@ -399,7 +405,7 @@ class Supervisor:
             self._retry_at_s = time.monotonic() + _RETRY_S
             self._note_error(_service(kind), f"{cause}. It is tried again")
             return False
-        if kind == "evaluator" or isinstance(cause, EnvironmentCrashed | RayError):
+        if kind in self._evaluators or isinstance(cause, EnvironmentCrashed | RayError):
             return True
         raise ServiceLost(
             f"The work of the {_service(kind)} failed: {reason(error)}. Mend it and start the same "
@@ -409,10 +415,10 @@ class Supervisor:
     def _recover(self, kind: str, error: RayError) -> None:
         """Replaces whatever is dead and takes the counts from those who know them."""
         self._note_error(_service(kind), f"A service was lost: {reason(error)}")
-        self._drop_evaluation()
-        if kind == "evaluator":
-            self._replace("evaluator")  # nothing depends on it
+        if kind in self._evaluators:
+            self._replace(kind)  # nothing depends on it, and the next evaluation starts it
             return
+        self._drop_evaluations()
         is_chunk_lost = kind in ("collector", "insert")
         while True:
             self._count_fruitless(error)
@@ -504,7 +510,7 @@ class Supervisor:
                 self._incarnation += 1
                 self._actors.start_collector(self._incarnation)
             case _:
-                pass  # the next evaluation starts it
+                pass
         self._note_restart(service)
 
     def _count_fruitless(self, error: RayError) -> None:
@@ -523,17 +529,19 @@ class Supervisor:
 
     def _note_restart(self, service: str) -> None:
         logger.info("Replaced the %s", service)
-        self._restarts[service] += 1
-        self._report_of(service, {"dreamer_restarts_total": self._restarts[service]})
+        kind = service.partition("-")[0]
+        self._restarts[kind] += 1
+        self._report_of(kind, {"dreamer_restarts_total": self._restarts[kind]})
 
     def _note_error(self, service: str, text: str) -> None:
         logger.error("%s: %s", service, text)
-        self._errors[service] += 1
+        kind = service.partition("-")[0]
+        self._errors[kind] += 1
         values = {
-            "dreamer_errors_total": self._errors[service],
+            "dreamer_errors_total": self._errors[kind],
             "dreamer_last_error_timestamp_seconds": time.time(),
         }
-        self._report_of(service, values)
+        self._report_of(kind, values)
 
     def _report_of(self, service: str, values: dict[str, float]) -> None:
         self._report(Report(service="supervisor", values=values, labels={"service": service}))

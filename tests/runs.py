@@ -94,6 +94,11 @@ class Run:
         (pid,) = (p for p, line in self.processes().items() if line.startswith(title))
         os.kill(pid, signal.SIGKILL)
 
+    @property
+    def pid(self):
+        """Process id of the command."""
+        return self._process.pid
+
     def is_over(self):
         """Whether the command has ended."""
         return self._process.poll() is not None

@@ -192,7 +192,8 @@ class Replay:
         self._short_episodes = 0
         for record in opened.records:
             self._index(record)
-        self._evict()
+        if is_rewindable:
+            self._evict()  # what had been evicted but not released
 
     def insert(self, chunk: EpisodeChunk) -> bool:
         """Stores a chunk; when this returns, a kill of the process cannot lose it.

@@ -261,7 +261,9 @@ def _renumber(files: Sequence[SegmentFile]) -> None:
     for file in files:
         if file.number < last:
             path = file.path.with_stem(f"{next(unused):08d}")
-            _log.warning("%s was not written first, as its name says: now %s", file.path, path.name)
+            _log.warning(
+                "%s: names do not follow the order of writing: now %s", file.path, path.name
+            )
             file.path = file.path.rename(path)
         last = file.number
 

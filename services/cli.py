@@ -26,6 +26,7 @@ from dreamer_core.evaluation import evaluate_run
 from dreamer_core.replay import ReplayInUse
 from dreamer_core.run_directory import default_run_dir
 from dreamer_core.train_local import RunResult, train_local
+from services import replay_command
 from services.config import ServiceConfig
 from services.display import Display
 from services.status import render_status
@@ -102,6 +103,10 @@ dreamer trains DreamerV2 agents inside their own world model.
   dreamer eval RUN_DIR [--episodes N] [--mode greedy|sample] [--video FILE]
                            play with the newest checkpoint
   dreamer status RUN_DIR   where a run stands
+  dreamer replay inspect|verify RUN_DIR
+                           what is stored; whether every byte of it is whole
+  dreamer replay export RUN_DIR --to DIR [--episodes N] [--compress]
+                           episodes as .npz files for other tools
   dreamer bench learner|policy|replay|env|run [--preset NAME] [--json FILE] ...
                            measure this machine
   dreamer presets [NAME]   the presets; each value of one, with its source
@@ -149,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "local": _local,
         "eval": _eval,
         "status": _status,
+        "replay": replay_command.run,
         "bench": _bench,
         "presets": _presets,
     }

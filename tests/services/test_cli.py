@@ -206,7 +206,7 @@ def test_a_video_that_cannot_be_written_is_refused_in_one_paragraph(refused, fin
 
 def test_an_unknown_command_is_refused_with_the_known_ones(refused):
     message = refused("trains")
-    assert "'trains'" in message and "train, local, eval, status, bench, presets" in message
+    assert "'trains'" in message and "train, local, eval, status, replay, bench, presets" in message
 
 
 def test_presets_of_an_unknown_name_suggests_the_closest(refused):
@@ -223,6 +223,7 @@ def test_presets_of_an_unknown_name_suggests_the_closest(refused):
         ("local", "PRESET --run-dir --env.task --seed --steps"),
         ("eval", "PATH --episodes --mode {greedy,sample} --video"),
         ("status", "PATH"),
+        ("replay", "{inspect,verify,export}"),
         ("presets", "[NAME]"),
     ],
 )
@@ -242,7 +243,14 @@ def test_help_of_a_preset_shows_its_values_as_defaults(dreamer):
 def test_help_names_all_commands_and_presets(dreamer):
     code, stdout, _ = dreamer("--help")
     assert code == 0
-    for command in ("train PRESET", "local PRESET", "eval RUN_DIR", "status RUN_DIR", "presets"):
+    for command in (
+        "train PRESET",
+        "local PRESET",
+        "eval RUN_DIR",
+        "status RUN_DIR",
+        "replay",
+        "presets",
+    ):
         assert f"dreamer {command}" in stdout
     assert all(name in stdout for name in PRESETS)
     assert dreamer()[:2] == (2, stdout)

@@ -26,7 +26,7 @@ import os
 import time
 import weakref
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -240,21 +240,16 @@ class Replay:
         Raises:
             ValueError: `can_sample` is false.
         """
-        if not self.can_sample():
-            raise ValueError(
-                f"wanted sequences of {self._config.batch_length} rows, but "
-                f"{self._stored_steps} rows in {len(self._episodes)} episodes are held and none "
-                "is long enough or closed; insert more before sampling"
-            )
-        num_sequences, length = self._config.batch_size, self._config.batch_length
-        generator = np.random.default_rng([seed, gradient_step])
-        picks: list[int] = generator.integers(0, self._num_eligible(), num_sequences).tolist()
-        rows = [self._episodes[pick].rows for pick in picks]
-        draws: list[int] = generator.integers(0, rows).tolist()
-        buffers = _BatchBuffers(self._layout, num_sequences, length)
-        for b, pick in enumerate(picks):
-            self._fill(buffers, b, pick, max(0, min(draws[b], rows[b] - length)))
-        return buffers.finish()
+        while self.can_sample():
+            drawn = self._draw(gradient_step, seed)
+            if isinstance(drawn, Batch):
+                return drawn
+            self._drop(drawn)
+        raise ValueError(
+            f"wanted sequences of {self._config.batch_length} rows, but "
+            f"{self._stored_steps} rows in {len(self._episodes)} episodes are held and none "
+            "is long enough or closed; insert more before sampling"
+        )
 
     def counts(self) -> ReplayCounts:
         """Returns what is held and was ever held; exact after any kill."""
@@ -422,8 +417,53 @@ class Replay:
         is_eligible = newest.is_closed or newest.rows >= self._config.batch_length
         return len(self._episodes) - (not is_eligible)
 
-    def _fill(self, buffers: _BatchBuffers, b: int, pick: int, start: int) -> None:
-        """Fills sequence b from row `start` of an episode, going on with the ones after it."""
+    def _draw(self, gradient_step: int, seed: int) -> Batch | Record:
+        """Returns the batch, or a record of it that is not intact."""
+        num_sequences, length = self._config.batch_size, self._config.batch_length
+        generator = np.random.default_rng([seed, gradient_step])
+        picks: list[int] = generator.integers(0, self._num_eligible(), num_sequences).tolist()
+        rows = [self._episodes[pick].rows for pick in picks]
+        draws: list[int] = generator.integers(0, rows).tolist()
+        buffers = _BatchBuffers(self._layout, num_sequences, length)
+        for b, pick in enumerate(picks):
+            start = max(0, min(draws[b], rows[b] - length))
+            damaged = self._fill(buffers, b, pick, start)
+            if damaged is not None:
+                return damaged
+        return buffers.finish()
+
+    def _drop(self, record: Record) -> None:
+        """Forgets a record that is not intact; the rows around it become episodes of their own."""
+        next(segment for segment in self._segments if segment.holds(record)).remove(record)
+        self._totals = self._totals.after_repairs(1)
+        self._stored_steps -= record.rows
+        index = next(i for i, episode in enumerate(self._episodes) if record in episode.records)
+        whole = self._episodes[index]
+        at = whole.records.index(record)
+        head = replace(
+            whole,
+            records=whole.records[:at],
+            first_steps=whole.first_steps[:at],
+            end=record.first_step,
+            is_closed=True,
+            is_terminal=False,
+        )
+        rest = replace(
+            whole, records=whole.records[at + 1 :], first_steps=whole.first_steps[at + 1 :]
+        )
+        pieces = [piece for piece in (head, rest) if piece.records]
+        self._episodes[index : index + 1] = pieces
+        self._short_episodes += sum(map(self._is_short, pieces)) - self._is_short(whole)
+        if self._newest_by_key[whole.key] is whole:
+            del self._newest_by_key[whole.key]
+            self._newest_by_key.update((piece.key, piece) for piece in pieces)
+
+    def _fill(self, buffers: _BatchBuffers, b: int, pick: int, start: int) -> Record | None:
+        """Fills sequence b from row `start` of an episode, going on with the ones after it.
+
+        Returns:
+            A record it came upon that is not intact, else None.
+        """
         length, filled = self._config.batch_length, 0
         while filled < length:
             episode = self._episodes[pick]
@@ -433,11 +473,14 @@ class Replay:
             position = bisect_right(episode.first_steps, step) - 1
             while step < stop:
                 record = episode.records[position]
+                if not (record.is_checked or record.is_intact()):
+                    return record
                 num_rows = min(stop, record.first_step + record.rows) - step
                 buffers.copy(record, step - record.first_step, num_rows, b * length + filled)
                 step, filled, position = step + num_rows, filled + num_rows, position + 1
             buffers.is_terminal[b, filled - 1] = episode.is_terminal and step == episode.end
             pick, start = (pick + 1) % len(self._episodes), 0
+        return None
 
 
 def open_replay(

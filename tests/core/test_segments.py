@@ -300,3 +300,28 @@ def test_a_rotten_record_that_cannot_be_cut_out_is_forgotten_all_the_same(tmp_pa
     path.unlink()
     opened.segments[0].remove(opened.records[0])
     assert opened.segments[0].rows == 28 and "stays in the file" in caplog.text
+
+
+def test_sampling_leaves_out_a_record_that_rotted_and_draws_on(tmp_path, caplog):
+    path = fill(tmp_path)[0]
+    flip(path, records_of(path)[1].payload_at)  # rows 7 to 13 of episode 0
+    replay = open_replay(tmp_path)
+    episode, step = draw_many(replay, 30)
+    drawn = set(zip(episode.ravel().tolist(), step.ravel().tolist(), strict=True))
+    lost = {(0, step) for step in range(7, 14)}
+    assert drawn == {(episode, step) for episode in range(4) for step in range(28)} - lost
+    counts = replay.counts()
+    assert (counts.stored_steps, counts.stored_episodes, counts.repaired_records) == (105, 5, 1)
+    assert counts.short_episodes == 1 and str(path) in caplog.text
+    replay.close()
+    assert open_replay(tmp_path).counts().stored_steps == 105
+
+
+def test_sampling_is_refused_when_too_little_is_left_of_what_rotted(tmp_path):
+    path = fill(tmp_path, episodes=1, rows=41)[0]
+    for record in records_of(path):
+        flip(path, record.payload_at)
+    replay = open_replay(tmp_path)
+    with pytest.raises(ValueError, match="6 rows in 1 episodes are held"):
+        replay.sample(0, seed=0)
+    assert replay.insert(rows_of(1, 0, 20)) and replay.can_sample()

@@ -7,7 +7,7 @@ and one whose process was killed, with a hole at the end of its newest file.
 
 import shutil
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -168,10 +168,9 @@ def apply(damage: Damage, files: dict[str, bytes], whole: list[list]) -> None:
 # What must hold afterwards
 
 
-def check_index(replay: Replay) -> bool:
-    """Checks every row that is served, and returns whether no payload has rotted unseen."""
+def check_index(replay: Replay) -> None:
+    """Checks what is held, and every row whose checksum was compared."""
     places: set[tuple[int, int, int]] = set()
-    is_intact = True
     for episode in replay._episodes:
         assert episode.records
         expected = episode.first_steps[0]
@@ -179,10 +178,8 @@ def check_index(replay: Replay) -> bool:
             assert (*episode.key, first_step) == record.place and first_step == expected
             expected = first_step + record.rows
             places |= {(*episode.key, step) for step in range(first_step, expected)}
-            if record.is_intact():
+            if record.is_checked:
                 check_chunk(decode_chunk(record, LAYOUT))
-            else:
-                is_intact = False
         assert episode.end == expected
     counts = replay.counts()
     rows = [episode.rows for episode in replay._episodes]
@@ -193,7 +190,6 @@ def check_index(replay: Replay) -> bool:
     )
     assert counts.policy_steps + counts.episodes + 1 >= counts.stored_steps
     assert counts.episodes >= 0
-    return is_intact
 
 
 def check_chunk(chunk: EpisodeChunk) -> None:
@@ -206,7 +202,7 @@ def check_chunk(chunk: EpisodeChunk) -> None:
 
 def check_samples(replay: Replay) -> None:
     """Every row of some batches is one that was stored, next to its neighbour of then."""
-    for gradient_step in range(3):
+    for gradient_step in range(6):
         if not replay.can_sample():
             return
         batch = replay.sample(gradient_step, seed=0)
@@ -224,21 +220,24 @@ def names_in(directory: Path) -> list[str]:
 
 def check_opening(directory: Path) -> None:
     replay = open_replay(directory)
-    if check_index(replay):
-        check_samples(replay)
+    check_index(replay)
+    check_samples(replay)
+    check_index(replay)
     before = replay.counts()
     incarnation = (before.last_incarnation or 0) + 1
     for step in range(0, 2 * CONFIG.segment_steps, CHUNK):
         assert replay.insert(chunk_of(max(incarnation, len(LENGTHS)), 0, step, CHUNK))
     assert replay.counts().stored_steps == before.stored_steps + 2 * CONFIG.segment_steps
-    if check_index(replay):
-        check_samples(replay)
+    check_index(replay)
+    check_samples(replay)
+    check_index(replay)
     replay.close()
     counts, names = replay.counts(), names_in(directory)
     again = open_replay(directory)
     check_index(again)
-    assert again.counts() == counts and names_in(directory) == names
-    assert counts.repaired_records == before.repaired_records
+    assert replace(again.counts(), repaired_records=counts.repaired_records) == counts
+    assert again.counts().repaired_records <= counts.repaired_records
+    assert names_in(directory) == names
     again.close()
     sizes = [path.stat().st_size for path in directory.glob("*.segment")]
     assert counts.stored_bytes == sum(sizes)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dreamer_core.checkpoint_store import require_writable
 from dreamer_core.config import Config
 from dreamer_core.device import choose_execution
 from dreamer_core.environment import EnvSpec
@@ -93,7 +94,7 @@ class LocalRun:
                 self._beat()
             while schedule.may_train() and not should_stop():
                 self._train()
-            if time.monotonic() - self._saved_s > self._config.schedule.checkpoint_interval_s:
+            if time.monotonic() - self._saved_s > self._config.checkpoint.interval_s:
                 self.save()
         self._beat()
 
@@ -252,10 +253,12 @@ def train_local(
     Raises:
         RunDirectoryError: see `open_run`.
         ValueError: the environment or the checkpoint does not fit.
+        OSError: checkpoints or other files cannot be written.
         NonFiniteLoss: see DreamerAgent.train_step.
     """
     spec = environment_spec(config.env)
     choose_execution(config.learner)  # a missing one is told before anything is written
+    require_writable(config.checkpoint)
     with (
         open_run(run_dir, config) as paths,
         RunLog(run_dir, action_repeat=config.env.action_repeat) as log,

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from dreamer_core import checkpoint
 from dreamer_core.agent import DreamerAgent
-from dreamer_core.config import Config, to_dict
+from dreamer_core.checkpoint_store import open_store
+from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.environment import EnvSpec
 from dreamer_core.operators import keep_freed_memory
 from dreamer_core.pictures import save_open_loop
 from dreamer_core.policy import num_threads
 from dreamer_core.report import OBSERVATIONS_LABEL
+from dreamer_core.run_directory import MAY_CHANGE, differing_settings
 from dreamer_core.types import Batch, Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
@@ -33,17 +35,18 @@ class Trainer:
     Args:
         config: of the run.
         spec: of the environment.
-        checkpoints: directory of the run's checkpoints.
+        checkpoints: directory of the run's checkpoints, unless the config names another place.
 
     Raises:
-        ValueError: the checkpoint is of another environment or model.
+        ValueError: the checkpoint is of another run, environment or model.
         checkpoint.CheckpointCorrupt: there are checkpoints and none can be read.
+        OSError: their place cannot be read.
     """
 
     def __init__(self, config: Config, spec: EnvSpec, checkpoints: Path) -> None:
         self._config = config
         self._spec = spec
-        self._checkpoints = checkpoints
+        self._store = open_store(config.checkpoint, checkpoints)
         self.agent = DreamerAgent(config, spec)
         """World model, actor and critic."""
         logger.info("Gradient steps on %s", self.agent.execution)
@@ -54,11 +57,11 @@ class Trainer:
         self._seconds: list[float] = []
         self._report_started_s = time.monotonic()
         self._is_whole = True  # false once a gradient step broke off between two optimisers
-        found = checkpoint.load(checkpoints)
+        found = checkpoint.load(self._store)
         if found is not None:
-            _require_environment(found.facts, spec, found.path)
+            require_same_run(found, config, spec)
             self.agent.load_state(found.tensors)
-            logger.info("Resumed from %s", found.path)
+            logger.info("Resumed from %s", found.location)
 
     @property
     def gradient_step(self) -> int:
@@ -110,12 +113,13 @@ class Trainer:
 
         Raises:
             RuntimeError: a gradient step failed half-way; the last checkpoint is the good one.
+            OSError: it could not be written; the last checkpoint is the good one.
         """
         self._require_whole()
         self._check()
         started_s = time.perf_counter()
         checkpoint.save(
-            self._checkpoints,
+            self._store,
             step=self.gradient_step,
             tensors=self.agent.state(),
             facts={
@@ -125,7 +129,8 @@ class Trainer:
                 "config": to_dict(self._config),
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
             },
-            keep=self._config.schedule.keep_checkpoints,
+            keep=self._config.checkpoint.keep,
+            keep_every=self._config.checkpoint.keep_every,
         )
         seconds = time.perf_counter() - started_s
         return Report(service="learner", values={"dreamer_checkpoint_seconds": seconds})
@@ -182,21 +187,38 @@ class Trainer:
         return Report(service="learner", values=values, labels=labels)
 
 
+def require_same_run(found: checkpoint.Checkpoint, config: Config, spec: EnvSpec) -> None:
+    """Raises ValueError unless the checkpoint is of this run: same settings, same environment.
+
+    A run directory holds one run, but a checkpoint.url may be given to another.
+    """
+    try:
+        saved = from_dict(Config, found.facts.get("config"))
+    except ValueError as error:
+        raise ValueError(
+            f"The checkpoint {found.location} cannot be compared with this run: {error}. It was "
+            "written by another version or another program; load it with that one"
+        ) from error
+    differing = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
+    if differing:
+        raise ValueError(
+            f"The checkpoint {found.location} is of another run ({differing}). Ask for the preset "
+            "and settings that it was made with, or name another place with --checkpoint.url"
+        )
+    wanted, got = _environment_facts(spec), found.facts.get("environment")
+    if wanted != got:
+        raise ValueError(
+            f"The environment has {wanted}, but the checkpoint {found.location} was made for "
+            f"{got}. Resume with the environment that the run was started with, or start a new run"
+        )
+
+
 def _environment_facts(spec: EnvSpec) -> dict[str, Any]:
     return {
         "image_shape": list(spec.image_shape),
         "action_size": spec.action_size,
         "is_discrete": spec.is_discrete,
     }
-
-
-def _require_environment(facts: dict[str, Any], spec: EnvSpec, path: Path) -> None:
-    wanted, got = _environment_facts(spec), facts["environment"]
-    if wanted != got:
-        raise ValueError(
-            f"The environment has {wanted}, but the checkpoint {path} was made for {got}. "
-            "Resume with the environment that the run was started with, or start a new run"
-        )
 
 
 def _liveliest(batch: Batch) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dreamer_core.agent import NonFiniteLoss
+from dreamer_core.checkpoint_store import require_writable
 from dreamer_core.config import Config
 from dreamer_core.device import choose_execution
 from dreamer_core.envs import environment_spec
@@ -47,7 +48,8 @@ def train(
     Raises:
         RunDirectoryError: see `open_run`.
         PortInUse: something else listens on the metrics port.
-        ValueError: the environment or the device is not to be had.
+        ValueError: the environment or the device is not to be had, or checkpoints would be lost.
+        OSError: checkpoints cannot be written.
         NonFiniteLoss: the learner met one; the last checkpoint is good.
         ServiceLost: a service cannot start, because the replay or the checkpoint does not fit, or
             cannot be kept alive; the run is resumable.
@@ -55,6 +57,12 @@ def train(
     spec = environment_spec(config.env)
     if services.runtime.ray_address is None:
         choose_execution(config.learner)  # a missing one is told before anything is written
+    if (config.checkpoint.url or "").startswith("memory:"):
+        raise ValueError(
+            f"checkpoint.url={config.checkpoint.url} is the memory of one process, and the learner "
+            "has its own, so that its checkpoints would end with it; name a path or s3://bucket/run"
+        )
+    require_writable(config.checkpoint)
     with ExitStack() as stack:
         exporter = stack.enter_context(
             PrometheusExporter(services.metrics.port, services.metrics.address)

@@ -209,7 +209,7 @@ class Supervisor:
             if order is not None and (order.is_random or self._weights is not None):
                 self._collect(order)
         self._evaluate_if_due()
-        interval_s = self._config.schedule.checkpoint_interval_s
+        interval_s = self._config.checkpoint.interval_s
         if time.monotonic() - self._saved_s > interval_s and not self._in_flight("save"):
             self._save_beside()
 

@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dreamer_core import checkpoint
+from dreamer_core.checkpoint_store import LocalStore
 from dreamer_core.envs import environment_spec
 from dreamer_core.replay import open_replay
 from dreamer_core.report import METRICS, read_jsonl
@@ -31,7 +32,7 @@ CATCH = (
     *("--env.action-repeat", "1", "--env.time-limit-steps", "None"),
 )
 NO_EVALUATION = ("--evaluator.interval-policy-steps", "None")
-OFTEN = ("--schedule.checkpoint-interval-s", "0.5")
+OFTEN = ("--checkpoint.interval-s", "0.5")
 TITLES = {"learner": "ray::Learner", "collector": "ray::Collector", "replay": "ray::ReplayServer"}
 
 
@@ -119,7 +120,7 @@ def due(policy_steps):
 
 
 def checkpoint_counts(run_dir):
-    found = checkpoint.load(run_dir / "checkpoints")
+    found = checkpoint.load(LocalStore(run_dir / "checkpoints"))
     return found.facts["policy_step"], found.facts["gradient_step"]
 
 
@@ -367,7 +368,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     assert_one_paragraph(run, "world_model loss at gradient step", "reward is")
     policy_step, gradient_step = checkpoint_counts(run.run_dir)
     assert gradient_step <= due(policy_step)
-    found = checkpoint.load(run.run_dir / "checkpoints")
+    found = checkpoint.load(LocalStore(run.run_dir / "checkpoints"))
     assert all(bool(x.isfinite().all()) for x in found.tensors["world_model"].values())
     assert not run.processes()
 

@@ -81,18 +81,12 @@ def open_store(config: CheckpointConfig, directory: Path) -> Store:
     return LocalStore(Path(path))
 
 
-def require_writable(config: CheckpointConfig) -> None:
-    """Writes to the configured URL and deletes it again; to be called before a run is made.
-
-    A place in the run directory is checked with that.
+def require_writable(store: Store) -> None:
+    """Writes a file and deletes it again.
 
     Raises:
-        ValueError: see `open_store`.
-        OSError: the place cannot be written.
+        OSError: that failed; says why and what to do.
     """
-    if config.url is None:
-        return
-    store = open_store(config, Path())
     try:
         store.write(f"{TEMPORARY}probe", b"")
         store.delete(f"{TEMPORARY}probe")
@@ -101,8 +95,8 @@ def require_writable(config: CheckpointConfig) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"Wanted to write checkpoints to checkpoint.url={config.url}, but {error.strerror}; "
-            "make room, mend its permissions or name another place",
+            f"Wanted to write checkpoints to {store.location}, but {error.strerror}; make room, "
+            "mend its permissions or name another place with --checkpoint.url",
         ) from error
 
 

@@ -51,7 +51,7 @@ def evaluate_run(
         )
     env = make_env(config.env, seed)
     try:
-        require_same_run(found, config, env.spec)
+        require_same_run(found.facts, found.location, config, env.spec)
         agent = DreamerAgent(config, env.spec)
         agent.load_state(found.tensors)
         policy = Policy(config, env.spec)

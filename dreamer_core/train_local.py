@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dreamer_core.checkpoint_store import require_writable
 from dreamer_core.config import Config
 from dreamer_core.device import choose_execution
 from dreamer_core.environment import EnvSpec
@@ -27,7 +26,7 @@ from dreamer_core.report import RunLog
 from dreamer_core.rollout import Rollout, env_seed
 from dreamer_core.run_directory import RunPaths, open_run
 from dreamer_core.schedule import CollectOrder, Schedule
-from dreamer_core.trainer import Trainer
+from dreamer_core.trainer import Trainer, require_place
 from dreamer_core.types import Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
@@ -258,7 +257,7 @@ def train_local(
     """
     spec = environment_spec(config.env)
     choose_execution(config.learner)  # a missing one is told before anything is written
-    require_writable(config.checkpoint)
+    require_place(config, spec)
     with (
         open_run(run_dir, config) as paths,
         RunLog(run_dir, action_repeat=config.env.action_repeat) as log,

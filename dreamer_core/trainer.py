@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dreamer_core import checkpoint
 from dreamer_core.agent import DreamerAgent
-from dreamer_core.checkpoint_store import open_store
+from dreamer_core.checkpoint_store import open_store, require_writable
 from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.environment import EnvSpec
 from dreamer_core.operators import keep_freed_memory
@@ -59,7 +59,7 @@ class Trainer:
         self._is_whole = True  # false once a gradient step broke off between two optimisers
         found = checkpoint.load(self._store)
         if found is not None:
-            require_same_run(found, config, spec)
+            require_same_run(found.facts, found.location, config, spec)
             self.agent.load_state(found.tensors)
             logger.info("Resumed from %s", found.location)
 
@@ -187,29 +187,46 @@ class Trainer:
         return Report(service="learner", values=values, labels=labels)
 
 
-def require_same_run(found: checkpoint.Checkpoint, config: Config, spec: EnvSpec) -> None:
-    """Raises ValueError unless the checkpoint is of this run: same settings, same environment.
+def require_place(config: Config, spec: EnvSpec) -> None:
+    """Tries the place that the config names for checkpoints, if any, before a run is made.
+
+    Raises:
+        ValueError: it cannot be opened, or holds the checkpoints of another run.
+        OSError: it cannot be written or read.
+    """
+    url = config.checkpoint.url
+    if url is None:
+        return
+    store = open_store(config.checkpoint, Path())
+    require_writable(store)
+    found = checkpoint.newest(store)
+    if found is not None:
+        require_same_run(found.facts, f"{url}/{found.step:012d}", config, spec)
+
+
+def require_same_run(facts: dict[str, Any], location: str, config: Config, spec: EnvSpec) -> None:
+    """Raises ValueError unless a checkpoint is of this run: same settings, same environment.
 
     A run directory holds one run, but a checkpoint.url may be given to another.
     """
     try:
-        saved = from_dict(Config, found.facts.get("config"))
+        saved = from_dict(Config, facts.get("config"))
     except ValueError as error:
         raise ValueError(
-            f"The checkpoint {found.location} cannot be compared with this run: {error}. It was "
+            f"The checkpoint {location} cannot be compared with this run: {error}. It was "
             "written by another version or another program; load it with that one"
         ) from error
     differing = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
     if differing:
         raise ValueError(
-            f"The checkpoint {found.location} is of another run ({differing}). Ask for the preset "
+            f"The checkpoint {location} is of another run ({differing}). Ask for the preset "
             "and settings that it was made with, or name another place with --checkpoint.url"
         )
-    wanted, got = _environment_facts(spec), found.facts.get("environment")
+    wanted, got = _environment_facts(spec), facts.get("environment")
     if wanted != got:
         raise ValueError(
-            f"The environment has {wanted}, but the checkpoint {found.location} was made for "
-            f"{got}. Resume with the environment that the run was started with, or start a new run"
+            f"The environment has {wanted}, but the checkpoint {location} was made for {got}. "
+            "Resume with the environment that the run was started with, or start a new run"
         )
 
 

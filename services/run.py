@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dreamer_core.agent import NonFiniteLoss
-from dreamer_core.checkpoint_store import require_writable
 from dreamer_core.config import Config
 from dreamer_core.device import choose_execution
 from dreamer_core.envs import environment_spec
@@ -16,6 +15,7 @@ from dreamer_core.pictures import plot_learning_curve
 from dreamer_core.report import RunLog
 from dreamer_core.run_directory import RunPaths, open_run
 from dreamer_core.train_local import Observer, RunResult
+from dreamer_core.trainer import require_place
 from dreamer_core.types import Report
 from services.config import ServiceConfig
 from services.logs import log_to_file
@@ -62,7 +62,7 @@ def train(
             f"checkpoint.url={config.checkpoint.url} is the memory of one process, and the learner "
             "has its own, so that its checkpoints would end with it; name a path or s3://bucket/run"
         )
-    require_writable(config.checkpoint)
+    require_place(config, spec)
     with ExitStack() as stack:
         exporter = stack.enter_context(
             PrometheusExporter(services.metrics.port, services.metrics.address)

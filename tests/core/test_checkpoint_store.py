@@ -147,23 +147,22 @@ def test_a_url_is_opened_with_the_configured_limit():
 )
 def test_what_is_no_place_or_lacks_its_package_is_refused_with_what_to_do(url, words):
     with pytest.raises(ValueError, match=words) as caught:
-        require_writable(CheckpointConfig(url=url))
+        open_store(CheckpointConfig(url=url), Path())
     assert f"checkpoint.url={url!r}" in str(caught.value) and "s3://" in str(caught.value)
 
 
 def test_trying_a_place_leaves_nothing_there(s3, tmp_path):
-    require_writable(CheckpointConfig())
     for url in (f"memory://{tmp_path}", f"s3://bucket/{tmp_path.name}/new", f"{tmp_path}/new"):
-        config = CheckpointConfig(url=url)
-        require_writable(config)
-        assert open_store(config, Path()).names() == []
+        store = open_store(CheckpointConfig(url=url), Path())
+        require_writable(store)
+        assert store.names() == []
 
 
 def test_a_path_that_cannot_be_written_is_refused_with_the_systems_reason(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="Not a directory; make room") as caught:
-        require_writable(CheckpointConfig(url=f"{tmp_path}/file/below"))
-    assert f"checkpoint.url={tmp_path}/file/below" in str(caught.value)
+        require_writable(LocalStore(tmp_path / "file" / "below"))
+    assert f"to {tmp_path}/file/below, but" in str(caught.value)
 
 
 def test_a_directory_that_cannot_be_listed_is_no_empty_one(tmp_path):
@@ -179,7 +178,7 @@ def refused(url, *words, request_timeout_s=30.0):
     """The place must be refused as it is tried, soon, with these words; returns the seconds."""
     began_s = time.monotonic()
     with pytest.raises(StoreUnavailable, match="Wanted to write ") as caught:
-        require_writable(CheckpointConfig(url=url, request_timeout_s=request_timeout_s))
+        require_writable(UrlStore(url, request_timeout_s=request_timeout_s))
     message = str(caught.value)
     for word in (*words, url, "checkpoint.url", "credentials"):
         assert word in message, message
@@ -350,7 +349,7 @@ def test_a_disk_that_becomes_read_only_is_named_and_the_checkpoint_before_stays(
     with pytest.raises(OSError, match="saving checkpoint 2 failed: Read-only file system"):
         save_steps(store, 2)
     with pytest.raises(OSError, match="Read-only file system; make room, mend its permissions"):
-        require_writable(CheckpointConfig(url=str(disk / "checkpoints")))
+        require_writable(store)
     assert is_step(load(store), 1)
     remount(disk, "rw")
     save_steps(store, 2)

@@ -280,7 +280,7 @@ def test_a_preset_is_printed_with_each_value_its_source_and_what_it_changes(drea
     [
         ("checkpoints", ["checkpoint.url='checkpoints'", "absolute path or a URL"]),
         ("gs://bucket/run", ["gs://bucket/run", "gcsfs", "installed"]),
-        ("/proc/run", ["checkpoint.url=/proc/run", "name another place"]),
+        ("/proc/run", ["/proc/run", "name another place"]),
     ],
 )
 def test_checkpoints_that_could_not_be_written_are_refused_before_a_run_is_made(
@@ -289,6 +289,12 @@ def test_checkpoints_that_could_not_be_written_are_refused_before_a_run_is_made(
     message = refused(command, "debug", *SMALL, "--checkpoint.url", url)
     for part in parts:
         assert part in message, message
+
+
+@pytest.mark.parametrize("command", ["train", "local"])
+def test_the_checkpoints_of_another_run_are_refused_before_a_run_is_made(refused, copied, command):
+    message = refused(command, "debug", "--checkpoint.url", copied / "checkpoints")
+    assert "is of another run (env.suite='gymnasium' there, 'atari' asked for; " in message
 
 
 def test_checkpoints_in_the_memory_of_a_service_are_refused(refused):

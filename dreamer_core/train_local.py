@@ -27,7 +27,7 @@ from dreamer_core.rewind import RewindTarget
 from dreamer_core.rollout import Rollout, env_seed
 from dreamer_core.run_directory import RunPaths, open_run
 from dreamer_core.schedule import CollectOrder, Schedule
-from dreamer_core.trainer import Trainer
+from dreamer_core.trainer import Trainer, require_place
 from dreamer_core.types import Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class LocalRun:
                 self._beat()
             while schedule.may_train() and not should_stop():
                 self._train()
-            if time.monotonic() - self._saved_s > self._config.schedule.checkpoint_interval_s:
+            if time.monotonic() - self._saved_s > self._config.checkpoint.interval_s:
                 self.save()
         self._beat()
 
@@ -287,10 +287,12 @@ def train_local(
     Raises:
         RunDirectoryError: see `open_run`.
         ValueError: the environment or the checkpoint does not fit.
+        OSError: checkpoints or other files cannot be written.
         NonFiniteLoss: see DreamerAgent.train_step.
     """
     spec = environment_spec(config.env)
     choose_execution(config.learner)  # a missing one is told before anything is written
+    require_place(config, spec)
     with (
         open_run(run_dir, config) as paths,
         RunLog(run_dir, action_repeat=config.env.action_repeat) as log,

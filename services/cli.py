@@ -362,7 +362,7 @@ def _show(
         f"{state}: {result.policy_steps:,} policy steps, {result.gradient_steps:,} gradient steps."
     )
     written = {
-        "checkpoints": run_dir / "checkpoints",
+        "checkpoints": config.checkpoint.url or run_dir / "checkpoints",
         "replay": run_dir / "replay",
         "TensorBoard": run_dir / "tensorboard",
         "JSONL": run_dir / "metrics.jsonl",

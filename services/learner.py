@@ -22,10 +22,10 @@ class Learner:
     Args:
         config: of the run.
         spec: of the environment.
-        checkpoints: directory of the checkpoints.
+        checkpoints: directory of the checkpoints, unless the config names another place.
 
     Raises:
-        ValueError: the checkpoint does not fit the environment or the model.
+        ValueError: the checkpoint does not fit the run, the environment or the model.
     """
 
     def __init__(self, config: Config, spec: EnvSpec, checkpoints: Path) -> None:

@@ -15,6 +15,7 @@ from dreamer_core.pictures import plot_learning_curve
 from dreamer_core.report import RunLog
 from dreamer_core.run_directory import RunPaths, open_run
 from dreamer_core.train_local import Observer, RunResult
+from dreamer_core.trainer import require_place
 from dreamer_core.types import Report
 from services.actors import ServiceLost
 from services.cluster import ray_cluster
@@ -49,7 +50,8 @@ def train(
     Raises:
         RunDirectoryError: see `open_run`.
         PortInUse: something else listens on the metrics port.
-        ValueError: the environment or the device is not to be had.
+        ValueError: the environment or the device is not to be had, or checkpoints would be lost.
+        OSError: checkpoints cannot be written.
         NonFiniteLoss: the learner met one; the last checkpoint is good.
         ServiceLost: a service cannot start, because the replay or the checkpoint does not fit, or
             cannot be kept alive; the run is resumable.
@@ -57,6 +59,12 @@ def train(
     spec = environment_spec(config.env)
     if services.runtime.ray_address is None:
         choose_execution(config.learner)  # a missing one is told before anything is written
+    if (config.checkpoint.url or "").startswith("memory:"):
+        raise ValueError(
+            f"checkpoint.url={config.checkpoint.url} is the memory of one process, and the learner "
+            "has its own, so that its checkpoints would end with it; name a path or s3://bucket/run"
+        )
+    require_place(config, spec)
     with ExitStack() as stack:
         exporter = stack.enter_context(
             PrometheusExporter(services.metrics.port, services.metrics.address)

@@ -189,7 +189,7 @@ class Supervisor:
         return has_place and self.schedule.may_train() and self._is_free()
 
     def _is_save_due(self) -> bool:
-        interval_s, now_s = self._config.schedule.checkpoint_interval_s, time.monotonic()
+        interval_s, now_s = self._config.checkpoint.interval_s, time.monotonic()
         is_retry_due = now_s - self._save_tried_s > min(interval_s, _SAVE_RETRY_S)
         is_due = now_s - self._saved_s > interval_s and is_retry_due
         return is_due and not self._in_flight("save")

@@ -16,6 +16,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from dreamer_core import checkpoint
+from dreamer_core.checkpoint_store import LocalStore
 from dreamer_core.envs import environment_spec
 from dreamer_core.replay import open_replay
 from dreamer_core.report import read_jsonl
@@ -31,7 +32,7 @@ CATCH = (
     *("--env.action-repeat", "1", "--env.time-limit-steps", "None"),
 )
 NO_EVALUATION = ("--evaluator.interval-policy-steps", "None")
-OFTEN = ("--schedule.checkpoint-interval-s", "0.5")
+OFTEN = ("--checkpoint.interval-s", "0.5")
 TITLES = {"learner": "ray::Learner", "collector": "ray::Collector", "replay": "ray::ReplayServer"}
 """How the processes that a run cannot do without are called."""
 EXACT = (*("--schedule.report-interval-gradient-steps", "1"), *("--replay.segment-steps", "64"))
@@ -139,7 +140,7 @@ def due(policy_steps):
 
 
 def checkpoint_counts(run_dir):
-    found = checkpoint.load(run_dir / "checkpoints")
+    found = checkpoint.load(LocalStore(run_dir / "checkpoints"))
     return found.facts["policy_step"], found.facts["gradient_step"]
 
 

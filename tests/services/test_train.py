@@ -5,6 +5,7 @@ import time
 import pytest
 
 from dreamer_core import checkpoint
+from dreamer_core.checkpoint_store import LocalStore
 from dreamer_core.report import METRICS, read_jsonl
 from tests.runs import (
     CATCH,
@@ -227,7 +228,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     assert_one_paragraph(run, "world_model loss at gradient step", "reward is")
     policy_step, gradient_step = checkpoint_counts(run.run_dir)
     assert gradient_step <= due(policy_step)
-    found = checkpoint.load(run.run_dir / "checkpoints")
+    found = checkpoint.load(LocalStore(run.run_dir / "checkpoints"))
     assert all(bool(x.isfinite().all()) for x in found.tensors["world_model"].values())
     assert not run.processes()
 

@@ -38,6 +38,7 @@ from services.collector import Collector
 from services.config import RuntimeConfig, ServiceConfig
 from services.evaluator import Evaluator
 from services.learner import Learner
+from services.placement import actor_options
 from services.replay_server import ReplayServer
 
 logger = logging.getLogger(__name__)
@@ -446,19 +447,25 @@ class Supervisor:
     def _start(self, service: str) -> Any:
         """Makes the actor; names and paths go in, never references to objects."""
         config, spec, paths = self._config, self._spec, self._paths
+        options = actor_options(
+            service,
+            ray.nodes(),
+            home=ray.get_runtime_context().get_node_id(),
+            is_run_dir_shared=self._services.runtime.is_run_dir_shared,
+            device=config.learner.device,
+        )
         match service:
             case "replay":
-                make = ray.remote(ReplayServer).options(num_cpus=0)
+                make = ray.remote(ReplayServer).options(**options)
                 return make.remote(config, spec, paths.replay.absolute())
             case "learner":
-                has_gpu = config.learner.device != "cpu" and ray.cluster_resources().get("GPU", 0)
-                make = ray.remote(Learner).options(num_cpus=1, num_gpus=1 if has_gpu else 0)
+                make = ray.remote(Learner).options(**options)
                 return make.remote(config, spec, paths.checkpoints.absolute())
             case "collector":
-                return ray.remote(Collector).options(num_cpus=1).remote(config, self._incarnation)
+                return ray.remote(Collector).options(**options).remote(config, self._incarnation)
             case _:
                 seed = env_seed(config.seed, _EVALUATOR_INCARNATION)
-                return ray.remote(Evaluator).options(num_cpus=1).remote(config, seed)
+                return ray.remote(Evaluator).options(**options).remote(config, seed)
 
     # --- Reporting ----------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayError, RayTaskError
 
 from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.config import Config
@@ -318,7 +318,7 @@ class Supervisor:
             call = self._calls.pop(reference)
             try:
                 call.on_done(self._get(reference))
-            except RayActorError as error:
+            except (RayActorError, ObjectLostError) as error:  # itself, or what it was handed
                 self._recover(call.service, error)
             except RayTaskError as error:
                 self._raise_unless_crashed(call.service, error)
@@ -399,7 +399,7 @@ class Supervisor:
             del self._calls[reference]
             try:
                 call.on_done(self._get(reference))
-            except (RayActorError, GetTimeoutError):
+            except (RayActorError, ObjectLostError, GetTimeoutError):
                 is_chunk_lost |= call.service in _MAKES_CHUNKS
             except RayTaskError as error:
                 self._raise_unless_crashed(call.service, error)
@@ -479,6 +479,8 @@ class Supervisor:
 
 def _reason(error: RayError) -> str:
     """The exception itself, from Ray's many lines; of a death the first sentence is enough."""
+    if isinstance(error, ObjectLostError):
+        return "what it was handed was lost with its node"  # Ray's advice is of no use here
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

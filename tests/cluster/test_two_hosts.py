@@ -133,7 +133,7 @@ def test_what_the_old_collector_brings_late_is_refused(cut):
     env = make_env(config.env, seed=0)
     late = Rollout(env, config, incarnation=0).run(10, policy_step=0, weights=None).chunks
     replay = open_replay(RunPaths(run_dir).replay, config.replay, environment_spec(config.env))
-    with pytest.raises(StaleIncarnation, match="incarnation 1 has already written"):
+    with pytest.raises(StaleIncarnation, match="incarnation 1"):
         replay.insert(late[0])
     assert replay.counts().policy_steps == CUT_STEPS
     replay.close()

@@ -176,8 +176,9 @@ def hosts(directory: Path, count: int) -> Generator[list[Host]]:
             name, address = f"h{number}", f"10.77.0.{number}"
             init_pid = stack.enter_context(_booted(name, directory))
             _plug_in(name, address, init_pid=init_pid, switch_pid=switch_pid)
-            pids = {"init_pid": init_pid, "switch_pid": switch_pid}
-            up.append(Host(name, address, directory / name, environment, **pids))
+            own = directory / name
+            host = Host(name, address, own, environment, init_pid=init_pid, switch_pid=switch_pid)
+            up.append(host)
         yield up
 
 

@@ -23,6 +23,7 @@ from services.collector import Collector
 from services.config import RuntimeConfig
 from services.evaluator import Evaluator
 from services.learner import Learner
+from services.placement import actor_options
 from services.replay_server import ReplayServer
 
 LOST = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError)
@@ -78,7 +79,7 @@ class Actors:
         """Starts the replay server, taken back to `target` if that loses nothing."""
         self._handles["replay"] = (
             ray.remote(ReplayServer)
-            .options(num_cpus=0)
+            .options(**self._options("replay"))
             .remote(
                 self._config,
                 self._spec,
@@ -89,22 +90,31 @@ class Actors:
         )
 
     def start_learner(self) -> None:
-        """Starts the learner from the newest checkpoint, on a GPU if the cluster has one."""
-        has_gpu = self._config.learner.device != "cpu" and ray.cluster_resources().get("GPU", 0)
-        make = ray.remote(Learner).options(num_cpus=1, num_gpus=1 if has_gpu else 0)
+        """Starts the learner from the newest checkpoint, on a GPU if there is one for it."""
+        make = ray.remote(Learner).options(**self._options("learner"))
         checkpoints = self._paths.checkpoints.absolute()
         self._handles["learner"] = make.remote(self._config, self._spec, checkpoints)
 
     def start_collector(self, incarnation: int) -> None:
         """Starts the collector's next life."""
-        make = ray.remote(Collector).options(num_cpus=1)
+        make = ray.remote(Collector).options(**self._options("collector"))
         self._handles["collector"] = make.remote(self._config, incarnation)
 
     def start_evaluator(self, name: str, index: int) -> None:
         """Starts one of the evaluators that belong to the run."""
         seed = env_seed(self._config.seed, _EVALUATOR_INCARNATION + index)
-        make = ray.remote(Evaluator).options(num_cpus=1)
+        make = ray.remote(Evaluator).options(**self._options("evaluator"))
         self._handles[name] = make.remote(self._config, seed)
+
+    def _options(self, service: str) -> dict[str, Any]:
+        """Where the service may start, and what it takes there."""
+        return actor_options(
+            service,
+            ray.nodes(),
+            home=ray.get_runtime_context().get_node_id(),
+            is_run_dir_shared=self._runtime.is_run_dir_shared,
+            device=self._config.learner.device,
+        )
 
     def get(self, reference: Any, timeout_s: float | None = None) -> Any:
         """Returns what a call gave, within the time limit of control calls unless told another."""
@@ -164,6 +174,8 @@ class Actors:
 
 def reason(error: BaseException) -> str:
     """The exception itself, from Ray's many lines; of a death the first sentence is enough."""
+    if isinstance(error, ObjectLostError):
+        return "what it was handed was lost with its node"  # Ray's advice is of no use here
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

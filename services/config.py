@@ -56,6 +56,9 @@ class RuntimeConfig:
 
     ray_address: str | None = None
     """Cluster to run on; None starts one in this process that ends with it."""
+    is_run_dir_shared: bool = False
+    """Whether every node sees the run directory under the same path. If not, replay server and
+    learner stay on the node of this process, which then needs the GPU."""
     object_store_bytes: int = 512_000_000
     """Shared memory of the cluster started here: a few batches and weights in flight."""
     learner_calls_in_flight: int = 4

@@ -51,12 +51,20 @@ train: $(STAMP) ## Train on Pong for a few minutes; again resumes. RUN_DIR=runs/
 	$(BIN)/dreamer train atari_tiny --env.task pong --run-dir $(RUN_DIR)
 
 .PHONY: test
-test: $(STAMP) ## Run all tests but the long learning ones.
+test: $(STAMP) ## Run all tests but those of learning and of hosts.
 	$(BIN)/python -m pytest
 
 .PHONY: test-learning
 test-learning: $(STAMP) ## Train to a target return, up to 10 minutes a seed. SEEDS="0 1 2"
 	DREAMER_LEARNING_SEEDS="$(SEEDS)" $(BIN)/python -m pytest tests/learning -m learning
+
+.PHONY: test-faults
+test-faults: $(STAMP) ## Break running services for real: kills, hangs, full disks.
+	$(BIN)/python -m pytest tests/faults -m faults
+
+.PHONY: test-cluster
+test-cluster: $(STAMP) ## Cut cables and power off hosts; as root, with iproute2 and tini.
+	$(BIN)/python -m pytest tests/cluster -m cluster
 
 RESULTS := benchmarks/results
 BENCH := $(BIN)/dreamer bench

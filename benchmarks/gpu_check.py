@@ -36,6 +36,7 @@ import torch
 from dreamer_core import checkpoint
 from dreamer_core.agent import DreamerAgent, NonFiniteLoss
 from dreamer_core.benchmark import bench_policy, random_batch, update_flops
+from dreamer_core.checkpoint_store import LocalStore
 from dreamer_core.config import Config
 from dreamer_core.device import Staging
 from dreamer_core.distributions import CategoricalLatent
@@ -435,7 +436,7 @@ def write_small(run_dir: Path, out: Path) -> None:
     """Writes the newest weights in bfloat16 without moments, in pieces."""
     for old in out.glob("weights_*.pt"):
         old.unlink()
-    found = checkpoint.load(run_dir / "checkpoints")
+    found = checkpoint.load(LocalStore(run_dir / "checkpoints"))
     assert found is not None
     pieces: list[dict[str, torch.Tensor]] = [{}]
     size = 0

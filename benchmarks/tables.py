@@ -57,7 +57,12 @@ def steps_table() -> list[list[str]]:
 
 def replay_table() -> list[list[str]]:
     """Sampling by size."""
-    rows = [["rows stored", "batch of 50 x 50", "batches/s", "opened in", "rows inserted/s"]]
+    rows = [
+        [
+            *("rows stored", "batch of 50 x 50", "batches/s", "opened in", "rows inserted/s"),
+            *("on disk", "memory once open", "and after 100 batches"),
+        ]
+    ]
     found = load("replay")
     for size, values in found["details"]["by_rows"].items() if found else ():
         rows.append(
@@ -67,9 +72,22 @@ def replay_table() -> list[list[str]]:
                 f"{values['batches_per_second']:.0f}",
                 seconds(values["open_s"]),
                 f"{values['inserted_rows_per_second']:,.0f}",
+                *_sizes(values),
             ]
         )
     return rows
+
+
+def _sizes(values: dict[str, Any]) -> tuple[str, str, str]:
+    """Disk and memory; dashes in results from before they were measured."""
+    if "memory" not in values:
+        return "-", "-", "-"
+    memory = values["memory"]
+    return (
+        f"{values['disk_bytes'] / 1e9:.2f} GB",
+        f"{memory['opened_bytes'] / 1e6:.0f} MB",
+        f"{memory['sampled_bytes'] / 1e6:.0f} MB",
+    )
 
 
 def rest_table() -> list[list[str]]:

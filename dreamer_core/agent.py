@@ -176,19 +176,20 @@ class DreamerAgent:
         """Restores `state()`.
 
         Raises:
-            ValueError: the state belongs to another model.
+            ValueError: the state belongs to another model, or to another program.
         """
         try:
             self.world_model.load_state_dict(state["world_model"])
             self.behavior.load_state_dict(state["behavior"])
-        except RuntimeError as error:
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state(state["optimizers"][name])
+            self.gradient_step = int(state["gradient_step"])
+        except (RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"The checkpoint does not fit the configured model: {error}. "
+                "The checkpoint does not fit the configured model "
+                f"({type(error).__name__}: {error}). "
                 "Resume with the config that the run was started with"
             ) from error
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state(state["optimizers"][name])
-        self.gradient_step = int(state["gradient_step"])
 
     def open_loop(self, batch: Batch, *, context: int) -> Tensor:
         """Reconstructs `context` images and imagines the rest, [B, T, 64, 64, C] in [0, 1], CPU."""

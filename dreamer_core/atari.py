@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import ale_py
@@ -27,12 +29,15 @@ _ale_py: Any = ale_py  # its type stubs are partial
 
 ACTION_COUNT = 18
 """Every position of the joystick, with and without the button."""
+_NOOP = 0
+_STICKY_STREAM = 1  # tells the generator of sticky actions apart from that of the no-ops
 
 
 class AtariEnvironment:
     """One game, driven frame by frame.
 
-    Sticky actions are drawn per frame. All 18 actions are offered in every game; one that a game
+    Sticky actions are drawn per frame, here and not in the emulator, whose saved state lacks the
+    action that is being repeated. All 18 actions are offered in every game; one that a game
     does not know is a no-op there (half of them in Skiing). Episodes end on game over or at the
     time limit, never on a lost life. The image is the pixel-wise maximum of the last two screens
     of a repeat, averaged down; a repeat that game over cuts short shows its last screen alone.
@@ -53,6 +58,8 @@ class AtariEnvironment:
         self._config = config
         self._ale = _load_ale(config, seed)
         self._noop_rng = np.random.default_rng(seed)
+        self._sticky_rng = np.random.default_rng([seed, _STICKY_STREAM])
+        self._frame_action = _NOOP
         self._actions = [_ale_py.Action(index) for index in range(ACTION_COUNT)]
         channels = 1 if config.is_grayscale else 3
         height, width = self._ale.getScreenDims()
@@ -75,8 +82,9 @@ class AtariEnvironment:
     def reset(self) -> EnvStep:
         """Starts a game and lets 0 to `max_noops` frames pass, uniformly drawn."""
         self._ale.reset_game()
+        self._frame_action = _NOOP
         for _ in range(self._noop_rng.integers(self._config.max_noops + 1)):
-            self._ale.act(_ale_py.Action.NOOP)
+            self._ale.act(self._actions[_NOOP])
             if self._is_game_over():
                 self._ale.reset_game()
         self._episode_steps = 0
@@ -93,12 +101,16 @@ class AtariEnvironment:
         Raises:
             ValueError: the action is not one-hot, or no episode is running.
         """
-        ale_action = self._actions[one_hot_index(action, ACTION_COUNT)]
+        chosen = one_hot_index(action, ACTION_COUNT)
+        draws = self._sticky_rng.random(self._config.action_repeat)
+        is_sticky = (draws < self._config.sticky_action_probability).tolist()
         episode_steps = next_episode_step(self._episode_steps)
         last_frame = self._config.action_repeat - 1
         reward, is_terminal, has_previous_screen = 0, False, False
         for frame in range(self._config.action_repeat):
-            reward += self._ale.act(ale_action)
+            if not is_sticky[frame]:
+                self._frame_action = chosen
+            reward += self._ale.act(self._actions[self._frame_action])
             is_terminal = self._is_game_over()
             if is_terminal:
                 break
@@ -112,6 +124,35 @@ class AtariEnvironment:
         self._episode_steps = None if is_last else episode_steps
         image = resize_image(self._screen)
         return EnvStep(image=image, reward=float(reward), is_last=is_last, is_terminal=is_terminal)
+
+    def state(self) -> dict[str, Any]:
+        """Returns the emulator's state with its random numbers, and what is kept beside it."""
+        return {
+            "task": self._config.task,
+            "emulator": np.frombuffer(
+                self._ale.cloneState(include_rng=True).__getstate__(), np.uint8
+            ),
+            "noop_rng": json.dumps(self._noop_rng.bit_generator.state),
+            "sticky_rng": json.dumps(self._sticky_rng.bit_generator.state),
+            "frame_action": self._frame_action,
+            "episode_steps": self._episode_steps,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken: the same actions give the same images and rewards.
+
+        Raises:
+            ValueError: the state is of another game.
+        """
+        if state["task"] != self._config.task:
+            raise ValueError(f"Wanted a state of {self._config.task}, got one of {state['task']}")
+        emulator = _ale_py.ALEState.__new__(_ale_py.ALEState)
+        emulator.__setstate__(np.asarray(state["emulator"]).tobytes())
+        self._ale.restoreState(emulator)
+        self._noop_rng.bit_generator.state = json.loads(state["noop_rng"])
+        self._sticky_rng.bit_generator.state = json.loads(state["sticky_rng"])
+        self._frame_action = state["frame_action"]
+        self._episode_steps = state["episode_steps"]
 
     def close(self) -> None:
         """Ends the episode; the emulator itself goes with this object."""
@@ -152,7 +193,7 @@ def _letters(name: str) -> str:
 
 
 def _load_ale(config: EnvConfig, seed: int) -> Any:
-    """Returns an emulator with the game loaded and seeded."""
+    """Returns an emulator with the game loaded and seeded, which does every action it is told."""
     _ale_py.ALEInterface.setLoggerMode(_ale_py.LoggerMode.Error)
     rom = find_rom(config.task)
     path = str(roms.get_rom_path(rom))
@@ -164,6 +205,6 @@ def _load_ale(config: EnvConfig, seed: int) -> Any:
         )
     ale = _ale_py.ALEInterface()
     ale.setInt("random_seed", seed % 2**31)  # loadROM reads it
-    ale.setFloat("repeat_action_probability", config.sticky_action_probability)
+    ale.setFloat("repeat_action_probability", 0.0)
     ale.loadROM(path)
     return ale

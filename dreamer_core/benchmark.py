@@ -37,11 +37,13 @@ from dreamer_core.measure import (
 from dreamer_core.operators import keep_freed_memory
 from dreamer_core.policy import Policy, num_threads, step_generator
 from dreamer_core.replay import Replay, open_replay
+from dreamer_core.replay_memory import replay_memory
 from dreamer_core.rollout import random_action
 from dreamer_core.types import Batch, EpisodeChunk
 
 _COMPONENT_STEPS = 3
 _CHUNK_ROWS = 64
+_MEMORY_BATCHES = 100
 
 
 # --- Gradient step --------------------------------------------------------------------------------
@@ -273,29 +275,32 @@ def bench_env(config: Config, *, seconds: float) -> Measurement:
 
 
 def bench_replay(config: Config, *, seconds: float, rows: tuple[int, ...]) -> Measurement:
-    """Times sampling at several replay sizes, and opening and inserting besides.
+    """Times sampling at several replay sizes; opening, inserting, disk and memory besides.
 
     Needs about 4.2 kB of disk a row in the temporary directory.
     """
     spec = environment_spec(config.env)
-    by_size: dict[str, dict[str, float]] = {}
+    by_size: dict[str, dict[str, Any]] = {}
     samples: list[float] = []
     for size in rows:
         with tempfile.TemporaryDirectory(prefix="dreamer-bench-") as name:
-            replay_config = dataclasses.replace(
-                config.replay, capacity_steps=max(size, config.replay.capacity_steps)
-            )
+            capacity = max(size + _CHUNK_ROWS, config.replay.capacity_steps)  # evict nothing
+            replay_config = dataclasses.replace(config.replay, capacity_steps=capacity)
             inserted_s = fill_replay(Path(name), replay_config, spec, size)
             started = time.perf_counter()
             replay = open_replay(Path(name), replay_config, spec)
             opened_s = time.perf_counter() - started
             samples = measure(_sampler(replay), seconds=seconds)
             replay.close()
+            memory = replay_memory(Path(name), replay_config, spec, num_batches=_MEMORY_BATCHES)
+            disk_bytes = sum(path.stat().st_blocks * 512 for path in Path(name).iterdir())
         by_size[str(size)] = {
             **summary(samples),
             "batches_per_second": 1 / statistics.median(samples),
             "open_s": opened_s,
             "inserted_rows_per_second": size / inserted_s,
+            "disk_bytes": disk_bytes,
+            "memory": dataclasses.asdict(memory),
         }
     batch_bytes = config.replay.batch_size * config.replay.batch_length * int(
         np.prod(spec.image_shape)

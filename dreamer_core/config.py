@@ -260,10 +260,6 @@ class ScheduleConfig:
     """Gradient steps between two sets of weights sent to the collector."""
     report_interval_gradient_steps: int = 100
     """Gradient steps between two reports of losses."""
-    checkpoint_interval_s: float = 300.0
-    """Seconds between two checkpoints."""
-    keep_checkpoints: int = 3
-    """Checkpoints kept; older ones are deleted."""
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -273,13 +269,34 @@ class ScheduleConfig:
             "collect_policy_steps",
             "publish_interval_gradient_steps",
             "report_interval_gradient_steps",
-            "checkpoint_interval_s",
-            "keep_checkpoints",
         )
         _require(
             self.prefill_policy_steps >= 0,
             f"prefill_policy_steps={self.prefill_policy_steps} must be 0 or more",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointConfig:
+    """When the agent is saved, where to, and how much of the past stays."""
+
+    interval_s: float = 300.0
+    """Seconds between two checkpoints; one more is written when a run stops."""
+    keep: int = 3
+    """Newest checkpoints kept; older ones are deleted."""
+    keep_every: int | None = None
+    """Of all checkpoints written, every n-th stays for good; None: none does."""
+    url: str | None = None
+    """An absolute path, or any URL that fsspec knows, such as s3://bucket/run: one place a run.
+    None: `checkpoints/` in the run directory."""
+    request_timeout_s: float = 120.0
+    """Longest wait for one request to a URL, a whole checkpoint included, before the run stops."""
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        _require_positive(self, "interval_s", "keep", "request_timeout_s")
+        if self.keep_every is not None:
+            _require_positive(self, "keep_every")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +334,7 @@ class Config:
     behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
 
     def __post_init__(self) -> None:

@@ -5,8 +5,9 @@ The suites are in atari.py and gymnasium_env.py; callers use envs.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
@@ -87,6 +88,21 @@ class Environment(Protocol):
         Raises:
             ValueError: the action has another form, or no episode is running.
             EnvironmentCrashed: the environment failed; the episode is over.
+        """
+        ...
+
+    def state(self) -> dict[str, Any] | None:
+        """Returns everything that the next steps depend on, as numbers, strings and arrays.
+
+        None if the environment cannot tell: then a resumed run begins a new episode.
+        """
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken.
+
+        Raises:
+            ValueError: the state is of another task, or cannot be restored.
         """
         ...
 

@@ -10,12 +10,14 @@ import numpy as np
 
 from dreamer_core import checkpoint
 from dreamer_core.agent import DreamerAgent
+from dreamer_core.checkpoint_store import open_store
 from dreamer_core.config import LearnerConfig
 from dreamer_core.envs import make_env
 from dreamer_core.pictures import save_video
 from dreamer_core.policy import ActionMode, Policy
 from dreamer_core.rollout import evaluate_episode
 from dreamer_core.run_directory import RunDirectoryError, RunPaths, read_config
+from dreamer_core.trainer import require_same_run
 from dreamer_core.types import EpisodeSummary
 
 _FRAMES_PER_SECOND = 60  # of the Atari console
@@ -36,17 +38,20 @@ def evaluate_run(
     Raises:
         RunDirectoryError: there is no run, or it has no checkpoint yet.
         CheckpointCorrupt: no checkpoint can be read.
+        ValueError: the checkpoint is of another run.
+        OSError: the place of the checkpoints cannot be read.
     """
     config = read_config(run_dir)
     config = dataclasses.replace(config, learner=LearnerConfig(device="cpu"))
-    found = checkpoint.load(RunPaths(run_dir).checkpoints)
+    found = checkpoint.load(open_store(config.checkpoint, RunPaths(run_dir).checkpoints))
     if found is None:
         raise RunDirectoryError(
             f"Wanted a checkpoint to play with, but {run_dir} has none yet; they are written "
-            f"every {config.schedule.checkpoint_interval_s:g} s and when a run stops"
+            f"every {config.checkpoint.interval_s:g} s and when a run stops"
         )
     env = make_env(config.env, seed)
     try:
+        require_same_run(found.facts, found.location, config, env.spec)
         agent = DreamerAgent(config, env.spec)
         agent.load_state(found.tensors)
         policy = Policy(config, env.spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -115,6 +115,21 @@ class GymnasiumEnvironment:
         is_last = is_last or episode_steps == self._config.time_limit_steps
         self._episode_steps = None if is_last else episode_steps
         return EnvStep(image=image, reward=reward, is_last=is_last, is_terminal=is_terminal)
+
+    def state(self) -> None:
+        """Returns None: Gymnasium has no way to ask an environment for its state."""
+        return
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Refuses.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"Wanted to restore {self._config.task}, but Gymnasium environments have no state "
+            f"to restore (got {sorted(state)}); begin a new episode"
+        )
 
     def close(self) -> None:
         """Closes the environment.

@@ -106,6 +106,13 @@ class Policy(nn.Module):
         """The zero state at the start of an episode."""
         return PolicyState(self.rssm.initial(1), torch.zeros(1, self.spec.action_size))
 
+    def state_of(self, deter: FloatArray, stoch: FloatArray, action: FloatArray) -> PolicyState:
+        """Rebuilds a state from its h [1, D], z [1, Z] and previous action [1, A]."""
+        h, z, a = (torch.from_numpy(np.array(x)) for x in (deter, stoch, action))
+        state = RSSMState(h, z)
+        is_sampled = bool(z.any())  # else it is the zero state, in which no z is one
+        return PolicyState(self.rssm.located(state) if is_sampled else state, a)
+
     @torch.inference_mode()
     def act(
         self, state: PolicyState, image: UInt8Array, generator: torch.Generator, mode: ActionMode

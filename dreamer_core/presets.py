@@ -99,8 +99,11 @@ ATARI_SOURCES: dict[str, str] = {
     "schedule.collect_policy_steps": _OURS,
     "schedule.publish_interval_gradient_steps": "this project; bounds how old the policy may be",
     "schedule.report_interval_gradient_steps": _OURS,
-    "schedule.checkpoint_interval_s": _OURS,
-    "schedule.keep_checkpoints": _OURS,
+    "checkpoint.interval_s": _OURS,
+    "checkpoint.keep": _OURS,
+    "checkpoint.keep_every": _OURS,
+    "checkpoint.url": _OURS,
+    "checkpoint.request_timeout_s": _OURS,
     "learner.device": _OURS,
     "learner.precision": _OURS,
     "learner.execution": _OURS,
@@ -129,7 +132,7 @@ _TINY_MODEL = (
     Change("schedule.prefill_policy_steps", 1_000, "a short run"),
     Change("schedule.collect_policy_steps", 32, "a short run"),
     Change("schedule.report_interval_gradient_steps", 20, "a short run"),
-    Change("schedule.checkpoint_interval_s", 60.0, "a short run"),
+    Change("checkpoint.interval_s", 60.0, "a short run"),
 )
 _BOXING = "learns fastest in minutes of Boxing"
 _DEBUG = "seconds, for tests"

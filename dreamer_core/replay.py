@@ -26,13 +26,14 @@ import os
 import time
 import weakref
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dreamer_core.config import ReplayConfig
 from dreamer_core.environment import EnvSpec
+from dreamer_core.rewind import ReplayPosition, RewindTarget, rewind
 from dreamer_core.segments import (
     Layout,
     OpenedSegments,
@@ -76,6 +77,8 @@ class ReplayCounts:
     """Highest incarnation that has written; None before the first chunk."""
     repaired_records: int
     """Torn tails cut off, damaged stretches removed and foreign files set aside, ever."""
+    fenced_inserts: int
+    """Chunks refused since the replay was opened, because their collector had been replaced."""
 
 
 @dataclass(slots=True)
@@ -146,6 +149,9 @@ class Replay:
         config: capacity, segment size, B and T. May differ from one opening to the next.
         image_shape: [H, W, channels] of every row.
         action_size: A.
+        is_rewindable: evicted segments stay on disk until `release`, so that the replay can be
+            taken back to the position of the newest checkpoint (rewind.py).
+        target: where to go back to before opening, if that loses nothing.
 
     Raises:
         ValueError: the directory holds rows of another shape; nothing was changed.
@@ -159,14 +165,22 @@ class Replay:
         *,
         image_shape: tuple[int, ...],
         action_size: int,
+        is_rewindable: bool = False,
+        target: RewindTarget | None = None,
     ) -> None:
         self._directory = directory
+        self._is_rewindable = is_rewindable
+        self._evicted: list[Path] = []
+        self._fence = 0
+        self._fenced_inserts = 0
         self._config = config
         self._layout = Layout(tuple(image_shape), action_size)
         with explained("opening the replay", directory):
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self, directory)
             try:
+                self.is_rewound = target is not None and rewind(directory, target)
+                """Whether the rows after the target were removed."""
                 opened = open_segments(directory, self._layout)
                 self._resume(opened)
             except BaseException:
@@ -178,6 +192,8 @@ class Replay:
         self._short_episodes = 0
         for record in opened.records:
             self._index(record)
+        if is_rewindable:
+            self._evict()  # what had been evicted but not released
 
     def insert(self, chunk: EpisodeChunk) -> bool:
         """Stores a chunk; when this returns, a kill of the process cannot lose it.
@@ -203,9 +219,12 @@ class Replay:
             record = segment.append(frame)
         self._totals = self._totals.after(record)
         self._index(record)
-        while self._stored_steps > self._config.capacity_steps and len(self._segments) > 1:
-            self._evict_oldest_segment()
+        self._evict()
         return True
+
+    def fence(self, incarnation: int) -> None:
+        """Refuses from now on what collectors before this incarnation may still send."""
+        self._fence = max(self._fence, incarnation)
 
     def can_sample(self) -> bool:
         """Whether an episode is eligible and T rows are held in all."""
@@ -221,21 +240,16 @@ class Replay:
         Raises:
             ValueError: `can_sample` is false.
         """
-        if not self.can_sample():
-            raise ValueError(
-                f"wanted sequences of {self._config.batch_length} rows, but "
-                f"{self._stored_steps} rows in {len(self._episodes)} episodes are held and none "
-                "is long enough or closed; insert more before sampling"
-            )
-        num_sequences, length = self._config.batch_size, self._config.batch_length
-        generator = np.random.default_rng([seed, gradient_step])
-        picks: list[int] = generator.integers(0, self._num_eligible(), num_sequences).tolist()
-        rows = [self._episodes[pick].rows for pick in picks]
-        draws: list[int] = generator.integers(0, rows).tolist()
-        buffers = _BatchBuffers(self._layout, num_sequences, length)
-        for b, pick in enumerate(picks):
-            self._fill(buffers, b, pick, max(0, min(draws[b], rows[b] - length)))
-        return buffers.finish()
+        while self.can_sample():
+            drawn = self._draw(gradient_step, seed)
+            if isinstance(drawn, Batch):
+                return drawn
+            self._drop(drawn)
+        raise ValueError(
+            f"wanted sequences of {self._config.batch_length} rows, but "
+            f"{self._stored_steps} rows in {len(self._episodes)} episodes are held and none "
+            "is long enough or closed; insert more before sampling"
+        )
 
     def counts(self) -> ReplayCounts:
         """Returns what is held and was ever held; exact after any kill."""
@@ -249,13 +263,33 @@ class Replay:
             short_episodes=self._short_episodes,
             last_incarnation=self._totals.last_incarnation,
             repaired_records=self._totals.repaired_records,
+            fenced_inserts=self._fenced_inserts,
         )
 
-    def flush(self) -> None:
-        """Brings every stored chunk to the disk itself, so that a power cut cannot lose it."""
-        if self._segments:
-            with explained("flushing the replay", self._directory):
-                self._segments[-1].flush()
+    def flush(self) -> ReplayPosition:
+        """Brings every stored chunk to the disk itself, so that a power cut cannot lose it.
+
+        Returns:
+            Where the replay stands, for `rewind`.
+        """
+        if not self._segments:
+            return ReplayPosition(oldest_segment=None, newest_segment=None, end_bytes=0)
+        newest = self._segments[-1]
+        with explained("flushing the replay", self._directory):
+            newest.flush()
+        return ReplayPosition(
+            oldest_segment=int(self._segments[0].path.stem),
+            newest_segment=int(newest.path.stem),
+            end_bytes=newest.end,
+        )
+
+    def release(self, position: ReplayPosition) -> None:
+        """Deletes evicted segments that a replay taken back to `position` would not hold."""
+        oldest = position.oldest_segment or 0
+        with explained("deleting evicted segments", self._directory):
+            for path in [path for path in self._evicted if int(path.stem) < oldest]:
+                path.unlink(missing_ok=True)
+                self._evicted.remove(path)
 
     def close(self) -> None:
         """Flushes, cuts the newest file to its true length, and lets others open the directory."""
@@ -300,11 +334,12 @@ class Replay:
         Raises:
             StaleIncarnation, ValueError: they are not, and cannot be stored either.
         """
-        last = self._totals.last_incarnation
-        if last is not None and chunk.incarnation < last:
+        fence = max(self._fence, self._totals.last_incarnation or 0)
+        if chunk.incarnation < fence:
+            self._fenced_inserts += 1
             raise StaleIncarnation(
-                f"chunk of incarnation {chunk.incarnation} refused: incarnation {last} has "
-                "already written; stop the older collector"
+                f"chunk of incarnation {chunk.incarnation} refused: incarnation {fence} has "
+                "taken over; stop the older collector"
             )
         key = (chunk.incarnation, chunk.episode)
         name = f"episode {chunk.episode} of incarnation {chunk.incarnation}"
@@ -345,11 +380,18 @@ class Replay:
     def _is_short(self, episode: _Episode) -> bool:
         return episode.is_closed and episode.rows < self._config.batch_length
 
+    def _evict(self) -> None:
+        while self._stored_steps > self._config.capacity_steps and len(self._segments) > 1:
+            self._evict_oldest_segment()
+
     def _evict_oldest_segment(self) -> None:
         """Deletes the oldest file and forgets its rows; open sequences of it do not exist."""
         segment = self._segments[0]
-        with explained("evicting a segment", segment.path):
-            segment.path.unlink(missing_ok=True)
+        if self._is_rewindable:
+            self._evicted.append(segment.path)
+        else:
+            with explained("evicting a segment", segment.path):
+                segment.path.unlink(missing_ok=True)
         del self._segments[0]
         self._stored_steps -= segment.rows
         num_records, num_emptied = segment.num_records, 0
@@ -375,8 +417,53 @@ class Replay:
         is_eligible = newest.is_closed or newest.rows >= self._config.batch_length
         return len(self._episodes) - (not is_eligible)
 
-    def _fill(self, buffers: _BatchBuffers, b: int, pick: int, start: int) -> None:
-        """Fills sequence b from row `start` of an episode, going on with the ones after it."""
+    def _draw(self, gradient_step: int, seed: int) -> Batch | Record:
+        """Returns the batch, or a record of it that is not intact."""
+        num_sequences, length = self._config.batch_size, self._config.batch_length
+        generator = np.random.default_rng([seed, gradient_step])
+        picks: list[int] = generator.integers(0, self._num_eligible(), num_sequences).tolist()
+        rows = [self._episodes[pick].rows for pick in picks]
+        draws: list[int] = generator.integers(0, rows).tolist()
+        buffers = _BatchBuffers(self._layout, num_sequences, length)
+        for b, pick in enumerate(picks):
+            start = max(0, min(draws[b], rows[b] - length))
+            damaged = self._fill(buffers, b, pick, start)
+            if damaged is not None:
+                return damaged
+        return buffers.finish()
+
+    def _drop(self, record: Record) -> None:
+        """Forgets a record that is not intact; the rows around it become episodes of their own."""
+        next(segment for segment in self._segments if segment.holds(record)).remove(record)
+        self._totals = self._totals.after_repairs(1)
+        self._stored_steps -= record.rows
+        index = next(i for i, episode in enumerate(self._episodes) if record in episode.records)
+        whole = self._episodes[index]
+        at = whole.records.index(record)
+        head = replace(
+            whole,
+            records=whole.records[:at],
+            first_steps=whole.first_steps[:at],
+            end=record.first_step,
+            is_closed=True,
+            is_terminal=False,
+        )
+        rest = replace(
+            whole, records=whole.records[at + 1 :], first_steps=whole.first_steps[at + 1 :]
+        )
+        pieces = [piece for piece in (head, rest) if piece.records]
+        self._episodes[index : index + 1] = pieces
+        self._short_episodes += sum(map(self._is_short, pieces)) - self._is_short(whole)
+        if self._newest_by_key[whole.key] is whole:
+            del self._newest_by_key[whole.key]
+            self._newest_by_key.update((piece.key, piece) for piece in pieces)
+
+    def _fill(self, buffers: _BatchBuffers, b: int, pick: int, start: int) -> Record | None:
+        """Fills sequence b from row `start` of an episode, going on with the ones after it.
+
+        Returns:
+            A record it came upon that is not intact, else None.
+        """
         length, filled = self._config.batch_length, 0
         while filled < length:
             episode = self._episodes[pick]
@@ -386,16 +473,33 @@ class Replay:
             position = bisect_right(episode.first_steps, step) - 1
             while step < stop:
                 record = episode.records[position]
+                if not (record.is_checked or record.is_intact()):
+                    return record
                 num_rows = min(stop, record.first_step + record.rows) - step
                 buffers.copy(record, step - record.first_step, num_rows, b * length + filled)
                 step, filled, position = step + num_rows, filled + num_rows, position + 1
             buffers.is_terminal[b, filled - 1] = episode.is_terminal and step == episode.end
             pick, start = (pick + 1) % len(self._episodes), 0
+        return None
 
 
-def open_replay(directory: Path, config: ReplayConfig, spec: EnvSpec) -> Replay:
+def open_replay(
+    directory: Path,
+    config: ReplayConfig,
+    spec: EnvSpec,
+    *,
+    is_rewindable: bool = False,
+    target: RewindTarget | None = None,
+) -> Replay:
     """Opens a replay for rows of this environment; see Replay for what it raises."""
-    return Replay(directory, config, image_shape=spec.image_shape, action_size=spec.action_size)
+    return Replay(
+        directory,
+        config,
+        image_shape=spec.image_shape,
+        action_size=spec.action_size,
+        is_rewindable=is_rewindable,
+        target=target,
+    )
 
 
 def _lock(owner: Replay, directory: Path) -> weakref.finalize[[int], Replay]:

@@ -14,6 +14,7 @@ Episodes of the evaluator are evaluations, those of any other service are traini
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import logging
@@ -22,6 +23,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -75,6 +77,19 @@ METRICS: dict[str, Metric] = {
     "dreamer_gradient_steps_total": _counter("Training steps of world model, actor and critic."),
     "dreamer_episodes_total": _counter("Training episodes that ended."),
     "dreamer_restarts_total": _counter("Times a service was replaced after it died.", "service"),
+    "dreamer_errors_total": _counter(
+        "Times a service was lost or could not do its work.", "service"
+    ),
+    "dreamer_last_error_timestamp_seconds": _gauge("Unix time of the newest error.", "service"),
+    "dreamer_fenced_inserts_total": _counter(
+        "Chunks refused because their collector had been replaced."
+    ),
+    "dreamer_repaired_records_total": _counter(
+        "Damaged stretches of the replay's files that were cut off or set aside."
+    ),
+    "dreamer_dropped_reports_total": _counter(
+        "Reports that metrics.jsonl or TensorBoard lack, since the disk was full."
+    ),
     # Episodes
     "dreamer_episode_return": _gauge("Sum of raw rewards of the newest training episode."),
     "dreamer_episode_length_policy_steps": _gauge("Length of the newest training episode."),
@@ -215,6 +230,9 @@ class RunLog:
     frames (policy steps x action repeat), the axis of the published Atari curves; its tags are
     the metric names, followed by `/label` for metrics with labels.
 
+    What cannot be written, since the disk is full, is left out and counted: a run is worth more
+    than its log.
+
     Args:
         run_dir: directory of the run; made if it does not exist.
         action_repeat: frames per policy step.
@@ -223,9 +241,12 @@ class RunLog:
     def __init__(self, run_dir: Path | str, *, action_repeat: int) -> None:
         self.path = Path(run_dir) / METRICS_FILE
         self._action_repeat = action_repeat
+        self.dropped_reports = 0
+        """Reports that could not be written, in full or in part."""
+        self._is_failing = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab", buffering=0)
         self._events = _EventFile(self.path.parent / TENSORBOARD_DIRECTORY)
 
     def write(self, report: Report, *, policy_step: int, gradient_step: int) -> None:
@@ -249,9 +270,17 @@ class RunLog:
             episodes=report.episodes,
             labels={k: v for k, v in report.labels.items() if k != OBSERVATIONS_LABEL},
         )
-        self._file.write(json.dumps(_without_nan(asdict(line)), allow_nan=False) + "\n")
-        self._file.flush()
-        self._write_events(report, line)
+        text = json.dumps(_without_nan(asdict(line)), allow_nan=False) + "\n"
+        try:
+            _append(self._file, text.encode())
+            self._write_events(report, line)
+        except OSError as error:
+            if not self._is_failing:
+                logger.error("%s: reports are left out until this ends: %s", self.path, error)  # noqa: TRY400
+            self.dropped_reports += 1
+            self._is_failing = True
+        else:
+            self._is_failing = False
 
     def _write_events(self, report: Report, line: LogLine) -> None:
         values = dict(line.values)
@@ -268,10 +297,11 @@ class RunLog:
         self._events.add(line.env_frame, line.wall_time_s, tagged)
 
     def close(self) -> None:
-        """Flushes and closes both files; a second call does nothing."""
+        """Closes both files; a second call does nothing."""
         if not self._file.closed:
             self._file.close()
-            self._events.close()
+            with contextlib.suppress(OSError):
+                self._events.close()
 
     def __enter__(self) -> RunLog:
         return self
@@ -351,6 +381,18 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
+def _append(file: FileIO, content: bytes) -> None:
+    """Writes all of it or, raising OSError, nothing."""
+    size = os.fstat(file.fileno()).st_size
+    written = 0
+    try:
+        while written < len(content):
+            written += file.write(content[written:])
+    except OSError:
+        os.ftruncate(file.fileno(), size)
+        raise
+
+
 def _cut_torn_line(path: Path) -> None:
     """Cuts off what follows the last newline: a line that a kill tore."""
     if not path.exists():
@@ -382,16 +424,28 @@ class _EventFile:
     """Scalars in TensorBoard's format; one file per process life, which TensorBoard joins."""
 
     def __init__(self, directory: Path) -> None:
-        # Not torch.utils.tensorboard: it would load torch into a process that has no use for it.
-        self._writer = _new_writer(str(directory), flush_secs=10)
+        self._directory = directory
+        self._writer: Any = self._open()
 
     def add(self, env_frame: int, wall_time_s: float, scalars: Mapping[str, float]) -> None:
         """Appends the scalars at x = env_frame."""
         summary = _new_summary()
         for tag, value in scalars.items():
             summary.value.add(tag=tag, simple_value=value)
-        self._writer.add_event(_new_event(wall_time=wall_time_s, step=env_frame, summary=summary))
+        event = _new_event(wall_time=wall_time_s, step=env_frame, summary=summary)
+        writer = self._writer or self._open()
+        try:
+            writer.add_event(event)
+        except OSError:
+            self._writer = None  # its thread has ended; the next event begins another file
+            raise
+
+    def _open(self) -> Any:
+        # Not torch.utils.tensorboard: it would load torch into a process that has no use for it.
+        self._writer = _new_writer(str(self._directory), flush_secs=10)
+        return self._writer
 
     def close(self) -> None:
         """Writes what is left and closes the file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -97,10 +99,49 @@ class Rollout:
                     )
         return Collected(chunks + self._cut(rows), tuple(episodes))
 
-    @property
-    def version(self) -> int | None:
-        """Gradient steps behind the weights in use; None before the first."""
-        return self._version
+    def state(self) -> dict[str, Any] | None:
+        """Returns where the rollout stands, as numbers, strings and arrays; see `restore`.
+
+        None if the environment cannot tell.
+        """
+        env = self._env.state()
+        if env is None:
+            return None
+        model, action = self._state.model, self._state.action
+        return {
+            "incarnation": self._incarnation,
+            "episode": self._episode,
+            "episode_step": self._episode_step,
+            "episode_return": self._episode_return,
+            "is_random": self._is_random,
+            "env": env,
+            "step": None if self._step is None else asdict(self._step),
+            "deter": model.deter.numpy().copy(),
+            "stoch": model.stoch.numpy().copy(),
+            "action": action.numpy().copy(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken: with the same weights, the same actions follow.
+
+        Raises:
+            ValueError: the state is of another incarnation or task.
+        """
+        if state["incarnation"] != self._incarnation:
+            raise ValueError(
+                f"Wanted the state of incarnation {self._incarnation}, got that of "
+                f"{state['incarnation']}; make the rollout with the state's incarnation"
+            )
+        self._env.restore(state["env"])
+        self._episode = state["episode"]
+        self._episode_step = state["episode_step"]
+        self._episode_return = state["episode_return"]
+        self._is_random = state["is_random"]
+        step: dict[str, Any] | None = state["step"]
+        if step is not None:
+            step = {**step, "image": np.array(step["image"])}
+        self._step = None if step is None else EnvStep(**step)
+        self._state = self._policy.state_of(state["deter"], state["stoch"], state["action"])
 
     def _take_over(self, weights: WeightsSnapshot | None) -> None:
         if weights is not None and weights.version != self._version:

@@ -26,10 +26,14 @@ MAY_CHANGE = (
     "steps",
     "learner.",
     "schedule.report_interval_gradient_steps",
-    "schedule.checkpoint_interval_s",
-    "schedule.keep_checkpoints",
+    "checkpoint.interval_s",
+    "checkpoint.keep",
+    "checkpoint.request_timeout_s",
 )
-"""Prefixes of the settings that a resumed run may change: none of them alters the algorithm."""
+"""Prefixes of the settings that a resumed run may change: none of them alters the algorithm.
+
+`checkpoint.url` is not among them: in another place there is no checkpoint to resume from, so that
+all gradient steps would be taken anew."""
 
 
 class RunDirectoryError(ValueError):
@@ -125,6 +129,25 @@ def open_run(root: Path, config: Config) -> Generator[RunPaths]:
         yield paths
 
 
+def differing_settings(
+    saved: Config, wanted: Config, may_change: tuple[str, ...] = MAY_CHANGE
+) -> str:
+    """Returns up to four settings that make them different runs, with both values; "" if none do.
+
+    Args:
+        saved: of what was found.
+        wanted: of the run that is asked for.
+        may_change: prefixes of the settings that may differ.
+    """
+    old, new = dict(leaves(saved)), dict(leaves(wanted))
+    differing = [
+        f"{name}={old[name]!r} there, {new[name]!r} asked for"
+        for name in old
+        if old[name] != new[name] and not name.startswith(may_change)
+    ]
+    return "; ".join(differing[:4]) + ("; ..." if len(differing) > 4 else "")
+
+
 def default_run_dir(config: Config) -> Path:
     """The run directory where none is named: runs/PRESET_TASK_SEED."""
     task = "".join(c if c.isalnum() else "_" for c in config.env.task)
@@ -154,16 +177,10 @@ def _hold(lock: Any, paths: RunPaths) -> None:
 
 
 def _require_same(saved: Config, wanted: Config, root: Path) -> None:
-    old, new = dict(leaves(saved)), dict(leaves(wanted))
-    differing = [
-        f"{name}={old[name]!r} there, {new[name]!r} asked for"
-        for name in old
-        if old[name] != new[name] and not name.startswith(MAY_CHANGE)
-    ]
+    differing = differing_settings(saved, wanted)
     if differing:
-        shown = "; ".join(differing[:4]) + ("; ..." if len(differing) > 4 else "")
         raise RunDirectoryError(
-            f"{root} holds another run ({shown}). To resume it, ask for the same preset and "
+            f"{root} holds another run ({differing}). To resume it, ask for the same preset and "
             "settings; for a new run, name another directory with --run-dir. Nothing was changed"
         )
 

@@ -23,10 +23,11 @@ from dreamer_core.envs import environment_spec, make_env
 from dreamer_core.pictures import plot_learning_curve
 from dreamer_core.replay import ReplayCounts, open_replay
 from dreamer_core.report import RunLog
+from dreamer_core.rewind import RewindTarget
 from dreamer_core.rollout import Rollout, env_seed
 from dreamer_core.run_directory import RunPaths, open_run
 from dreamer_core.schedule import CollectOrder, Schedule
-from dreamer_core.trainer import Trainer
+from dreamer_core.trainer import Trainer, require_place
 from dreamer_core.types import Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
@@ -61,27 +62,40 @@ class LocalRun:
         self._config = config
         self._paths = paths
         self._observe = observe
-        self._replay = open_replay(paths.replay, config.replay, spec)
-        incarnation = next_incarnation(self._replay.counts())
-        self._env = make_env(config.env, env_seed(config.seed, incarnation))
         self._trainer = Trainer(config, spec, paths.checkpoints)
+        point = self._trainer.resume_point
+        target = None if point is None else point.target
+        self._replay = open_replay(
+            paths.replay, config.replay, spec, is_rewindable=True, target=target
+        )
+        counts, is_exact = self._replay.counts(), self._replay.is_rewound
+        incarnation = next_incarnation(counts, target, is_exact=is_exact)
+        self._env = make_env(config.env, env_seed(config.seed, incarnation))
         self._rollout = Rollout(self._env, config, incarnation)
         self._weights: WeightsSnapshot | None = None
+        self._needs_resume_point = not is_exact
         self._sample_wait_s = 0.0
         self._insert_wait_s = 0.0
         self._saved_s = time.monotonic()
         self.schedule = Schedule(
             config.schedule,
             steps=config.steps,
-            policy_steps=self._replay.counts().policy_steps,
+            policy_steps=counts.policy_steps,
             gradient_steps=self._trainer.gradient_step,
             is_lockstep=True,
         )
-        self._pulse = Pulse(self.schedule, self._replay.counts(), config.env.action_repeat)
+        self._pulse = Pulse(self.schedule, counts, config.env.action_repeat)
+        if point is not None and is_exact:
+            self._rollout.restore(point.rollout)
+            if point.weights is not None:
+                self._weights = point.weights
+                self.schedule.published_version = point.weights.version
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until the configured number of policy steps, or until asked to stop."""
         schedule = self.schedule
+        if self._needs_resume_point and self._rollout.state() is not None:
+            self.save()
         while not schedule.is_done and not should_stop():
             if schedule.should_publish():
                 self._weights = self._trainer.snapshot()
@@ -93,14 +107,21 @@ class LocalRun:
                 self._beat()
             while schedule.may_train() and not should_stop():
                 self._train()
-            if time.monotonic() - self._saved_s > self._config.schedule.checkpoint_interval_s:
+            if time.monotonic() - self._saved_s > self._config.checkpoint.interval_s:
                 self.save()
         self._beat()
 
     def save(self) -> None:
         """Writes a checkpoint."""
-        self._replay.flush()
-        self._report(self._trainer.save(policy_step=self.schedule.policy_steps))
+        position = self._replay.flush()
+        saved = self._trainer.save(
+            policy_step=self.schedule.policy_steps,
+            position=position,
+            rollout=self._rollout.state(),
+            weights=self._weights,
+        )
+        self._replay.release(position)
+        self._report(saved)
         self._saved_s = time.monotonic()
 
     def draw_open_loop(self) -> tuple[Path, ...]:
@@ -225,13 +246,27 @@ def replay_report(counts: ReplayCounts, action_repeat: int) -> Report:
             "dreamer_replay_steps": counts.stored_steps,
             "dreamer_replay_episodes": counts.stored_episodes,
             "dreamer_replay_bytes": counts.stored_bytes,
+            "dreamer_fenced_inserts_total": counts.fenced_inserts,
+            "dreamer_repaired_records_total": counts.repaired_records,
         },
     )
 
 
-def next_incarnation(counts: ReplayCounts) -> int:
-    """Number of the collector's next life, from 0: one above any that the replay has seen."""
-    return 0 if counts.last_incarnation is None else counts.last_incarnation + 1
+def next_incarnation(
+    counts: ReplayCounts, target: RewindTarget | None, *, is_exact: bool = False
+) -> int:
+    """Number of the collector's next life, from 0.
+
+    Args:
+        counts: of the replay.
+        target: of the checkpoint, if that can be resumed exactly.
+        is_exact: the run goes on from there, and the collector with its old number; else the number
+            is above all that replay and checkpoint have seen.
+    """
+    seen = -1 if counts.last_incarnation is None else counts.last_incarnation
+    if target is None:
+        return seen + 1
+    return target.incarnation if is_exact else max(seen, target.incarnation) + 1
 
 
 def train_local(
@@ -252,10 +287,12 @@ def train_local(
     Raises:
         RunDirectoryError: see `open_run`.
         ValueError: the environment or the checkpoint does not fit.
+        OSError: checkpoints or other files cannot be written.
         NonFiniteLoss: see DreamerAgent.train_step.
     """
     spec = environment_spec(config.env)
     choose_execution(config.learner)  # a missing one is told before anything is written
+    require_place(config, spec)
     with (
         open_run(run_dir, config) as paths,
         RunLog(run_dir, action_repeat=config.env.action_repeat) as log,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from torch import Tensor
 
 from dreamer_core import checkpoint
 from dreamer_core.agent import DreamerAgent
-from dreamer_core.config import Config, to_dict
+from dreamer_core.checkpoint_store import open_store, require_writable
+from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.environment import EnvSpec
 from dreamer_core.operators import keep_freed_memory
 from dreamer_core.pictures import save_open_loop
 from dreamer_core.policy import num_threads
 from dreamer_core.report import OBSERVATIONS_LABEL
+from dreamer_core.resume import ResumePoint, pack, unpack
+from dreamer_core.rewind import ReplayPosition
+from dreamer_core.run_directory import MAY_CHANGE, differing_settings
 from dreamer_core.types import Batch, Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
@@ -33,17 +39,18 @@ class Trainer:
     Args:
         config: of the run.
         spec: of the environment.
-        checkpoints: directory of the run's checkpoints.
+        checkpoints: directory of the run's checkpoints, unless the config names another place.
 
     Raises:
-        ValueError: the checkpoint is of another environment or model.
+        ValueError: the checkpoint is of another run, environment or model.
         checkpoint.CheckpointCorrupt: there are checkpoints and none can be read.
+        OSError: their place cannot be read.
     """
 
     def __init__(self, config: Config, spec: EnvSpec, checkpoints: Path) -> None:
         self._config = config
         self._spec = spec
-        self._checkpoints = checkpoints
+        self._store = open_store(config.checkpoint, checkpoints)
         self.agent = DreamerAgent(config, spec)
         """World model, actor and critic."""
         logger.info("Gradient steps on %s", self.agent.execution)
@@ -54,11 +61,14 @@ class Trainer:
         self._seconds: list[float] = []
         self._report_started_s = time.monotonic()
         self._is_whole = True  # false once a gradient step broke off between two optimisers
-        found = checkpoint.load(checkpoints)
+        self.resume_point: ResumePoint | None = None
+        """Of the checkpoint that this trainer began with, if that has one."""
+        found = checkpoint.load(self._store)
         if found is not None:
-            _require_environment(found.facts, spec, found.path)
+            require_same_run(found.facts, found.location, config, spec)
             self.agent.load_state(found.tensors)
-            logger.info("Resumed from %s", found.path)
+            self.resume_point = unpack(found.tensors.get("resume"))
+            logger.info("Resumed from %s", found.location)
 
     @property
     def gradient_step(self) -> int:
@@ -102,30 +112,47 @@ class Trainer:
         """Returns what a policy needs to act."""
         return self.agent.snapshot()
 
-    def save(self, *, policy_step: int) -> Report:
+    def save(
+        self,
+        *,
+        policy_step: int,
+        position: ReplayPosition | None = None,
+        rollout: Mapping[str, Any] | None = None,
+        weights: WeightsSnapshot | None = None,
+    ) -> Report:
         """Writes a checkpoint of the present state.
 
         Args:
             policy_step: policy steps that the replay has acknowledged.
+            position: where the replay stands; needed with `rollout`.
+            rollout: Rollout.state(), taken while nothing was under way; None if the run cannot be
+                resumed exactly.
+            weights: of the collector's policy.
 
         Raises:
             RuntimeError: a gradient step failed half-way; the last checkpoint is the good one.
+            OSError: it could not be written; the last checkpoint is the good one.
         """
         self._require_whole()
         self._check()
         started_s = time.perf_counter()
         checkpoint.save(
-            self._checkpoints,
+            self._store,
             step=self.gradient_step,
-            tensors=self.agent.state(),
+            tensors={
+                **self.agent.state(),
+                "resume": pack(position, rollout, weights) if position and rollout else None,
+            },
             facts={
                 "policy_step": policy_step,
                 "gradient_step": self.gradient_step,
+                "replay": None if position is None else asdict(position),
                 "environment": _environment_facts(self._spec),
                 "config": to_dict(self._config),
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
             },
-            keep=self._config.schedule.keep_checkpoints,
+            keep=self._config.checkpoint.keep,
+            keep_every=self._config.checkpoint.keep_every,
         )
         seconds = time.perf_counter() - started_s
         return Report(service="learner", values={"dreamer_checkpoint_seconds": seconds})
@@ -182,21 +209,55 @@ class Trainer:
         return Report(service="learner", values=values, labels=labels)
 
 
+def require_place(config: Config, spec: EnvSpec) -> None:
+    """Tries the place that the config names for checkpoints, if any, before a run is made.
+
+    Raises:
+        ValueError: it cannot be opened, or holds the checkpoints of another run.
+        OSError: it cannot be written or read.
+    """
+    url = config.checkpoint.url
+    if url is None:
+        return
+    store = open_store(config.checkpoint, Path())
+    require_writable(store)
+    found = checkpoint.newest(store)
+    if found is not None:
+        require_same_run(found.facts, f"{url}/{found.step:012d}", config, spec)
+
+
+def require_same_run(facts: dict[str, Any], location: str, config: Config, spec: EnvSpec) -> None:
+    """Raises ValueError unless a checkpoint is of this run: same settings, same environment.
+
+    A run directory holds one run, but a checkpoint.url may be given to another.
+    """
+    try:
+        saved = from_dict(Config, facts.get("config"))
+    except ValueError as error:
+        raise ValueError(
+            f"The checkpoint {location} cannot be compared with this run: {error}. It was "
+            "written by another version or another program; load it with that one"
+        ) from error
+    differing = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
+    if differing:
+        raise ValueError(
+            f"The checkpoint {location} is of another run ({differing}). Ask for the preset "
+            "and settings that it was made with, or name another place with --checkpoint.url"
+        )
+    wanted, got = _environment_facts(spec), facts.get("environment")
+    if wanted != got:
+        raise ValueError(
+            f"The environment has {wanted}, but the checkpoint {location} was made for {got}. "
+            "Resume with the environment that the run was started with, or start a new run"
+        )
+
+
 def _environment_facts(spec: EnvSpec) -> dict[str, Any]:
     return {
         "image_shape": list(spec.image_shape),
         "action_size": spec.action_size,
         "is_discrete": spec.is_discrete,
     }
-
-
-def _require_environment(facts: dict[str, Any], spec: EnvSpec, path: Path) -> None:
-    wanted, got = _environment_facts(spec), facts["environment"]
-    if wanted != got:
-        raise ValueError(
-            f"The environment has {wanted}, but the checkpoint {path} was made for {got}. "
-            "Resume with the environment that the run was started with, or start a new run"
-        )
 
 
 def _liveliest(batch: Batch) -> tuple[int, int]:

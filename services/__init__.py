@@ -5,5 +5,7 @@ import os
 # Read by Ray when it is imported. Without a token anyone who reaches its ports could run code.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # report nothing to anybody
+# Else 15, which starves a learner beside anything else that computes; 5 leaves Ray itself ahead.
+os.environ.setdefault("RAY_worker_niceness", "5")
 # Ray's future default, which it else announces in every process: leave CUDA_VISIBLE_DEVICES alone.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

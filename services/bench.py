@@ -33,9 +33,9 @@ from dreamer_core.envs import environment_spec
 from dreamer_core.measure import Measurement, machine, summary
 from dreamer_core.types import Batch, Report
 from services import run
+from services.cluster import ray_cluster
 from services.config import ServiceConfig
 from services.replay_server import ReplayServer
-from services.supervisor import ray_cluster
 
 Root = tyro.conf.arg(name="")
 """Options of the config stand on their own, without the name of the field that holds it."""
@@ -83,7 +83,7 @@ def bench_delivery(
     spec, in_flight = environment_spec(config.env), services.runtime.learner_calls_in_flight
     with (
         tempfile.TemporaryDirectory(prefix="dreamer-bench-") as name,
-        ray_cluster(services.runtime, namespace="bench"),
+        ray_cluster(services, namespace="bench"),
     ):
         fill_replay(Path(name), config.replay, spec, rows)
         make_server = ray.remote(ReplayServer).options(num_cpus=0)

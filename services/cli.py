@@ -26,6 +26,7 @@ from dreamer_core.evaluation import evaluate_run
 from dreamer_core.replay import ReplayInUse
 from dreamer_core.run_directory import default_run_dir
 from dreamer_core.train_local import RunResult, train_local
+from services import replay_command
 from services.config import ServiceConfig
 from services.display import Display
 from services.status import render_status
@@ -34,6 +35,8 @@ _PRESET_TABLE_WIDTH = 130  # names stay whole, for copying to the command line
 _BAD_INPUT_EXIT = 2
 _FAILED_EXIT = 1
 _INTERRUPTED_EXIT = 130
+_STOPPED_EXIT = {signal.SIGINT: _INTERRUPTED_EXIT, signal.SIGTERM: 143}
+"""128 + signal, so that whoever watches sees that the run is not done."""
 
 Root = tyro.conf.arg(name="")
 """Marks a config whose fields are options without a prefix."""
@@ -100,6 +103,10 @@ dreamer trains DreamerV2 agents inside their own world model.
   dreamer eval RUN_DIR [--episodes N] [--mode greedy|sample] [--video FILE]
                            play with the newest checkpoint
   dreamer status RUN_DIR   where a run stands
+  dreamer replay inspect|verify RUN_DIR
+                           what is stored; whether every byte of it is whole
+  dreamer replay export RUN_DIR --to DIR [--episodes N] [--compress]
+                           episodes as .npz files for other tools
   dreamer bench learner|policy|replay|env|run [--preset NAME] [--json FILE] ...
                            measure this machine
   dreamer presets [NAME]   the presets; each value of one, with its source
@@ -117,7 +124,7 @@ class StopRequest:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self.signal: int | None = None
+        self.signal: signal.Signals | None = None
         self.listen()
 
     def listen(self) -> None:
@@ -132,18 +139,22 @@ class StopRequest:
     def _on_signal(self, number: int, _frame: Any) -> None:
         if self.signal is not None and number == signal.SIGINT:
             os._exit(_INTERRUPTED_EXIT)
-        self.signal = number
+        self.signal = signal.Signals(number)
         self._say("Stopping: finishing what is under way and writing a checkpoint ...")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C."""
+    """Runs the command line and exits.
+
+    0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands = {
         "train": _train,
         "local": _local,
         "eval": _eval,
         "status": _status,
+        "replay": replay_command.run,
         "bench": _bench,
         "presets": _presets,
     }
@@ -171,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _train(arguments: list[str]) -> int:
     """`dreamer train`; the one command that needs Ray, which takes a second to import."""
     from services import run  # noqa: PLC0415
-    from services.supervisor import ServiceLost  # noqa: PLC0415
+    from services.actors import ServiceLost  # noqa: PLC0415
 
     command = _with_preset(TrainCommand, arguments, "dreamer train PRESET")
     config, services = command.config, command.services
@@ -351,7 +362,7 @@ def _show(
         f"{state}: {result.policy_steps:,} policy steps, {result.gradient_steps:,} gradient steps."
     )
     written = {
-        "checkpoints": run_dir / "checkpoints",
+        "checkpoints": config.checkpoint.url or run_dir / "checkpoints",
         "replay": run_dir / "replay",
         "TensorBoard": run_dir / "tensorboard",
         "JSONL": run_dir / "metrics.jsonl",
@@ -359,7 +370,7 @@ def _show(
     }
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
-    return _INTERRUPTED_EXIT if should_stop.signal == signal.SIGINT else 0
+    return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0
 
 
 def _log_through(console: Console) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from dreamer_core.config import Config
 from dreamer_core.envs import make_env
@@ -32,6 +34,14 @@ class Collector:
         self._rollout = Rollout(env, config, incarnation)
         self._idle_since_s: float | None = None
         self._wait_s = 0.0
+
+    def state(self) -> dict[str, Any] | None:
+        """Where the rollout stands; None if the environment cannot tell. See Rollout.state."""
+        return self._rollout.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken; see Rollout.restore."""
+        self._rollout.restore(state)
 
     def collect(
         self, weights: WeightsSnapshot | None, order: CollectOrder, policy_step: int

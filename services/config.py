@@ -7,6 +7,8 @@ from typing import Literal
 
 from dreamer_core.config import require_types
 
+_LIMITS = ("call_timeout_s", "collect_timeout_s", "evaluation_timeout_s")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
@@ -31,6 +33,8 @@ class EvaluatorConfig:
     """Policy steps between two evaluations, the last one at the end of the run; None for none."""
     episodes: int = 1
     """Episodes of each evaluation."""
+    count: int = 1
+    """Evaluators, each of which plays its episodes; they get what processor time is left over."""
     mode: Literal["greedy", "sample"] = "greedy"
     """The actor's mode, or a sample of it; the latent state is sampled in both."""
 
@@ -41,8 +45,9 @@ class EvaluatorConfig:
             raise ValueError(
                 f"evaluator.interval_policy_steps={interval} must be 1 or more, or None for none"
             )
-        if self.episodes < 1:
-            raise ValueError(f"evaluator.episodes={self.episodes} must be 1 or more")
+        for name in ("episodes", "count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluator.{name}={getattr(self, name)} must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +56,25 @@ class RuntimeConfig:
 
     ray_address: str | None = None
     """Cluster to run on; None starts one in this process that ends with it."""
+    is_run_dir_shared: bool = False
+    """Whether every node sees the run directory under the same path. If not, replay server and
+    learner stay on the node of this process, which then needs the GPU."""
     object_store_bytes: int = 512_000_000
     """Shared memory of the cluster started here: a few batches and weights in flight."""
     learner_calls_in_flight: int = 4
     """Gradient steps handed to the learner ahead of time, so that it need not wait."""
     call_timeout_s: float = 300.0
-    """Longest wait for an answer to a control call before the service counts as lost."""
+    """Longest wait for an answer or a gradient step before the service counts as lost."""
+    collect_timeout_s: float = 120.0
+    """Longest collect call, environment included, before the collector is replaced."""
+    evaluation_timeout_s: float = 3600.0
+    """Longest evaluation before the evaluator is ended; the next evaluation starts another."""
     max_fruitless_restarts: int = 3
     """Restarts without a step of progress between them, after which the run gives up."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        for name in ("object_store_bytes", "learner_calls_in_flight", "call_timeout_s"):
+        for name in ("object_store_bytes", "learner_calls_in_flight", *_LIMITS):
             if getattr(self, name) <= 0:
                 raise ValueError(f"runtime.{name}={getattr(self, name)} must be above 0")
         if self.object_store_bytes < 80_000_000:

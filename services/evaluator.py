@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from dreamer_core.config import Config
 from dreamer_core.envs import make_env
 from dreamer_core.policy import ActionMode, Policy
@@ -20,6 +22,7 @@ class Evaluator:
 
     def __init__(self, config: Config, env_seed: int) -> None:
         log_to_stderr("evaluator")
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
         self._seed = config.seed
         self._env = make_env(config.env, env_seed)
         self._policy = Policy(config, self._env.spec)

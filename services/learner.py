@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dreamer_core.config import Config
 from dreamer_core.environment import EnvSpec
+from dreamer_core.rewind import ReplayPosition, RewindTarget
 from dreamer_core.trainer import Trainer
 from dreamer_core.types import Batch, Report, WeightsSnapshot
 from services.logs import log_to_stderr
@@ -19,10 +22,10 @@ class Learner:
     Args:
         config: of the run.
         spec: of the environment.
-        checkpoints: directory of the checkpoints.
+        checkpoints: directory of the checkpoints, unless the config names another place.
 
     Raises:
-        ValueError: the checkpoint does not fit the environment or the model.
+        ValueError: the checkpoint does not fit the run, the environment or the model.
     """
 
     def __init__(self, config: Config, spec: EnvSpec, checkpoints: Path) -> None:
@@ -30,6 +33,21 @@ class Learner:
         self._trainer = Trainer(config, spec, checkpoints)
         self._idle_since_s: float | None = None
         self._wait_s = 0.0
+
+    def resume_point(
+        self,
+    ) -> tuple[RewindTarget | None, int | None, Mapping[str, Any] | None, WeightsSnapshot | None]:
+        """What the checkpoint says of the others, in parts for those who need them.
+
+        Returns:
+            Where the replay goes back to, the version of the collector's weights, the state of its
+            rollout, the weights. All None unless the run can be resumed exactly.
+        """
+        point = self._trainer.resume_point
+        if point is None:
+            return None, None, None, None
+        version = None if point.weights is None else point.weights.version
+        return point.target, version, point.rollout, point.weights
 
     def gradient_step(self) -> int:
         """Gradient steps taken."""
@@ -55,9 +73,17 @@ class Learner:
         weights = self._trainer.snapshot()
         return weights, weights.version
 
-    def save(self, policy_step: int) -> Report:
+    def save(
+        self,
+        policy_step: int,
+        position: ReplayPosition,
+        rollout: Mapping[str, Any] | None = None,
+        weights: WeightsSnapshot | None = None,
+    ) -> Report:
         """Writes a checkpoint; see Trainer.save."""
-        return self._trainer.save(policy_step=policy_step)
+        return self._trainer.save(
+            policy_step=policy_step, position=position, rollout=rollout, weights=weights
+        )
 
     def save_open_loop(self, batch: Batch, path: Path) -> bool:
         """Draws truth, model and error of one sequence of the batch; see Trainer."""

@@ -22,10 +22,15 @@ def log_to_stderr(service: str) -> None:
 
 def log_to_file(service: str, path: Path) -> logging.Handler:
     """Sends this process's log lines to a file as well; the caller removes and closes it."""
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(log_format(service))
     logging.getLogger().addHandler(handler)
     return handler
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Does nothing: the disk is full, and stderr has the line."""
 
 
 def _use(handler: logging.Handler) -> None:

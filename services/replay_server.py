@@ -8,6 +8,7 @@ from pathlib import Path
 from dreamer_core.config import Config
 from dreamer_core.environment import EnvSpec
 from dreamer_core.replay import ReplayCounts, open_replay
+from dreamer_core.rewind import ReplayPosition, RewindTarget
 from dreamer_core.types import Batch, EpisodeChunk
 from services.logs import log_to_stderr
 
@@ -19,15 +20,27 @@ class ReplayServer:
         config: of the run.
         spec: of the environment.
         directory: of the segments.
+        is_rewindable: see Replay.
+        target: see Replay.
 
     Raises:
         ValueError: the directory holds episodes of another environment.
     """
 
-    def __init__(self, config: Config, spec: EnvSpec, directory: Path) -> None:
+    def __init__(
+        self,
+        config: Config,
+        spec: EnvSpec,
+        directory: Path,
+        *,
+        is_rewindable: bool = False,
+        target: RewindTarget | None = None,
+    ) -> None:
         log_to_stderr("replay")
         self._seed = config.seed
-        self._replay = open_replay(directory, config.replay, spec)
+        self._replay = open_replay(
+            directory, config.replay, spec, is_rewindable=is_rewindable, target=target
+        )
 
     def insert(self, chunks: Sequence[EpisodeChunk]) -> ReplayCounts:
         """Stores chunks; when the counts return, they are on disk."""
@@ -43,9 +56,21 @@ class ReplayServer:
         """What is stored, and was ever stored."""
         return self._replay.counts()
 
-    def flush(self) -> None:
-        """Brings every acknowledged chunk through to the disk."""
-        self._replay.flush()
+    def is_rewound(self) -> bool:
+        """Whether the replay was taken back to its target."""
+        return self._replay.is_rewound
+
+    def fence(self, incarnation: int) -> None:
+        """Refuses what collectors before this incarnation may still send."""
+        self._replay.fence(incarnation)
+
+    def flush(self) -> ReplayPosition:
+        """Brings every acknowledged chunk through to the disk; tells where the replay stands."""
+        return self._replay.flush()
+
+    def release(self, position: ReplayPosition) -> None:
+        """Takes note that a checkpoint with this position is safe; see Replay.release."""
+        self._replay.release(position)
 
     def close(self) -> None:
         """Closes the segments."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dreamer_core.agent import NonFiniteLoss
@@ -15,11 +15,14 @@ from dreamer_core.pictures import plot_learning_curve
 from dreamer_core.report import RunLog
 from dreamer_core.run_directory import RunPaths, open_run
 from dreamer_core.train_local import Observer, RunResult
+from dreamer_core.trainer import require_place
 from dreamer_core.types import Report
+from services.actors import ServiceLost
+from services.cluster import ray_cluster
 from services.config import ServiceConfig
 from services.logs import log_to_file
 from services.metrics import PrometheusExporter
-from services.supervisor import ServiceLost, Supervisor, ray_cluster
+from services.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,8 @@ def train(
     Raises:
         RunDirectoryError: see `open_run`.
         PortInUse: something else listens on the metrics port.
-        ValueError: the environment or the device is not to be had.
+        ValueError: the environment or the device is not to be had, or checkpoints would be lost.
+        OSError: checkpoints cannot be written.
         NonFiniteLoss: the learner met one; the last checkpoint is good.
         ServiceLost: a service cannot start, because the replay or the checkpoint does not fit, or
             cannot be kept alive; the run is resumable.
@@ -55,6 +59,12 @@ def train(
     spec = environment_spec(config.env)
     if services.runtime.ray_address is None:
         choose_execution(config.learner)  # a missing one is told before anything is written
+    if (config.checkpoint.url or "").startswith("memory:"):
+        raise ValueError(
+            f"checkpoint.url={config.checkpoint.url} is the memory of one process, and the learner "
+            "has its own, so that its checkpoints would end with it; name a path or s3://bucket/run"
+        )
+    require_place(config, spec)
     with ExitStack() as stack:
         exporter = stack.enter_context(
             PrometheusExporter(services.metrics.port, services.metrics.address)
@@ -62,12 +72,13 @@ def train(
         paths = stack.enter_context(open_run(run_dir, config))
         log = stack.enter_context(RunLog(run_dir, action_repeat=config.env.action_repeat))
         stack.enter_context(_log_file(paths))
-        stack.enter_context(ray_cluster(services.runtime, namespace=str(run_dir.absolute())))
+        stack.enter_context(ray_cluster(services, namespace=str(run_dir.absolute())))
         on_start(exporter.url)
 
         def observed(report: Report, policy_step: int, gradient_step: int) -> None:
             log.write(report, policy_step=policy_step, gradient_step=gradient_step)
             exporter.observe(report)
+            exporter.observe(_dropped_reports(log))
             observe(report, policy_step, gradient_step)
 
         supervisor = Supervisor(config, services, paths, spec, observed)
@@ -77,15 +88,16 @@ def train(
         logger.info("Metrics at %s", exporter.url)
         try:
             supervisor.run(should_stop)
-            supervisor.save()
             has_picture = supervisor.draw_open_loop()
             supervisor.evaluate(should_stop)
         except (NonFiniteLoss, ServiceLost) as error:
             logger.error("Stopped: %s", error)  # noqa: TRY400 (the reason, not the trace)
             raise
-        pictures = [plot_learning_curve(run_dir)]
-        if has_picture:
-            pictures.append(paths.open_loop_picture)
+        pictures = [paths.open_loop_picture] if has_picture else []
+        try:
+            pictures.insert(0, plot_learning_curve(run_dir))
+        except OSError as error:
+            logger.warning("No learning curve was drawn: %s", error)
         logger.info("Stopped at gradient step %d", schedule.gradient_steps)
         return RunResult(
             run_dir=run_dir,
@@ -96,6 +108,12 @@ def train(
         )
 
 
+def _dropped_reports(log: RunLog) -> Report:
+    """How many reports the log could not take, which it cannot say itself."""
+    values = {"dreamer_dropped_reports_total": float(log.dropped_reports)}
+    return Report(service="supervisor", values=values)
+
+
 @contextmanager
 def _log_file(paths: RunPaths) -> Generator[None]:
     handler = log_to_file("supervisor", paths.log)
@@ -103,4 +121,5 @@ def _log_file(paths: RunPaths) -> Generator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # the disk is full or read-only, and the run has said so
+            handler.close()

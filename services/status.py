@@ -8,6 +8,9 @@ from pathlib import Path
 
 from rich.table import Table
 
+from dreamer_core import checkpoint
+from dreamer_core.checkpoint_store import open_store
+from dreamer_core.config import Config
 from dreamer_core.report import METRICS_FILE, LogLine, read_jsonl
 from dreamer_core.run_directory import RunPaths, read_config
 from services.display import format_duration, format_number
@@ -41,7 +44,7 @@ def render_status(run_dir: Path) -> Table:
     table.add_row("run", str(run_dir))
     table.add_row("preset", f"{config.preset}, task {config.env.task}, seed {config.seed}")
     table.add_row("state", _holder(paths) or "not running")
-    table.add_row("newest checkpoint", _checkpoint_age(paths))
+    table.add_row("newest checkpoint", _newest_checkpoint(config, paths))
     metrics = run_dir / METRICS_FILE
     lines = read_jsonl(metrics, tail_bytes=_TAIL_BYTES) if metrics.exists() else []
     if not lines:
@@ -76,9 +79,14 @@ def _holder(paths: RunPaths) -> str | None:
     return None
 
 
-def _checkpoint_age(paths: RunPaths) -> str:
-    latest = paths.checkpoints / "LATEST"
-    if not latest.exists():
+def _newest_checkpoint(config: Config, paths: RunPaths) -> str:
+    """What the newest manifest says; a place that cannot be read must not hide the rest."""
+    try:
+        found = checkpoint.newest(open_store(config.checkpoint, paths.checkpoints))
+    except (ValueError, OSError) as error:
+        return f"unknown: {error}"
+    if found is None:
         return "none yet"
-    age = format_duration(time.time() - latest.stat().st_mtime)
-    return f"gradient step {int(latest.read_text()):,}, {age} ago"
+    age = format_duration(time.time() - found.wall_time_s)
+    where = f" in {config.checkpoint.url}" if config.checkpoint.url is not None else ""
+    return f"gradient step {found.step:,}, {age} ago{where}"

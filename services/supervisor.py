@@ -7,81 +7,45 @@
 
 It holds object references and passes them on as arguments, so arrays go from process to process
 through the object store and never through here. All waiting and all failure handling sit in one
-single-threaded `ray.wait` loop. Whatever dies takes one path: let the calls in flight settle,
-replace it, ask the others where they stand, go on.
+single-threaded loop. Whatever dies or hangs takes one path: let the calls in flight settle,
+replace it, ask the others where they stand, go on. In lockstep all are replaced, and the run goes
+on from its checkpoint as if nothing had been done since.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.config import Config
 from dreamer_core.environment import EnvironmentCrashed, EnvSpec
 from dreamer_core.replay import ReplayCounts
-from dreamer_core.rollout import env_seed
 from dreamer_core.run_directory import RunPaths
 from dreamer_core.schedule import CollectOrder, Schedule
 from dreamer_core.train_local import Observer, Pulse, next_incarnation
 from dreamer_core.types import Report
-from services.collector import Collector
-from services.config import RuntimeConfig, ServiceConfig
-from services.evaluator import Evaluator
-from services.learner import Learner
-from services.replay_server import ReplayServer
+from services.actors import LOST, Actors, ServiceLost, failed_to_start, reason
+from services.calls import Calls
+from services.config import ServiceConfig
 
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2  # longest wait before signals and clocks are looked at again
-_MAKES_CHUNKS = ("collector", "insert")  # calls between an action and its acknowledgement
-_EVALUATOR_INCARNATION = 2**20  # keeps the evaluator's environment seed apart from collectors'
-
-
-class ServiceLost(RuntimeError):
-    """A service cannot start, dies without progress, or failed in a way that restarts won't mend.
-
-    What was acknowledged and the last checkpoint are good: the run is resumable.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A remote call under way."""
-
-    service: str
-    """Collector, learner, evaluator: which kind of work waits for it."""
-    on_done: Callable[[Any], None]
-    """Takes the result."""
-
-
-@contextmanager
-def ray_cluster(runtime: RuntimeConfig, namespace: str) -> Generator[None]:
-    """Connects to the configured cluster, or runs one that ends with the block."""
-    local: dict[str, Any] = {
-        "include_dashboard": False,
-        "num_cpus": max(4, os.cpu_count() or 1),
-        "object_store_memory": runtime.object_store_bytes,
-    }
-    ray.init(
-        address=runtime.ray_address or "local",
-        namespace=namespace,
-        logging_level=logging.ERROR,
-        **({} if runtime.ray_address else local),
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+_RETRY_S = 5.0  # between two tries to store a chunk that a full disk refused
+_SAVE_RETRY_S = 30.0  # between two tries to write a checkpoint
+_STOP_S = 15.0  # what is under way gets so long once a stop was asked for
+_SLOW_STEP_S = 2.0  # a learner this slow needs no queue, and a stop would wait for its end
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_SERVICE = {"insert": "replay", "flush": "replay", "publish": "learner", "save": "learner"}
+"""Who does the calls of a kind, where the names differ."""
 
 
 class Supervisor:
@@ -109,73 +73,74 @@ class Supervisor:
         self._config = config
         self._services = services
         self._paths = paths
-        self._spec = spec
         self._observe = observe
-        self._calls: dict[Any, _Call] = {}
-        self._actors: dict[str, Any] = {}
+        self._is_lockstep = services.lockstep
+        self._actors = Actors(
+            config, services.runtime, paths, spec, is_lockstep=services.lockstep
+        )  # fmt: skip
+        self._evaluators = tuple(f"evaluator-{i}" for i in range(services.evaluator.count))
+        self._calls = Calls()
+        self._storing: tuple[Any, Report] | None = None  # chunks that are not acknowledged yet
+        self._retry_at_s = 0.0
+        self._step_s = 0.0
         self._restarts = Counter[str]()
+        self._errors = Counter[str]()
         self._fruitless_restarts = 0
         self._progress_at_restart = (-1, -1)
         self._weights: Any = None
         self._weights_policy_step = 0
         self._saved_s = time.monotonic()
+        self._save_tried_s = -math.inf
         self._incarnation = -1
-        for service in ("replay", "learner"):
-            self._actors[service] = self._start(service)
-        counts = self._ask("replay", "counts")
-        self._incarnation = next_incarnation(counts)
-        self._actors["collector"] = self._start("collector")
-        self.schedule = Schedule(
-            config.schedule,
-            steps=config.steps,
-            policy_steps=counts.policy_steps,
-            gradient_steps=self._ask("learner", "gradient_step"),
-            is_lockstep=services.lockstep,
-        )
+        self._is_exact = False
+        self.schedule = Schedule(config.schedule, steps=config.steps, is_lockstep=services.lockstep)
+        counts = self._bring_up()
         self._evaluated_at = counts.policy_steps
         self._pulse = Pulse(self.schedule, counts, config.env.action_repeat)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
-        """Trains until the configured number of policy steps, or until asked to stop.
+        """Trains until the configured number of policy steps or a stop, and saves.
 
         Calls in flight are let finish at the end, so that everything collected is stored.
 
         Raises:
             NonFiniteLoss: the learner met one; nothing was saved after it.
-            ServiceLost: a service cannot be kept alive.
+            ServiceLost: a service cannot be kept alive, or no checkpoint can be written.
         """
-        while not self.schedule.is_done and not should_stop():
-            self._issue()
-            self._wait(_POLL_S)
-            if self._pulse.is_due():
-                self._beat()
-        self._drop_evaluation()
-        self._settle()
-        self._beat()
-
-    def save(self) -> None:
-        """Writes a checkpoint of the present state."""
-        self._ask("replay", "flush")
-        self._report(self._ask("learner", "save", self.schedule.policy_steps))
-        self._saved_s = time.monotonic()
+        if self._is_lockstep and not self._is_exact and not self.schedule.is_done:
+            self._save_beside()  # else a kill before the first checkpoint could not be undone
+        while True:
+            while not self.schedule.is_done and not should_stop():
+                self._issue()
+                self._wait(_POLL_S)
+                if self._pulse.is_due():
+                    self._beat()
+            self._drop_evaluations()
+            self._settle(_STOP_S if should_stop() else math.inf)
+            self._beat()
+            if self._save():
+                return
 
     def evaluate(self, should_stop: Callable[[], bool]) -> None:
         """Evaluates the weights of a run that is done, unless they were or evaluation is off.
 
-        To be called once they are saved: a stop gives the evaluation up.
+        To be called once they are saved: a stop or a loss gives the evaluation up.
         """
         is_new = self.schedule.policy_steps > self._evaluated_at
         is_wanted = self._services.evaluator.interval_policy_steps is not None
         if not (self.schedule.is_done and is_new and is_wanted):
             return
-        self._publish()
-        self._settle()
-        self._evaluate()
-        while self._calls and not should_stop():
-            self._wait(_POLL_S)
-            if self._pulse.is_due():
-                self._beat()
-        self._drop_evaluation()
+        try:
+            self._publish()
+            self._settle()
+            self._evaluate()
+            while self._calls and not should_stop():
+                self._wait(_POLL_S)
+                if self._pulse.is_due():
+                    self._beat()
+            self._drop_evaluations()
+        except ServiceLost as error:
+            logger.warning("The last evaluation was given up: %s", error)
 
     def draw_open_loop(self) -> bool:
         """Writes the open-loop picture; False while there is too little to draw."""
@@ -183,43 +148,59 @@ class Supervisor:
             return False
         batch = self._actors["replay"].sample.remote(self.schedule.gradient_steps)
         path = self._paths.open_loop_picture.absolute()
-        return self._ask("learner", "save_open_loop", batch, path)
+        try:
+            return self._actors.ask("learner", "save_open_loop", batch, path)
+        except ServiceLost as error:
+            logger.warning("No open-loop picture was drawn: %s", error)
+            return False
 
     def close(self) -> None:
         """Closes the replay and ends the actors; a dead one is no matter."""
         try:
-            self._ask("replay", "close")
+            if "replay" in self._actors:
+                self._actors.ask("replay", "close", timeout_s=_STOP_S)
         except ServiceLost as error:
             logger.warning("The replay is not closed; its next start will mend it: %s", error)
-        for actor in self._actors.values():
-            ray.kill(actor)
+        self._actors.close()
 
     # --- Issuing ------------------------------------------------------------------------------
 
     def _issue(self) -> None:
         """Issues every call that the schedule allows; one at a time in lockstep."""
-        limit = 1 if self._services.lockstep else self._services.runtime.learner_calls_in_flight
-        while self._in_flight("learner") < limit and self.schedule.may_train() and self._is_free():
+        while self._may_train():
             self._train()
         if self.schedule.should_publish() and not self._in_flight("publish") and self._is_free():
             self._publish()
-        is_collecting = self._in_flight("collector") or self._in_flight("insert")
-        if not is_collecting and self._is_free():
+        if self._storing is not None:
+            if not self._in_flight("insert") and time.monotonic() > self._retry_at_s:
+                self._insert(*self._storing)
+        elif not self._in_flight("collector") and self._is_free():
             order = self.schedule.next_collect()
             if order is not None and (order.is_random or self._weights is not None):
                 self._collect(order)
         self._evaluate_if_due()
-        interval_s = self._config.schedule.checkpoint_interval_s
-        if time.monotonic() - self._saved_s > interval_s and not self._in_flight("save"):
+        if self._is_save_due() and self._is_free():
             self._save_beside()
+
+    def _may_train(self) -> bool:
+        is_one_by_one = self._is_lockstep or self._step_s > _SLOW_STEP_S
+        limit = 1 if is_one_by_one else self._services.runtime.learner_calls_in_flight
+        has_place = self._in_flight("learner") < limit
+        return has_place and self.schedule.may_train() and self._is_free()
+
+    def _is_save_due(self) -> bool:
+        interval_s, now_s = self._config.checkpoint.interval_s, time.monotonic()
+        is_retry_due = now_s - self._save_tried_s > min(interval_s, _SAVE_RETRY_S)
+        is_due = now_s - self._saved_s > interval_s and is_retry_due
+        return is_due and not self._in_flight("save")
 
     def _is_free(self) -> bool:
         """Whether a call that training depends on may be issued now."""
-        busy = any(call.service != "evaluator" for call in self._calls.values())
-        return not (self._services.lockstep and busy)
+        is_busy = self._storing is not None or bool(self._calls.kinds() - set(self._evaluators))
+        return not (self._is_lockstep and is_busy)
 
-    def _in_flight(self, service: str) -> int:
-        return sum(call.service == service for call in self._calls.values())
+    def _in_flight(self, kind: str) -> int:
+        return self._calls.in_flight(kind)
 
     def _train(self) -> None:
         schedule = self.schedule
@@ -233,7 +214,7 @@ class Supervisor:
             if report is not None:
                 self._report(report)
 
-        self._calls[done] = _Call("learner", on_done)
+        self._calls.add("learner", done, on_done)
 
     def _publish(self) -> None:
         policy_step = self.schedule.policy_steps
@@ -243,14 +224,14 @@ class Supervisor:
             self._weights, self._weights_policy_step = weights, policy_step
             self.schedule.published_version = done_version
 
-        self._calls[version] = _Call("publish", on_done)
+        self._calls.add("publish", version, on_done)
 
     def _collect(self, order: CollectOrder) -> None:
         schedule = self.schedule
         schedule.policy_steps_issued += order.num_policy_steps
         collect = self._actors["collector"].collect.options(num_returns=2)
         chunks, done = collect.remote(self._weights, order, schedule.policy_steps)
-        self._calls[done] = _Call("collector", lambda report: self._insert(chunks, report))
+        self._calls.add("collector", done, lambda report: self._insert(chunks, report))
 
     def _insert(self, chunks: Any, collected: Report) -> None:
         """Hands chunks on, once they exist.
@@ -258,135 +239,237 @@ class Supervisor:
         An actor takes its calls in order, so one whose argument is still being made would hold up
         the sampling of every later batch.
         """
+        self._storing = (chunks, collected)
         acknowledged = self._actors["replay"].insert.remote(chunks)
 
         def on_done(counts: ReplayCounts) -> None:
+            self._storing = None
             self.schedule.policy_steps = counts.policy_steps
             self._pulse.counts, self._pulse.collector_values = counts, collected.values
             if collected.episodes:
                 self._report(collected)
 
-        self._calls[acknowledged] = _Call("insert", on_done)
+        self._calls.add("insert", acknowledged, on_done)
 
     def _evaluate_if_due(self) -> None:
         interval = self._services.evaluator.interval_policy_steps
         is_due = interval and self.schedule.policy_steps - self._evaluated_at >= interval
-        if is_due and self._weights is not None and not self._in_flight("evaluator"):
+        if is_due and self._weights is not None:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        if "evaluator" not in self._actors:
-            self._actors["evaluator"] = self._start("evaluator")
+        """Has every idle evaluator play its episodes with the newest weights."""
         config = self._services.evaluator
-        self._evaluated_at = self.schedule.policy_steps
-        done = self._actors["evaluator"].evaluate.remote(
-            self._weights, config.episodes, config.mode, self._weights_policy_step
-        )
-        self._calls[done] = _Call("evaluator", self._report)
+        for index, name in enumerate(self._evaluators):
+            if self._in_flight(name):
+                continue
+            if name not in self._actors:
+                self._actors.start_evaluator(name, index)
+            self._evaluated_at = self.schedule.policy_steps
+            done = self._actors[name].evaluate.remote(
+                self._weights, config.episodes, config.mode, self._weights_policy_step
+            )
+            self._calls.add(name, done, self._report)
 
-    def _drop_evaluation(self) -> None:
-        """Gives up an evaluation under way: nothing waits for the end of its episode."""
-        if self._in_flight("evaluator"):
-            self._calls = {k: c for k, c in self._calls.items() if c.service != "evaluator"}
-            ray.kill(self._actors.pop("evaluator"))
+    def _drop_evaluations(self) -> None:
+        """Gives up the evaluations under way: nothing waits for the end of their episodes."""
+        for name in self._evaluators:
+            if self._in_flight(name):
+                self._calls.drop(name)
+                self._actors.kill(name)
+
+    # --- Saving -------------------------------------------------------------------------------
 
     def _save_beside(self) -> None:
         """Lets the learner write a checkpoint between two gradient steps."""
+        self._save_tried_s = time.monotonic()
+        position, saved = self._start_saving()
 
         def on_done(report: Report) -> None:
-            self._saved_s = time.monotonic()
-            self._report(report)
+            self._note_saved(position, report)
 
-        flushed = self._actors["replay"].flush.remote()
-        self._calls[flushed] = _Call("flush", lambda _: None)
-        saved = self._actors["learner"].save.remote(self.schedule.policy_steps)
-        self._calls[saved] = _Call("save", on_done)
+        self._calls.add("flush", position, lambda _: None)
+        self._calls.add("save", saved, on_done)
+
+    def _save(self) -> bool:
+        """Writes a checkpoint and waits for it; False if a service was lost over it.
+
+        Raises:
+            ServiceLost: it cannot be written.
+        """
+        position, saved = self._start_saving()
+        try:
+            self._note_saved(position, self._actors.get(saved))
+        except LOST as error:
+            self._recover("save", error)
+            return False
+        except RayTaskError as error:
+            self._must_replace("save", error)  # or ends the run with a better reason
+            raise ServiceLost(f"The last checkpoint was not written: {reason(error)}") from error
+        except RayError as error:
+            raise ServiceLost(f"The last checkpoint was not written: {reason(error)}") from error
+        return True
+
+    def _start_saving(self) -> tuple[Any, Any]:
+        """Asks for a checkpoint; returns references to the replay's position and the report."""
+        position = self._actors["replay"].flush.remote()
+        is_between_calls = self._storing is None and not self._in_flight("collector")
+        self._is_exact = self._is_lockstep and is_between_calls
+        others = ()
+        if self._is_exact:
+            others = (self._actors["collector"].state.remote(), self._weights)
+        save = self._actors["learner"].save
+        return position, save.remote(self.schedule.policy_steps, position, *others)
+
+    def _note_saved(self, position: Any, report: Report) -> None:
+        self._saved_s = time.monotonic()
+        if self._is_exact:
+            self._actors["replay"].release.remote(position)
+        self._report(report)
 
     # --- Waiting ------------------------------------------------------------------------------
 
     def _wait(self, timeout_s: float) -> None:
         """Takes what finished, after at most `timeout_s`."""
-        if not self._calls:
-            time.sleep(timeout_s)
+        call = self._calls.wait(timeout_s)
+        if call is None:
+            self._end_what_hangs()
             return
-        oldest: dict[str, Any] = {}  # of each service, so that its reports keep their order
-        for reference, call in self._calls.items():
-            oldest.setdefault(call.service, reference)
-        ready, _ = ray.wait(list(oldest.values()), num_returns=1, timeout=timeout_s)
-        for reference in ready:
-            call = self._calls.pop(reference)
-            try:
-                call.on_done(self._get(reference))
-            except RayActorError as error:
-                self._recover(call.service, error)
-            except RayTaskError as error:
-                self._raise_unless_crashed(call.service, error)
-                ray.kill(self._actors[call.service])
-                self._recover(call.service, error)
-            except RayError as error:
-                raise ServiceLost(f"The {call.service} failed: {_reason(error)}") from error
-
-    def _settle(self) -> None:
-        """Waits until no call is in flight."""
-        while self._calls:
-            self._wait(_POLL_S)
-
-    def _get(self, reference: Any) -> Any:
-        return ray.get(reference, timeout=self._services.runtime.call_timeout_s)
-
-    def _ask(self, service: str, method: str, *arguments: Any) -> Any:
-        """Calls a service and waits for its answer.
-
-        Raises:
-            ServiceLost: it could not start, died, failed or kept silent; says why.
-        """
+        if call.kind == "learner":
+            self._step_s = call.waited_s
         try:
-            return self._get(getattr(self._actors[service], method).remote(*arguments))
+            call.on_done(self._actors.get(call.reference))
+        except LOST as error:
+            self._recover(call.kind, error)
+        except RayTaskError as error:
+            if self._must_replace(call.kind, error):
+                self._actors.kill(_service(call.kind))
+                self._recover(call.kind, error)
         except RayError as error:
-            did = "could not start" if _failed_to_start(error) else f"did not answer {method}"
-            raise ServiceLost(f"The {service} {did}: {_reason(error)}") from error
+            raise ServiceLost(f"The {call.kind} failed: {reason(error)}") from error
+
+    def _settle(self, limit_s: float = math.inf) -> None:
+        """Waits until no call is in flight, or for so long; then what collects is given up."""
+        give_up_s = time.monotonic() + limit_s
+        while self._calls and time.monotonic() < give_up_s:
+            self._wait(_POLL_S)
+        if self._calls:
+            logger.warning("Not waited for any longer: %s", ", ".join(sorted(self._calls.kinds())))
+
+    def _end_what_hangs(self) -> None:
+        """Replaces a service that has been silent for longer than its work may take."""
+        for kind in self._calls.kinds():
+            limit_s, silent_s = self._limit_s(kind), self._calls.silent_s(kind)
+            if silent_s > limit_s:
+                service = self._silent_service(kind)
+                self._actors.kill(service)
+                error = GetTimeoutError(
+                    f"the {service} was silent for {silent_s:.0f} s, but {limit_s:.0f} s is the "
+                    "limit for its work (--runtime.*-timeout-s); it was ended"
+                )
+                self._recover(kind, error)
+                return
+
+    def _limit_s(self, kind: str) -> float:
+        runtime = self._services.runtime
+        limits = {
+            "collector": runtime.collect_timeout_s,
+            **dict.fromkeys(self._evaluators, runtime.evaluation_timeout_s),
+        }
+        return limits.get(kind, runtime.call_timeout_s)
+
+    def _silent_service(self, kind: str) -> str:
+        """Whose fault the silence is: a gradient step also waits for the replay's batch."""
+        needs_replay = kind in ("learner", "insert", "flush", "save")
+        is_replay = needs_replay and not self._actors.is_responsive("replay")
+        return "replay" if is_replay else _service(kind)
 
     # --- Failure ------------------------------------------------------------------------------
 
-    def _raise_unless_crashed(self, service: str, error: RayTaskError) -> None:
-        """Stops the run on any error of a service's own but a crashed simulator."""
-        cause = error.cause
+    def _must_replace(self, kind: str, error: RayTaskError) -> bool:
+        """Deals with an exception that a service raised.
+
+        Returns:
+            Whether the service has to be replaced; else it can go on.
+
+        Raises:
+            NonFiniteLoss: the learner met one.
+            ServiceLost: a replacement won't mend it.
+        """
+        cause: BaseException = error.cause
         if isinstance(cause, NonFiniteLoss):
             raise cause
-        if not isinstance(cause, EnvironmentCrashed):
-            raise ServiceLost(
-                f"The work of the {service} failed: {_reason(error)}. Mend it and start the same "
-                "command again: the run resumes from its directory"
-            ) from error
+        has_no_room = isinstance(cause, OSError) and cause.errno in _NO_ROOM
+        is_saving = kind in ("save", "flush") and isinstance(cause, OSError)
+        if is_saving or (kind == "insert" and has_no_room):
+            self._retry_at_s = time.monotonic() + _RETRY_S
+            self._note_error(_service(kind), f"{cause}. It is tried again")
+            return False
+        if kind in self._evaluators or isinstance(cause, EnvironmentCrashed | RayError):
+            return True
+        raise ServiceLost(
+            f"The work of the {_service(kind)} failed: {reason(error)}. Mend it and start the same "
+            "command again: the run resumes from its directory"
+        ) from error
 
-    def _recover(self, service: str, error: RayError) -> None:
+    def _recover(self, kind: str, error: RayError) -> None:
         """Replaces whatever is dead and takes the counts from those who know them."""
-        self._drop_evaluation()
-        is_chunk_lost = service in _MAKES_CHUNKS
+        self._note_error(_service(kind), f"A service was lost: {reason(error)}")
+        if kind in self._evaluators:
+            self._replace(kind)  # nothing depends on it, and the next evaluation starts it
+            return
+        self._drop_evaluations()
+        is_chunk_lost = kind in ("collector", "insert")
         while True:
-            logger.error("A service was lost: %s", _reason(error))
             self._count_fruitless(error)
-            is_chunk_lost |= self._finish_calls()
             try:
-                self._replace_dead(is_chunk_lost=is_chunk_lost)
+                if self._is_lockstep:
+                    self._start_over(_service(kind))
+                else:
+                    is_chunk_lost |= self._finish_calls()
+                    self._replace_dead(is_chunk_lost=is_chunk_lost)
             except ServiceLost as lost:
-                if not isinstance(lost.__cause__, RayActorError) or _failed_to_start(
-                    lost.__cause__
-                ):
+                cause = lost.__cause__
+                if not isinstance(cause, LOST) or failed_to_start(cause):
                     raise
-                error = lost.__cause__  # one more died meanwhile
+                error = cause  # one more died meanwhile
+                self._note_error(_service(kind), f"A service was lost: {reason(error)}")
             else:
                 return
 
-    def _replace_dead(self, *, is_chunk_lost: bool) -> None:
-        dead = {name for name in self._actors if not self._is_alive(name)}
-        if is_chunk_lost:
-            dead.add("collector")  # going on would leave a gap in its episode
-        for name in sorted(dead):
-            self._replace(name)
-        counts = self._ask("replay", "counts")
-        gradient_steps = self._ask("learner", "gradient_step")
-        schedule, self._pulse.counts = self.schedule, counts
+    def _start_over(self, service: str) -> None:
+        """Takes the whole run back to its checkpoint."""
+        self._calls.clear()
+        self._storing = None
+        self._actors.close()
+        self._pulse.counts = self._bring_up()
+        self._note_restart(service)
+
+    def _bring_up(self) -> ReplayCounts:
+        """Starts the services where checkpoint and replay stand, and sets the clock to that."""
+        actors, schedule = self._actors, self.schedule
+        actors.start_learner()
+        target = version = rollout = weights = None
+        if self._is_lockstep:
+            parts = actors["learner"].resume_point.options(num_returns=4).remote()
+            target, version, rollout, weights = parts
+            target, version = actors.answer("learner", target), actors.answer("learner", version)
+        actors.start_replay(target)
+        counts: ReplayCounts = actors.ask("replay", "counts")
+        self._is_exact = target is not None and actors.ask("replay", "is_rewound")
+        self._incarnation = next_incarnation(counts, target, is_exact=self._is_exact)
+        actors.start_collector(self._incarnation)
+        self._weights = schedule.published_version = None
+        if self._is_exact:
+            actors.ask("collector", "restore", rollout)
+            schedule.published_version = version
+            self._weights = None if version is None else weights
+        self._set_clock(counts)
+        return counts
+
+    def _set_clock(self, counts: ReplayCounts) -> None:
+        gradient_steps: int = self._actors.ask("learner", "gradient_step")
+        schedule = self.schedule
         schedule.policy_steps = schedule.policy_steps_issued = counts.policy_steps
         schedule.gradient_steps = schedule.gradient_steps_issued = gradient_steps
 
@@ -394,16 +477,41 @@ class Supervisor:
         """Takes what still succeeds of the calls in flight; tells whether a chunk was lost."""
         is_chunk_lost = False
         while self._calls:
-            reference, call = next(iter(self._calls.items()))
-            del self._calls[reference]
+            call = self._calls.pop_oldest()
             try:
-                call.on_done(self._get(reference))
-            except (RayActorError, GetTimeoutError):
-                is_chunk_lost |= call.service in _MAKES_CHUNKS
+                call.on_done(self._actors.get(call.reference, self._limit_s(call.kind)))
+            except (*LOST, GetTimeoutError):
+                is_chunk_lost |= call.kind == "collector"
             except RayTaskError as error:
-                self._raise_unless_crashed(call.service, error)
-                is_chunk_lost = True
+                is_chunk_lost |= self._must_replace(call.kind, error)
+        is_chunk_lost |= self._storing is not None
+        self._storing = None
         return is_chunk_lost
+
+    def _replace_dead(self, *, is_chunk_lost: bool) -> None:
+        dead = self._actors.dead()
+        if is_chunk_lost:
+            dead.add("collector")  # going on would leave a gap in its episode
+        for service in sorted(dead):
+            self._replace(service)
+        self._actors.ask("replay", "fence", self._incarnation)
+        counts = self._pulse.counts = self._actors.ask("replay", "counts")
+        self._set_clock(counts)
+
+    def _replace(self, service: str) -> None:
+        self._actors.kill(service)
+        match service:
+            case "replay":
+                self._actors.start_replay()
+            case "learner":
+                self._actors.start_learner()
+                self.schedule.published_version = None
+            case "collector":
+                self._incarnation += 1
+                self._actors.start_collector(self._incarnation)
+            case _:
+                pass
+        self._note_restart(service)
 
     def _count_fruitless(self, error: RayError) -> None:
         progress = (self.schedule.policy_steps, self.schedule.gradient_steps)
@@ -413,54 +521,30 @@ class Supervisor:
         if self._fruitless_restarts >= self._services.runtime.max_fruitless_restarts:
             raise ServiceLost(
                 f"A service died {self._fruitless_restarts + 1} times at policy step {progress[0]} "
-                f"without progress; the last reason was: {_reason(error)}. Mend it and start "
+                f"without progress; the last reason was: {reason(error)}. Mend it and start "
                 "the same command again: the run resumes from its directory"
             ) from error
 
-    def _is_alive(self, service: str) -> bool:
-        try:
-            self._get(self._actors[service].__ray_ready__.remote())
-        except (RayActorError, GetTimeoutError):
-            return False
-        return True
-
-    def _replace(self, service: str) -> None:
-        ray.kill(self._actors[service])
-        self._restarts[service] += 1
-        if service == "evaluator":
-            del self._actors["evaluator"]  # the next evaluation starts it
-        else:
-            self._incarnation += service == "collector"
-            self._actors[service] = self._start(service)
-        if service == "learner":
-            self.schedule.published_version = None
-        logger.info("Replaced the %s", service)
-        self._report(
-            Report(
-                service="supervisor",
-                values={"dreamer_restarts_total": self._restarts[service]},
-                labels={"service": service},
-            )
-        )
-
-    def _start(self, service: str) -> Any:
-        """Makes the actor; names and paths go in, never references to objects."""
-        config, spec, paths = self._config, self._spec, self._paths
-        match service:
-            case "replay":
-                make = ray.remote(ReplayServer).options(num_cpus=0)
-                return make.remote(config, spec, paths.replay.absolute())
-            case "learner":
-                has_gpu = config.learner.device != "cpu" and ray.cluster_resources().get("GPU", 0)
-                make = ray.remote(Learner).options(num_cpus=1, num_gpus=1 if has_gpu else 0)
-                return make.remote(config, spec, paths.checkpoints.absolute())
-            case "collector":
-                return ray.remote(Collector).options(num_cpus=1).remote(config, self._incarnation)
-            case _:
-                seed = env_seed(config.seed, _EVALUATOR_INCARNATION)
-                return ray.remote(Evaluator).options(num_cpus=1).remote(config, seed)
-
     # --- Reporting ----------------------------------------------------------------------------
+
+    def _note_restart(self, service: str) -> None:
+        logger.info("Replaced the %s", service)
+        kind = service.partition("-")[0]
+        self._restarts[kind] += 1
+        self._report_of(kind, {"dreamer_restarts_total": self._restarts[kind]})
+
+    def _note_error(self, service: str, text: str) -> None:
+        logger.error("%s: %s", service, text)
+        kind = service.partition("-")[0]
+        self._errors[kind] += 1
+        values = {
+            "dreamer_errors_total": self._errors[kind],
+            "dreamer_last_error_timestamp_seconds": time.time(),
+        }
+        self._report_of(kind, values)
+
+    def _report_of(self, service: str, values: dict[str, float]) -> None:
+        self._report(Report(service="supervisor", values=values, labels={"service": service}))
 
     def _beat(self) -> None:
         for report in self._pulse.reports(checkpoint_age_s=time.monotonic() - self._saved_s):
@@ -470,14 +554,5 @@ class Supervisor:
         self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)
 
 
-def _reason(error: RayError) -> str:
-    """The exception itself, from Ray's many lines; of a death the first sentence is enough."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    has_died = isinstance(error, RayActorError) and not _failed_to_start(error)
-    return lines[-1].split(". ")[0] if has_died else lines[-1]
-
-
-def _failed_to_start(error: RayError) -> bool:
-    return isinstance(error, RayActorError) and error.actor_init_failed
+def _service(kind: str) -> str:
+    return _SERVICE.get(kind, kind)

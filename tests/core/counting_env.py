@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -48,6 +49,12 @@ class CountingEnvironment:
         self.actions.append(action.copy())
         self._step += 1
         return self._arrive(100.0 * self._episode + self._step)
+
+    def state(self) -> dict[str, Any]:
+        return {"episode": self._episode, "step": self._step}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._episode, self._step = state["episode"], state["step"]
 
     def close(self) -> None:
         self._length = 0

@@ -67,12 +67,12 @@ def area_average(screen: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     return averaging_weights(height) @ screen.astype(np.float64) @ averaging_weights(width).T
 
 
-def slow_ale(game: str, seed: int, sticky: float) -> Any:
-    """Returns a seeded emulator."""
+def slow_ale(game: str, seed: int) -> Any:
+    """Returns a seeded emulator without sticky actions."""
     _ale_py.ALEInterface.setLoggerMode(_ale_py.LoggerMode.Error)
     ale = _ale_py.ALEInterface()
     ale.setInt("random_seed", seed)
-    ale.setFloat("repeat_action_probability", sticky)
+    ale.setFloat("repeat_action_probability", 0.0)
     ale.loadROM(roms.get_rom_path(game))
     return ale
 
@@ -85,8 +85,13 @@ def play_slowly(
     sticky: float = STICKY,
     max_noops: int = MAX_NOOPS,
 ) -> list[SlowStep]:
-    """Plays one episode: the reset and one entry per action, up to the end of the game."""
-    ale = slow_ale(game, seed, sticky)
+    """Plays one episode: the reset and one entry per action, up to the end of the game.
+
+    One uniform number is drawn for each of the four frames of a policy step, played or not; where
+    it is below `sticky`, the frame repeats what the frame before it did.
+    """
+    ale = slow_ale(game, seed)
+    sticky_rng, held = np.random.default_rng([seed, 1]), 0
     ale.reset_game()
     for _ in range(int(np.random.default_rng(seed).integers(max_noops + 1))):
         ale.act(0)
@@ -104,8 +109,9 @@ def play_slowly(
     steps = [entry([ale.getScreenGrayscale()], 0)]
     for action in actions:
         reward, screens = 0, list[npt.NDArray[np.uint8]]()
-        for _ in range(4):
-            reward += int(ale.act(action))
+        for draw in sticky_rng.random(4):
+            held = held if draw < sticky else action
+            reward += int(ale.act(held))
             screens.append(ale.getScreenGrayscale())
             if ale.game_over():
                 screens = screens[-1:] if len(screens) < 4 else screens

@@ -1,14 +1,17 @@
 """Benchmarks measure what they say: floors by hand, spread, and results that can be read back."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from dreamer_core import benchmark, measure
+from dreamer_core.config import ReplayConfig
 from dreamer_core.environment import EnvSpec
 from dreamer_core.presets import preset
 from dreamer_core.replay import open_replay
+from dreamer_core.replay_memory import replay_memory
 from tests.core.small import small
 
 SPEC = EnvSpec(image_shape=(64, 64, 1), action_size=18, is_discrete=True, action_names=None)
@@ -80,6 +83,21 @@ def test_a_filled_replay_holds_the_rows_asked_for(tmp_path):
     assert replay.counts().stored_steps >= 1_900  # rows that begin an episode are no steps
     assert replay.sample(0, 0).image.any()
     replay.close()
+
+
+def test_two_million_rows_stay_below_the_promised_memory(tmp_path):
+    rows, spec = 400_000, dataclasses.replace(SPEC, image_shape=(1, 1, 1))  # images are mapped
+    benchmark.fill_replay(tmp_path, ReplayConfig(), spec, rows)
+    memory = replay_memory(tmp_path, ReplayConfig(), spec, num_batches=5)
+    by_row = (memory.sampled_bytes - memory.started_bytes) / rows
+    assert by_row > 1 and memory.started_bytes + 2_000_000 * by_row < 200e6
+
+
+def test_two_million_grayscale_rows_stay_below_the_promised_disk_space():
+    result = benchmark.bench_replay(small("debug"), seconds=0.1, rows=(20_000,))
+    measured = result.details["by_rows"]["20000"]
+    assert 4_096 * 20_000 < measured["disk_bytes"] < 8.6e9 / 100
+    assert 0 < measured["memory"]["sampled_bytes"] < 200e6
 
 
 def test_policy_environment_and_replay_are_measured():

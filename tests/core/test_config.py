@@ -7,6 +7,7 @@ import pytest
 
 from dreamer_core.config import (
     BehaviorConfig,
+    CheckpointConfig,
     Config,
     EnvConfig,
     LearnerConfig,
@@ -36,9 +37,8 @@ ABOVE_ZERO = {
         "collect_policy_steps",
         "publish_interval_gradient_steps",
         "report_interval_gradient_steps",
-        "checkpoint_interval_s",
-        "keep_checkpoints",
     ),
+    CheckpointConfig: ("interval_s", "keep", "keep_every", "request_timeout_s"),
     LearnerConfig: ("num_threads",),
     Config: ("steps",),
 }

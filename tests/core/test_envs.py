@@ -170,7 +170,7 @@ def test_no_press_is_swallowed_without_sticky_actions():
 
 
 def test_resets_let_0_to_30_frames_pass():
-    ale = slow.slow_ale("star_gunner", slow.SEED, 0.0)
+    ale = slow.slow_ale("star_gunner", slow.SEED)
     ale.reset_game()
     still: list[Any] = []
     for _ in range(40):
@@ -191,6 +191,27 @@ def test_the_same_seed_gives_the_same_episodes_and_another_seed_others():
         ]
         assert np.array_equal(frames[0], frames[1])
         assert not np.array_equal(frames[0], frames[2])
+
+
+@pytest.mark.parametrize("game", ["pong", "breakout", "montezuma_revenge", "seaquest"])
+def test_a_restored_emulator_plays_on_as_the_one_that_was_never_stopped(game: str):
+    env = atari(game, time_limit_steps=150)
+    play(env, RANDOM_ACTIONS[:60])
+    other = atari(game, seed=slow.SEED + 1, time_limit_steps=150)
+    other.restore(env.state())
+    for action in RANDOM_ACTIONS[60:160]:
+        a, b = env.step(one_hot(action)), other.step(one_hot(action))
+        assert np.array_equal(a.image, b.image)
+        assert (a.reward, a.is_last) == (b.reward, b.is_last)
+        if a.is_last:
+            break
+    for a, b in zip(*(play(each, RANDOM_ACTIONS[:40]) for each in (env, other)), strict=True):
+        assert np.array_equal(a.image, b.image)
+
+
+def test_a_state_of_another_game_is_refused():
+    with pytest.raises(ValueError, match="Wanted a state of pong, got one of breakout"):
+        atari("pong").restore(atari("breakout").state())
 
 
 @pytest.mark.parametrize("game", ["pong", "skiing", "breakout", "ms_pacman"])

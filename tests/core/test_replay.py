@@ -268,7 +268,7 @@ def test_a_closed_episode_takes_no_more_rows(tmp_path):
 def test_a_replaced_collector_is_refused(tmp_path):
     replay = open_replay(tmp_path)
     replay.insert(rows_of(0, 0, 10, incarnation=2))
-    with pytest.raises(StaleIncarnation, match="incarnation 2 has already written"):
+    with pytest.raises(StaleIncarnation, match="incarnation 2 has taken over"):
         replay.insert(rows_of(5, 0, 10, incarnation=1))
 
 

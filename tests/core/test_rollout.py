@@ -126,13 +126,26 @@ def test_new_weights_go_on_with_the_running_episode():
     assert (chunk.episode, chunk.first_step) == (0, 5)
 
 
-def test_the_version_of_the_newest_weights_is_taken_over():
+@pytest.mark.parametrize("calls", [(), (3,), (9,), (13,)])
+def test_a_restored_rollout_acts_as_the_one_that_was_never_stopped(calls):
+    rollout, _ = make_rollout(length=9)
+    collect(rollout, calls, make_weights(sharpness=5))
+    state = rollout.state()
+    other, _ = make_rollout(length=9)
+    assert state is not None
+    other.restore(state)
+    wanted, got = (collect(each, (4, 8), make_weights(sharpness=5)) for each in (rollout, other))
+    for a, b in zip(wanted, got, strict=True):
+        assert (a.episode, a.first_step) == (b.episode, b.first_step)
+        assert all(np.array_equal(getattr(a, n), getattr(b, n)) for n in COLUMNS)
+
+
+def test_a_state_of_another_incarnation_is_refused():
     rollout, _ = make_rollout()
-    versions = [rollout.version]
-    for weights in (None, make_weights(version=3), make_weights(version=8)):
-        rollout.run(1, policy_step=0, weights=weights)
-        versions.append(rollout.version)
-    assert versions == [None, None, 3, 8]
+    state = rollout.state()
+    assert state is not None
+    with pytest.raises(ValueError, match="incarnation 0, got that of 5"):
+        rollout.restore({**state, "incarnation": 5})
 
 
 def test_new_weights_change_the_actions():

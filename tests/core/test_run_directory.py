@@ -91,8 +91,10 @@ def test_the_same_run_is_resumed_with_what_it_holds(tmp_path):
         {"learner.num_threads": 7},
         {"learner.device": "cpu"},
         {"schedule.report_interval_gradient_steps": 9},
-        {"schedule.checkpoint_interval_s": 9.0},
-        {"schedule.keep_checkpoints": 9},
+        {"checkpoint.interval_s": 9.0},
+        {"checkpoint.keep": 9},
+        {"checkpoint.keep_every": 9},
+        {"checkpoint.request_timeout_s": 9.0},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -132,6 +134,7 @@ def test_the_default_directory_is_named_after_preset_task_and_seed():
         ("schedule.policy_steps_per_gradient_step", 8, "4"),
         ("world_model.optimizer.learning_rate", 0.5, "0.001"),
         ("env.time_limit_steps", None, "27000"),
+        ("checkpoint.url", "s3://bucket/run", "None"),
     ],
 )
 def test_another_setting_is_refused_with_both_values(tmp_path, path, value, there):

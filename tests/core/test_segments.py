@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 
 from dreamer_core.replay import Replay
-from dreamer_core.segments import (
+from dreamer_core.segment_format import (
     DamagedFrame,
     Layout,
     SegmentVersionError,
     Totals,
-    encode_chunk,
-    map_file,
     read_file_header,
-    scan,
 )
+from dreamer_core.segment_scan import map_file, scan
+from dreamer_core.segments import open_segments
 from tests.core.test_replay import SHAPE, draw_many, insert_episode, open_replay, rows_of
 
 LAYOUT = Layout(SHAPE, 2)
@@ -34,12 +33,6 @@ def fill(directory: Path, episodes: int = 4, rows: int = 28, chunk: int = 7) -> 
 def records_of(path: Path):
     data = map_file(path)
     return scan(data, read_file_header(data), is_payload_checked=True).records
-
-
-def start_of(record) -> int:
-    """Where a record's frame begins."""
-    chunk = rows_of(record.episode, record.first_step, record.rows)
-    return record.payload_at - (len(encode_chunk(chunk, LAYOUT)) - record.rows * LAYOUT.row_bytes)
 
 
 def flip(path: Path, at: int) -> None:
@@ -94,7 +87,7 @@ def test_a_full_segment_left_by_a_kill_is_cut_to_its_true_length(tmp_path):
 
 def test_a_tail_torn_at_any_byte_is_cut_at_the_last_whole_record(tmp_path, caplog):
     path = fill(tmp_path / "whole", episodes=1, rows=9, chunk=3)[0]
-    content, start = path.read_bytes(), start_of(records_of(path)[-1])
+    content, start = path.read_bytes(), records_of(path)[-1].start
     for end in range(start + 1, len(content)):
         torn = tmp_path / str(end) / path.name
         torn.parent.mkdir()
@@ -110,7 +103,7 @@ def test_a_tail_torn_at_any_byte_is_cut_at_the_last_whole_record(tmp_path, caplo
 
 def test_a_tail_torn_at_a_record_boundary_is_no_damage(tmp_path, caplog):
     path = fill(tmp_path, episodes=1, rows=9, chunk=3)[0]
-    path.write_bytes(path.read_bytes()[: start_of(records_of(path)[-1])])
+    path.write_bytes(path.read_bytes()[: records_of(path)[-1].start])
     assert open_replay(tmp_path).counts().repaired_records == 0 and not caplog.messages
 
 
@@ -137,7 +130,7 @@ def test_repairs_stay_counted_after_reopening(tmp_path):
 def test_a_damaged_header_costs_its_record_and_no_other(tmp_path, place, caplog):
     paths = fill(tmp_path)
     before = open_replay(tmp_path).counts()
-    flip(paths[1], start_of(records_of(paths[1])[2]) + place)
+    flip(paths[1], records_of(paths[1])[2].start + place)
     counts = open_replay(tmp_path).counts()
     assert counts.stored_steps == before.stored_steps - 7 and counts.repaired_records == 1
     assert (counts.policy_steps, counts.episodes) == (before.policy_steps, before.episodes)
@@ -190,7 +183,7 @@ def test_what_an_interrupted_creation_left_is_removed(tmp_path):
 
 
 def test_another_format_version_is_refused_and_not_taken_for_damage(tmp_path, monkeypatch):
-    monkeypatch.setattr("dreamer_core.segments.FORMAT_VERSION", 2)
+    monkeypatch.setattr("dreamer_core.segment_format.FORMAT_VERSION", 2)
     fill(tmp_path)
     monkeypatch.undo()
     before = sorted(tmp_path.iterdir())
@@ -222,3 +215,113 @@ def test_opening_with_room_for_fewer_rows_deletes_nothing_until_the_next_chunk(t
     assert sorted(tmp_path.glob("*.segment")) == paths
     replay.insert(rows_of(30, 0, 5))
     assert replay.counts().stored_steps <= 500 and replay.counts().episodes == 30
+
+
+def test_each_repair_keeps_its_own_copy_of_what_was_damaged(tmp_path):
+    path = fill(tmp_path)[0]
+    for count in (1, 2, 3):
+        flip(path, records_of(path)[1].start)
+        assert open_replay(tmp_path).counts().repaired_records == count
+    kept = [f"{path.name}.2.damaged", f"{path.name}.3.damaged", f"{path.name}.damaged"]
+    assert sorted(each.name for each in tmp_path.glob("*.damaged")) == kept
+
+
+def test_many_damaged_records_are_found_in_one_pass(tmp_path):
+    path = fill(tmp_path, episodes=1, rows=40, chunk=1)[0]
+    content = bytearray(path.read_bytes())
+    for record in records_of(path)[::2]:
+        content[record.start] ^= 1
+    path.write_bytes(content)
+    counts = open_replay(tmp_path).counts()
+    assert (counts.stored_steps, counts.repaired_records) == (20, 20)
+
+
+# What rots after it was written
+
+
+def test_a_rotten_payload_is_seen_when_its_record_is_first_read(tmp_path):
+    path = fill(tmp_path)[0]
+    flip(path, records_of(path)[2].payload_at + 5)
+    records = open_segments(tmp_path, LAYOUT).records
+    assert [record.is_intact() for record in records[:5]] == [True, True, False, True, True]
+
+
+def test_a_record_is_read_once_only(tmp_path):
+    path = fill(tmp_path)[0]
+    record = open_segments(tmp_path, LAYOUT).records[0]
+    assert not record.is_checked and record.is_intact() and record.is_checked
+    with path.open("r+b") as file:
+        file.seek(record.payload_at)
+        file.write(b"later")
+    assert record.is_intact()
+
+
+def test_records_of_the_newest_segment_and_new_ones_need_no_reading(tmp_path):
+    replay = open_replay(tmp_path)
+    replay.insert(rows_of(0, 0, 5))
+    replay.close()
+    replay = open_replay(tmp_path)
+    replay.insert(rows_of(0, 5, 5))
+    assert all(record.is_checked for record in replay._episodes[0].records)
+
+
+def test_a_rotten_record_is_cut_out_and_the_others_stay_readable(tmp_path, caplog):
+    path = fill(tmp_path)[0]
+    rotten = records_of(path)[1]
+    flip(path, rotten.payload_at)
+    opened = open_segments(tmp_path, LAYOUT)
+    segment, record = opened.segments[0], opened.records[1]
+    assert segment.holds(record) and not opened.segments[1].holds(record)
+    segment.remove(record)
+    assert (segment.rows, segment.num_records) == (28, 4)
+    assert segment.end == path.stat().st_size
+    assert path.with_name(path.name + ".damaged").exists()
+    assert f"{path}: bytes {record.start} to {record.end}" in caplog.text
+    assert all(other.is_intact() for other in opened.records if other is not record)
+    again = open_segments(tmp_path, LAYOUT)
+    assert [other.first_step for other in again.records[:4]] == [0, 14, 21, 0]
+    assert not again.is_repaired and again.segments[0].end == segment.end
+
+
+def test_two_rotten_records_of_a_segment_are_cut_out_one_after_the_other(tmp_path):
+    path = fill(tmp_path)[0]
+    for rotten in records_of(path)[:2]:
+        flip(path, rotten.payload_at)
+    opened = open_segments(tmp_path, LAYOUT)
+    for record in opened.records[:2]:
+        opened.segments[0].remove(record)
+    assert opened.segments[0].end == path.stat().st_size
+    assert [other.first_step for other in records_of(path)] == [14, 21, 0]
+
+
+def test_a_rotten_record_that_cannot_be_cut_out_is_forgotten_all_the_same(tmp_path, caplog):
+    path = fill(tmp_path)[0]
+    opened = open_segments(tmp_path, LAYOUT)
+    path.unlink()
+    opened.segments[0].remove(opened.records[0])
+    assert opened.segments[0].rows == 28 and "stays in the file" in caplog.text
+
+
+def test_sampling_leaves_out_a_record_that_rotted_and_draws_on(tmp_path, caplog):
+    path = fill(tmp_path)[0]
+    flip(path, records_of(path)[1].payload_at)  # rows 7 to 13 of episode 0
+    replay = open_replay(tmp_path)
+    episode, step = draw_many(replay, 30)
+    drawn = set(zip(episode.ravel().tolist(), step.ravel().tolist(), strict=True))
+    lost = {(0, step) for step in range(7, 14)}
+    assert drawn == {(episode, step) for episode in range(4) for step in range(28)} - lost
+    counts = replay.counts()
+    assert (counts.stored_steps, counts.stored_episodes, counts.repaired_records) == (105, 5, 1)
+    assert counts.short_episodes == 1 and str(path) in caplog.text
+    replay.close()
+    assert open_replay(tmp_path).counts().stored_steps == 105
+
+
+def test_sampling_is_refused_when_too_little_is_left_of_what_rotted(tmp_path):
+    path = fill(tmp_path, episodes=1, rows=41)[0]
+    for record in records_of(path):
+        flip(path, record.payload_at)
+    replay = open_replay(tmp_path)
+    with pytest.raises(ValueError, match="6 rows in 1 episodes are held"):
+        replay.sample(0, seed=0)
+    assert replay.insert(rows_of(1, 0, 20)) and replay.can_sample()

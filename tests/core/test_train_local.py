@@ -8,6 +8,7 @@ from PIL import Image
 
 from dreamer_core import checkpoint
 from dreamer_core.agent import NonFiniteLoss
+from dreamer_core.checkpoint_store import LocalStore
 from dreamer_core.presets import preset
 from dreamer_core.report import read_jsonl
 from dreamer_core.run_directory import RunDirectoryError
@@ -35,7 +36,7 @@ EXPLODING = changed(
         "env.task": "tests.core.counting_env:make_exploding_env",
         "steps": 300,
         "world_model.reward_transform": "identity",
-        "schedule.checkpoint_interval_s": 1e-9,  # after each collect call
+        "checkpoint.interval_s": 1e-9,  # after each collect call
     },
 )
 
@@ -83,7 +84,7 @@ def counted(run_dir, name):
 
 
 def facts(run_dir):
-    found = checkpoint.load(run_dir / "checkpoints")
+    found = checkpoint.load(LocalStore(run_dir / "checkpoints"))
     assert found is not None
     return found.facts["policy_step"], found.facts["gradient_step"]
 
@@ -176,7 +177,7 @@ def test_a_stop_before_anything_was_trained_still_leaves_a_resumable_run(tmp_pat
 
 
 def test_gradient_steps_that_were_lost_with_the_newest_checkpoint_are_taken_again(tmp_path):
-    often = changed(CATCH, {"schedule.checkpoint_interval_s": 1e-9})  # after each collect call
+    often = changed(CATCH, {"checkpoint.interval_s": 1e-9})  # after each collect call
     run(tmp_path, often, stop_at=(70, 4))
     shutil.rmtree(tmp_path / "checkpoints" / f"{4:012d}")
     result, tape = run(tmp_path)
@@ -219,7 +220,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name_and_keeps_the_last_good
     trained = counted(tmp_path, "dreamer_gradient_steps_total")[-1]
     policy_step, gradient_step = facts(tmp_path)
     assert 0 < gradient_step <= trained and policy_step >= PREFILL + RATIO * gradient_step
-    found = checkpoint.load(tmp_path / "checkpoints")
+    found = checkpoint.load(LocalStore(tmp_path / "checkpoints"))
     weights = found.tensors["world_model"].values()
     assert all(bool(weight.isfinite().all()) for weight in weights)
 

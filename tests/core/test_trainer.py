@@ -10,6 +10,7 @@ from PIL import Image
 
 from dreamer_core import checkpoint
 from dreamer_core.agent import NonFiniteLoss
+from dreamer_core.checkpoint_store import LocalStore
 from dreamer_core.trainer import Trainer
 from tests.core.small import CONTINUOUS, DISCRETE, changed, make_batch, small
 
@@ -129,20 +130,67 @@ def test_a_checkpoint_says_what_it_was_made_from(tmp_path):
     trainer = make_trainer(tmp_path)
     train(trainer, 1)
     report = trainer.save(policy_step=57)
-    found = checkpoint.load(tmp_path)
+    found = checkpoint.load(LocalStore(tmp_path))
     assert found is not None and found.step == 1
     assert (found.facts["policy_step"], found.facts["gradient_step"]) == (57, 1)
     assert found.facts["config"]["preset"] == "debug" and "torch" in found.facts["versions"]
     assert report.values["dreamer_checkpoint_seconds"] > 0
 
 
-def test_only_the_newest_checkpoints_are_kept(tmp_path):
-    trainer = make_trainer(tmp_path, config=changed(CONFIG, {"schedule.keep_checkpoints": 2}))
-    for _ in range(4):
+def test_the_newest_checkpoints_and_every_nth_are_kept(tmp_path):
+    trainer = make_trainer(
+        tmp_path, config=changed(CONFIG, {"checkpoint.keep": 1, "checkpoint.keep_every": 2})
+    )
+    for _ in range(5):
         train(trainer, 1)
         trainer.save(policy_step=0)
     names = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
-    assert names == ["000000000003", "000000000004"]
+    assert names == ["000000000002", "000000000004", "000000000005"]
+
+
+def test_a_trainer_saves_to_the_configured_url_and_resumes_from_there(tmp_path):
+    config = changed(CONFIG, {"checkpoint.url": f"memory://{tmp_path}"})
+    trainer = make_trainer(tmp_path, config=config)
+    train(trainer, 1)
+    trainer.save(policy_step=0)
+    assert not list(tmp_path.iterdir())
+    restored = make_trainer(tmp_path, config=config)
+    assert same_tensors(restored.agent.state(), trainer.agent.state())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "there"),
+    [
+        ("preset", "atari", "'debug'"),
+        ("env.task", "boxing", "'pong'"),
+        ("seed", 1, "0"),
+        ("world_model.deter", 32, "16"),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused_with_both_settings(tmp_path, path, value, there):
+    make_trainer(tmp_path).save(policy_step=0)
+    with pytest.raises(ValueError, match="is of another run") as caught:
+        make_trainer(tmp_path, config=changed(CONFIG, {path: value}))
+    message = str(caught.value)
+    assert f"({path}={there} there, {value!r} asked for)" in message
+    assert f"{tmp_path}/000000000000" in message and "--checkpoint.url" in message
+
+
+def test_what_does_not_alter_the_algorithm_may_differ_from_the_checkpoints(tmp_path):
+    trainer = make_trainer(tmp_path)
+    train(trainer, 1)
+    trainer.save(policy_step=0)
+    values = {"steps": 9, "learner.num_threads": 2, "checkpoint.keep": 9}
+    config = changed(CONFIG, {**values, "checkpoint.url": str(tmp_path)})
+    assert make_trainer(tmp_path / "elsewhere", config=config).gradient_step == 1
+
+
+@pytest.mark.parametrize("config", [None, {}, {"preset": "debug"}])
+def test_the_checkpoint_of_another_program_is_refused(tmp_path, config):
+    facts = {"config": config}
+    checkpoint.save(LocalStore(tmp_path), step=1, tensors={}, facts=facts, keep=1)
+    with pytest.raises(ValueError, match=r"cannot be compared .*: config .*written by"):
+        make_trainer(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +210,17 @@ def test_the_checkpoint_of_another_environment_is_refused_with_both(tmp_path, sp
     assert word in message and "'action_size': 3" in message and str(tmp_path) in message
 
 
-def test_the_checkpoint_of_another_model_is_refused(tmp_path):
+@pytest.mark.parametrize("part", ["world_model", "behavior", "optimizers", "gradient_step"])
+@pytest.mark.parametrize("content", [None, {}, "missing"])
+def test_tensors_of_another_program_are_refused(tmp_path, part, content):
     make_trainer(tmp_path).save(policy_step=0)
+    found = checkpoint.load(LocalStore(tmp_path))
+    found.tensors[part] = content
+    if content == "missing":
+        del found.tensors[part]
+    checkpoint.save(LocalStore(tmp_path), step=0, tensors=found.tensors, facts=found.facts, keep=1)
     with pytest.raises(ValueError, match="does not fit the configured model"):
-        make_trainer(tmp_path, config=changed(CONFIG, {"world_model.deter": 32}))
+        make_trainer(tmp_path)
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):
@@ -173,7 +228,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(tmp_pat
     for _ in range(2):
         train(trainer, 1)
         trainer.save(policy_step=0)
-    (tmp_path / "000000000002" / "tensors.pt").write_bytes(b"")
+    (blob,) = tmp_path.glob("000000000002/tensors-*.pt")
+    blob.write_bytes(b"")
     with caplog.at_level(logging.WARNING):
         assert make_trainer(tmp_path).gradient_step == 1
     assert "000000000002" in caplog.text and "damaged" in caplog.text

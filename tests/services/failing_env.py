@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.learning.catch import Catch
@@ -25,6 +26,21 @@ class FailingCatch(Catch):
             raise RuntimeError("the simulator's licence ran out")
         self._steps_left -= 1
         return super().step(action)
+
+
+class HangingCatch(FailingCatch):
+    """Never comes back from the step that would raise."""
+
+    def step(self, action: int) -> Any:
+        try:
+            return super().step(action)
+        except RuntimeError:
+            time.sleep(1e6)
+
+
+def make_hanging_env() -> HangingCatch:
+    """Task name: `tests.services.failing_env:make_hanging_env`."""
+    return HangingCatch(CALM_STEPS)
 
 
 def make_failing_env() -> FailingCatch:

@@ -206,7 +206,7 @@ def test_a_video_that_cannot_be_written_is_refused_in_one_paragraph(refused, fin
 
 def test_an_unknown_command_is_refused_with_the_known_ones(refused):
     message = refused("trains")
-    assert "'trains'" in message and "train, local, eval, status, bench, presets" in message
+    assert "'trains'" in message and "train, local, eval, status, replay, bench, presets" in message
 
 
 def test_presets_of_an_unknown_name_suggests_the_closest(refused):
@@ -223,6 +223,7 @@ def test_presets_of_an_unknown_name_suggests_the_closest(refused):
         ("local", "PRESET --run-dir --env.task --seed --steps"),
         ("eval", "PATH --episodes --mode {greedy,sample} --video"),
         ("status", "PATH"),
+        ("replay", "{inspect,verify,export}"),
         ("presets", "[NAME]"),
     ],
 )
@@ -242,7 +243,14 @@ def test_help_of_a_preset_shows_its_values_as_defaults(dreamer):
 def test_help_names_all_commands_and_presets(dreamer):
     code, stdout, _ = dreamer("--help")
     assert code == 0
-    for command in ("train PRESET", "local PRESET", "eval RUN_DIR", "status RUN_DIR", "presets"):
+    for command in (
+        "train PRESET",
+        "local PRESET",
+        "eval RUN_DIR",
+        "status RUN_DIR",
+        "replay",
+        "presets",
+    ):
         assert f"dreamer {command}" in stdout
     assert all(name in stdout for name in PRESETS)
     assert dreamer()[:2] == (2, stdout)
@@ -274,7 +282,57 @@ def test_a_preset_is_printed_with_each_value_its_source_and_what_it_changes(drea
         assert len(rows[path]) > len(f"{path} {value}{before}")
 
 
+@pytest.mark.parametrize("command", ["train", "local"])
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("checkpoints", ["checkpoint.url='checkpoints'", "absolute path or a URL"]),
+        ("gs://bucket/run", ["gs://bucket/run", "gcsfs", "installed"]),
+        ("/proc/run", ["/proc/run", "name another place"]),
+    ],
+)
+def test_checkpoints_that_could_not_be_written_are_refused_before_a_run_is_made(
+    refused, command, url, parts
+):
+    message = refused(command, "debug", *SMALL, "--checkpoint.url", url)
+    for part in parts:
+        assert part in message, message
+
+
+@pytest.mark.parametrize("command", ["train", "local"])
+def test_the_checkpoints_of_another_run_are_refused_before_a_run_is_made(refused, copied, command):
+    message = refused(command, "debug", "--checkpoint.url", copied / "checkpoints")
+    assert "is of another run (env.suite='gymnasium' there, 'atari' asked for; " in message
+
+
+def test_checkpoints_in_the_memory_of_a_service_are_refused(refused):
+    message = refused("train", "debug", *SMALL, "--checkpoint.url", "memory://run")
+    assert "would end with it" in message
+
+
 # A finished run
+
+
+def test_checkpoints_at_a_url_are_named_shown_by_status_and_played_from(dreamer, tmp_path):
+    url = f"memory://{tmp_path}"
+    run = ("local", "debug", "--run-dir", "run", *SMALL, "--checkpoint.url", url)
+    code, stdout, stderr = dreamer(*run)
+    assert code == 0, stderr
+    assert f"checkpoints {url}" in plain(stdout) and not (tmp_path / "run/checkpoints").exists()
+    status = plain(dreamer("status", "run")[1])
+    assert "newest checkpoint gradient step 2, " in status and f" ago in {url} " in status
+    assert dreamer("eval", "run", "--episodes", 1)[0] == 0
+    message = dreamer(*run[:-1], f"{url}/elsewhere")[2]
+    assert "checkpoint.url" in message and "Nothing was changed" in plain(message)
+
+
+def test_status_goes_on_where_checkpoints_cannot_be_read(dreamer, copied):
+    shutil.rmtree(copied / "checkpoints")
+    assert "newest checkpoint none yet" in plain(dreamer("status", copied)[1])
+    (copied / "checkpoints").write_text("")
+    code, stdout, _ = dreamer("status", copied)
+    assert code == 0 and "newest checkpoint unknown: [Errno 20] Not a directory" in plain(stdout)
+    assert "policy steps 60 of 60" in plain(stdout)
 
 
 def test_status_says_where_a_run_stands(dreamer, finished):

@@ -1,169 +1,30 @@
 """Whole runs through the services as a user starts them: real Ray, processes of their own."""
 
-import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-import uuid
-from collections import Counter
-from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from dreamer_core import checkpoint
-from dreamer_core.envs import environment_spec
-from dreamer_core.replay import open_replay
+from dreamer_core.checkpoint_store import LocalStore
 from dreamer_core.report import METRICS, read_jsonl
-from dreamer_core.run_directory import RunPaths, read_config
-from tests.services.failing_env import CALM_STEPS
-
-ROOT = Path(__file__).parents[2]
-DREAMER = Path(sys.executable).with_name("dreamer")
-PREFILL, RATIO, COLLECT_STEPS = 50, 4, 10  # of preset debug
-CPU = ("--learner.device", "cpu", "--learner.num-threads", "1")
-CATCH = (
-    *("--env.suite", "gymnasium", "--env.task", "tests.learning.catch:make_env"),
-    *("--env.action-repeat", "1", "--env.time-limit-steps", "None"),
+from tests.runs import (
+    CATCH,
+    COLLECT_STEPS,
+    NO_EVALUATION,
+    OFTEN,
+    PREFILL,
+    RATIO,
+    TITLES,
+    Run,
+    assert_one_paragraph,
+    checkpoint_counts,
+    counted,
+    due,
+    losses,
+    restarts,
+    stored_policy_steps,
 )
-NO_EVALUATION = ("--evaluator.interval-policy-steps", "None")
-OFTEN = ("--schedule.checkpoint-interval-s", "0.5")
-TITLES = {"learner": "ray::Learner", "collector": "ray::Collector", "replay": "ray::ReplayServer"}
-
-
-class Run:
-    """A `dreamer` process that trains preset debug, and all processes that it starts."""
-
-    def __init__(self, command, run_dir, *options):
-        self.run_dir = run_dir
-        self.stdout = self.stderr = ""
-        self._mark = f"DREAMER_TEST_RUN={uuid.uuid4().hex}"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        port = ("--metrics.port", str(self._port)) if command == "train" else ()
-        self._process = subprocess.Popen(
-            [DREAMER, command, "debug", "--run-dir", run_dir, *CPU, *port, *options],
-            cwd=ROOT,
-            env={**os.environ, **dict([self._mark.split("=")])},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def finish(self, timeout_s=120):
-        """Waits for the end and returns the exit code."""
-        try:
-            self.stdout, self.stderr = self._process.communicate(timeout=timeout_s)
-        finally:
-            self._process.kill()
-        return self._process.returncode
-
-    def interrupt(self):
-        """Ctrl-C: a terminal signals the command and whatever shares its process group."""
-        os.killpg(self._process.pid, signal.SIGINT)
-
-    def processes(self):
-        """Command lines by process id of everything alive that this run started."""
-        found = {}
-        for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                if self._mark.encode() in (path / "environ").read_bytes():
-                    line = (path / "cmdline").read_bytes().replace(b"\0", b" ")
-                    found[int(path.name)] = line.decode().strip()
-        return found
-
-    def kill(self, service):
-        """kill -9 of one service's process."""
-        (pid,) = (p for p, line in self.processes().items() if line.startswith(TITLES[service]))
-        os.kill(pid, signal.SIGKILL)
-
-    def scrape(self):
-        """What Prometheus would see now, {} before the run serves it."""
-        try:
-            url = f"http://127.0.0.1:{self._port}/metrics"
-            with urllib.request.urlopen(url, timeout=10) as response:
-                text = response.read().decode()
-        except OSError:
-            return {}
-        return {
-            (sample.name, *sample.labels.values()): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-
-    def wait_until(self, condition, timeout_s=90):
-        """Returns the first true value of the condition, which the run must live to see."""
-        deadline_s = time.monotonic() + timeout_s
-        while not (value := condition()):
-            if self._process.poll() is not None:
-                raise AssertionError(f"ended with {self.finish()}: {self.stderr}")
-            if time.monotonic() > deadline_s:
-                self._process.kill()
-                raise AssertionError(f"not within {timeout_s} s; now {self.scrape()}")
-            time.sleep(0.1)
-        return value
-
-    def wait_for(self, *sample, least=1.0):
-        """Returns the first scrape in which a sample has reached `least`."""
-        return self.wait_until(lambda: (now := self.scrape()).get(sample, 0.0) >= least and now)
-
-
-def due(policy_steps):
-    return max(0, policy_steps - PREFILL) // RATIO
-
-
-def checkpoint_counts(run_dir):
-    found = checkpoint.load(run_dir / "checkpoints")
-    return found.facts["policy_step"], found.facts["gradient_step"]
-
-
-def stored_policy_steps(run_dir):
-    """Policy steps of a run by the replay's count, and by its rows: all but one per episode."""
-    config = read_config(run_dir)
-    replay = open_replay(RunPaths(run_dir).replay, config.replay, environment_spec(config.env))
-    counts = replay.counts()
-    replay.close()
-    return counts.policy_steps, counts.stored_steps - counts.stored_episodes
-
-
-def counted(run_dir, name):
-    """Each value that a metric had in metrics.jsonl, in order."""
-    return [
-        line.values[name] for line in read_jsonl(run_dir / "metrics.jsonl") if name in line.values
-    ]
-
-
-def losses(run_dir):
-    """Every loss and norm of every gradient step."""
-    measured = [
-        {k: v for k, v in line.values.items() if "_loss" in k or "_norm" in k}
-        for line in read_jsonl(run_dir / "metrics.jsonl")
-        if line.service == "learner"
-    ]
-    return [values for values in measured if values]
-
-
-def restarts(run_dir):
-    """How often each service was replaced."""
-    lines = read_jsonl(run_dir / "metrics.jsonl")
-    return Counter(x.labels["service"] for x in lines if "dreamer_restarts_total" in x.values)
-
-
-def assert_one_paragraph(run, *parts):
-    """What was wanted, what came, what to do: no traceback, and no blank line between."""
-    paragraph = run.stderr[run.stderr.index("dreamer:") :]
-    assert "Traceback" not in run.stderr + run.stdout
-    assert "\n\n" not in paragraph.strip()
-    words = " ".join(paragraph.split())
-    for part in parts:
-        assert part in words, words
-
+from tests.services.failing_env import CALM_STEPS
 
 # Lockstep
 
@@ -367,7 +228,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     assert_one_paragraph(run, "world_model loss at gradient step", "reward is")
     policy_step, gradient_step = checkpoint_counts(run.run_dir)
     assert gradient_step <= due(policy_step)
-    found = checkpoint.load(run.run_dir / "checkpoints")
+    found = checkpoint.load(LocalStore(run.run_dir / "checkpoints"))
     assert all(bool(x.isfinite().all()) for x in found.tensors["world_model"].values())
     assert not run.processes()
 

@@ -1,0 +1,78 @@
+"""On which node of a Ray cluster each service starts, and what it takes of it.
+
+A node gets a role when it joins: `ray start --labels dreamer-role=collector`, or replay, learner,
+evaluator.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+ROLE_LABEL = "dreamer-role"
+_NODE_ID_LABEL = "ray.io/node-id"  # Ray gives it to every node
+_USE_RUN_DIR = ("replay", "learner")
+
+
+def actor_options(
+    service: str,
+    nodes: Sequence[Mapping[str, Any]],
+    *,
+    home: str,
+    is_run_dir_shared: bool,
+    device: str,
+) -> dict[str, Any]:
+    """Returns the options of a service's actor: where it may start, what it takes there.
+
+    What reads and writes the run directory stays with the supervisor, unless every node sees that
+    directory. Everything else goes to a node with its role or, so that the run goes on when the
+    last of those is gone or full, to any other.
+
+    Args:
+        service: replay, learner, collector or evaluator.
+        nodes: of the cluster, as Ray lists them.
+        home: id of the supervisor's node.
+        is_run_dir_shared: see RuntimeConfig.
+        device: see LearnerConfig.
+
+    Raises:
+        ValueError: the learner would wait for ever, since its node gives Ray no CPU.
+    """
+    is_bound = service in _USE_RUN_DIR and not is_run_dir_shared
+    only_node = home if is_bound else None
+    options = {"num_cpus": 0 if service == "replay" else 1, **_place(service, only_node)}
+    if service == "learner":
+        options["num_gpus"] = 0 if device == "cpu" else _num_gpus(nodes, only_node)
+        _require_cpu(nodes, only_node)
+    return options
+
+
+def _place(service: str, only_node: str | None) -> dict[str, Any]:
+    if only_node is not None:
+        return {"label_selector": {_NODE_ID_LABEL: only_node}}
+    return {
+        "label_selector": {ROLE_LABEL: service},
+        "fallback_strategy": [{"label_selector": {ROLE_LABEL: f"!{service}"}}],
+    }
+
+
+def _num_gpus(nodes: Sequence[Mapping[str, Any]], only_node: str | None) -> int:
+    """1 if a node where the learner may start has a GPU."""
+    owners = {node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("GPU")}
+    if owners and only_node is not None and only_node not in owners:
+        logger.warning("No GPU is used: the cluster's is not on the run directory's node")
+        return 0
+    return int(bool(owners))
+
+
+def _require_cpu(nodes: Sequence[Mapping[str, Any]], only_node: str | None) -> None:
+    for node in nodes:
+        if node["NodeID"] == only_node and node["Resources"].get("CPU", 0) < 1:
+            raise ValueError(
+                "The learner wants a CPU of the node that holds the run directory, but Ray has "
+                "none there. Start that node with --num-cpus 1 or more or, if every node sees the "
+                "directory, add --runtime.is-run-dir-shared"
+            )

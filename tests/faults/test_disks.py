@@ -1,0 +1,91 @@
+"""A disk that fills up, or takes no writes any more, under a run."""
+
+import time
+
+import pytest
+
+from tests.disks import breakable_disk, fill, make_read_only, make_room, small_disk
+from tests.runs import (
+    CATCH,
+    NO_EVALUATION,
+    OFTEN,
+    Run,
+    assert_one_paragraph,
+    checkpoint_counts,
+    counted,
+    due,
+    restarts,
+    stored_policy_steps,
+)
+
+pytestmark = pytest.mark.faults
+
+STEPS = 800
+OPTIONS = (*CATCH, *NO_EVALUATION, *OFTEN, "--steps", str(STEPS))
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk", megabytes=48) as path:
+        yield path
+
+
+def start(disk, *options):
+    run = Run("train", disk / "run", *OPTIONS, *options)
+    run.wait_for("dreamer_gradient_steps_total", least=5)
+    return run
+
+
+def assert_exact(run_dir):
+    assert checkpoint_counts(run_dir) == (STEPS, due(STEPS))
+    assert stored_policy_steps(run_dir) == (STEPS, STEPS)
+
+
+def test_a_run_whose_disk_is_full_stands_still_and_goes_on_once_there_is_room(disk):
+    run = start(disk)
+    fill(disk)
+    run.wait_for("dreamer_errors_total", "replay")
+    run.wait_for("dreamer_errors_total", "learner")  # the next checkpoint
+    run.wait_for("dreamer_dropped_reports_total")
+    time.sleep(4)  # two beats
+    stood = run.scrape()["dreamer_policy_steps_total",]
+    time.sleep(4)
+    assert run.scrape()["dreamer_policy_steps_total",] == stood
+    make_room(disk)
+    assert run.finish() == 0, run.stderr
+    assert_exact(run.run_dir)
+    assert restarts(run.run_dir) == {}
+    assert "No space left on device" in " ".join(run.stdout.split())  # the console wraps lines
+    assert counted(run.run_dir, "dreamer_policy_steps_total")[-1] == STEPS
+
+
+def test_a_run_that_is_stopped_while_its_disk_is_full_says_so_and_resumes(disk):
+    run = start(disk)
+    fill(disk)
+    run.wait_for("dreamer_errors_total", "replay")
+    run.interrupt()
+    assert run.finish(timeout_s=40) == 1
+    assert_one_paragraph(run, "last checkpoint was not written", "No space left on device")
+    make_room(disk)
+    run = Run("train", disk / "run", *OPTIONS)
+    assert run.finish() == 0, run.stderr
+    assert_exact(run.run_dir)
+
+
+def test_a_run_whose_disk_turns_read_only_ends_with_the_reason_and_resumes(tmp_path):
+    with breakable_disk(tmp_path / "disk", megabytes=64) as disk:
+        run = start(disk.path)
+        disk.fail()
+        assert run.finish(timeout_s=60) == 1, run.stdout[-3000:] + run.stderr
+        assert_one_paragraph(run, "Read-only file system", "start the same command again")
+        disk.mend()
+        run = Run("train", disk.path / "run", *OPTIONS)
+        assert run.finish() == 0, run.stderr
+        assert_exact(run.run_dir)
+
+
+def test_a_read_only_run_directory_is_refused_before_anything_starts(disk):
+    make_read_only(disk)
+    run = Run("train", disk / "run", *OPTIONS)
+    assert run.finish() == 2
+    assert_one_paragraph(run, "Read-only file system", "--run-dir")

@@ -1,0 +1,59 @@
+"""Notices that a machine is about to go, and two commands on one run directory."""
+
+import time
+
+import pytest
+
+from tests.runs import (
+    CATCH,
+    NO_EVALUATION,
+    Run,
+    assert_one_paragraph,
+    checkpoint_counts,
+    due,
+    stored_policy_steps,
+)
+
+pytestmark = pytest.mark.faults
+
+SLOW = (
+    *("--replay.batch-size", "16", "--replay.batch-length", "50", "--world-model.conv-depth", "48"),
+    *("--world-model.deter", "600", "--schedule.prefill-policy-steps", "60"),
+)
+"""Gradient steps of seconds."""
+
+
+@pytest.mark.parametrize("options", [(), SLOW], ids=["fast steps", "slow steps"])
+def test_sigterm_leaves_a_checkpoint_of_everything_within_30_seconds(tmp_path, options):
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, *options, "--steps", "50000",
+              "--schedule.report-interval-gradient-steps", "1")  # fmt: skip
+    run.wait_for("dreamer_gradient_steps_total", least=3)
+    started_s = time.monotonic()
+    run.terminate()
+    assert run.finish(timeout_s=30) == 143, run.stderr
+    assert time.monotonic() - started_s < 30
+    policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
+    assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
+    assert gradient_steps >= 3
+
+
+def test_sigterm_leaves_a_checkpoint_even_while_the_environment_hangs(tmp_path):
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "500",
+              "--env.task", "tests.services.failing_env:make_hanging_env")  # fmt: skip
+    run.wait_for("dreamer_policy_steps_total", least=100)
+    time.sleep(2)
+    run.terminate()
+    assert run.finish(timeout_s=30) == 143, run.stderr
+    policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
+    assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
+    assert 0 < gradient_steps <= due(policy_steps)
+
+
+def test_a_second_command_on_a_run_directory_is_refused_with_the_holders_name(tmp_path):
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "50000")
+    run.wait_for("dreamer_policy_steps_total")
+    second = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "50000")
+    assert second.finish() == 2
+    assert_one_paragraph(second, f"is in use by process {run.pid} on", "--run-dir")
+    run.interrupt()
+    assert run.finish() == 130, run.stderr

@@ -62,6 +62,11 @@ test-learning: $(STAMP) ## Train to a target return, up to 10 minutes a seed. SE
 test-faults: $(STAMP) ## Break running services for real: kills, hangs, full disks.
 	$(BIN)/python -m pytest tests/faults -m faults
 
+.PHONY: test-soak
+test-soak: $(STAMP) ## Kill something of one run every half a minute for SOAK_SECONDS, 900.
+	DREAMER_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/faults -m soak
+SOAK_SECONDS ?= 900
+
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## Cut cables and power off hosts; as root, with iproute2 and tini.
 	$(BIN)/python -m pytest tests/cluster -m cluster

@@ -145,9 +145,8 @@ class Actors:
             raise ServiceLost(f"The {service} {did}: {reason(error)}") from error
 
     def dead(self) -> set[str]:
-        """Returns the services that are gone, once each has answered or been given up."""
-        names = {*_REQUIRED, *self._handles}
-        return {name for name in names if name not in self or not self._is_alive(name)}
+        """Returns the services that a run needs and that are gone, once each had time to answer."""
+        return {name for name in _REQUIRED if name not in self or not self._is_alive(name)}
 
     def is_responsive(self, service: str) -> bool:
         """Whether a service that should be idle answers within seconds."""
@@ -158,6 +157,11 @@ class Actors:
         handle = self._handles.pop(service, None)
         if handle is not None:
             ray.kill(handle)
+
+    def kill_required(self) -> None:
+        """Ends all but the evaluators."""
+        for service in _REQUIRED:
+            self.kill(service)
 
     def close(self) -> None:
         """Ends all of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,17 +63,15 @@ class Calls:
         ready, _ = ray.wait(list(oldest.values()), num_returns=1, timeout=timeout_s)
         return self._pop(ready[0]) if ready else None
 
-    def pop_oldest(self) -> Call:
-        """Takes out the oldest call, done or not."""
-        return self._pop(next(iter(self._calls)))
+    def pop_oldest(self, *, but: Collection[str]) -> Call | None:
+        """Takes out the oldest call that is not of these kinds, done or not; None if none is."""
+        found = (ref for ref, call in self._calls.items() if call.kind not in but)
+        reference = next(found, None)
+        return None if reference is None else self._pop(reference)
 
-    def drop(self, kind: str) -> None:
-        """Forgets the calls of a kind."""
-        self._calls = {ref: call for ref, call in self._calls.items() if call.kind != kind}
-
-    def clear(self) -> None:
-        """Forgets all calls."""
-        self._calls.clear()
+    def drop(self, *kinds: str) -> None:
+        """Forgets the calls of these kinds."""
+        self._calls = {ref: call for ref, call in self._calls.items() if call.kind not in kinds}
 
     def _pop(self, reference: Any) -> Call:
         call, now_s = self._calls.pop(reference), time.monotonic()

@@ -418,7 +418,6 @@ class Supervisor:
         if kind in self._evaluators:
             self._replace(kind)  # nothing depends on it, and the next evaluation starts it
             return
-        self._drop_evaluations()
         is_chunk_lost = kind in ("collector", "insert")
         while True:
             self._count_fruitless(error)
@@ -439,9 +438,9 @@ class Supervisor:
 
     def _start_over(self, service: str) -> None:
         """Takes the whole run back to its checkpoint."""
-        self._calls.clear()
+        self._calls.drop(*(self._calls.kinds() - set(self._evaluators)))
         self._storing = None
-        self._actors.close()
+        self._actors.kill_required()
         self._pulse.counts = self._bring_up()
         self._note_restart(service)
 
@@ -476,8 +475,7 @@ class Supervisor:
     def _finish_calls(self) -> bool:
         """Takes what still succeeds of the calls in flight; tells whether a chunk was lost."""
         is_chunk_lost = False
-        while self._calls:
-            call = self._calls.pop_oldest()
+        while (call := self._calls.pop_oldest(but=self._evaluators)) is not None:
             try:
                 call.on_done(self._actors.get(call.reference, self._limit_s(call.kind)))
             except (*LOST, GetTimeoutError):

@@ -202,6 +202,16 @@ def losses_by_step(run_dir):
     return dict(found)
 
 
+def record_keys(run_dir):
+    """(incarnation, episode, step) of every row in the replay's files."""
+    keys = []
+    for path in sorted((run_dir / "replay").glob("*.segment")):
+        data = map_file(path)
+        for r in scan(data, read_file_header(data), is_payload_checked=True).records:
+            keys += [(r.incarnation, r.episode, r.first_step + row) for row in range(r.rows)]
+    return keys
+
+
 def stored_rows(run_dir):
     """Every row of the replay's files, in the order in which they were stored."""
     columns = []

@@ -133,7 +133,7 @@ class Supervisor:
         try:
             self._publish()
             self._settle()
-            self._evaluate()
+            self._evaluate(max_starts=len(self._evaluators))
             while self._calls and not should_stop():
                 self._wait(_POLL_S)
                 if self._pulse.is_due():
@@ -255,15 +255,18 @@ class Supervisor:
         interval = self._services.evaluator.interval_policy_steps
         is_due = interval and self.schedule.policy_steps - self._evaluated_at >= interval
         if is_due and self._weights is not None:
-            self._evaluate()
+            self._evaluate(max_starts=1)  # many at once would take the processors from training
 
-    def _evaluate(self) -> None:
-        """Has every idle evaluator play its episodes with the newest weights."""
+    def _evaluate(self, max_starts: int) -> None:
+        """Has idle evaluators, of which so many may be new, play with the newest weights."""
         config = self._services.evaluator
         for index, name in enumerate(self._evaluators):
             if self._in_flight(name):
                 continue
             if name not in self._actors:
+                if max_starts == 0:
+                    continue
+                max_starts -= 1
                 self._actors.start_evaluator(name, index)
             self._evaluated_at = self.schedule.policy_steps
             done = self._actors[name].evaluate.remote(

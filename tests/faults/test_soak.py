@@ -53,7 +53,7 @@ class Kill:
 
 
 def titles():
-    return {**TITLES, "evaluator": "ray::Evaluator", "raylet": "raylet"}
+    return {**TITLES, "evaluator": "ray::Evaluator", "raylet": "/raylet/raylet"}
 
 
 def memory(run):
@@ -99,19 +99,19 @@ class Soak:
 
     def kill(self, kind):
         """Kills one process, and waits until a gradient step is taken after it."""
-        trained = self.gradient_steps()
+        restarts = self.run.scrape().get(("dreamer_restarts_total", kind), 0.0)
         if kind == "supervisor":
             self.run.kill("supervisor")
         else:
             found = [p for p, line in self.run.processes().items() if titles()[kind] in line]
-            if not found:
-                return  # evaluators come and go
             os.kill(found[0], signal.SIGKILL)
         if kind in ENDS_THE_COMMAND:
             self.run.finish(timeout_s=60)
             self.start()
-            trained = 0.0
         killed_s = self.now_s()
+        if kind not in ENDS_THE_COMMAND:
+            self.run.wait_for("dreamer_restarts_total", kind, least=restarts + 1)
+        trained = self.gradient_steps()
         self.run.wait_until(lambda: self.gradient_steps() > trained)
         goes_on_after_s = self.now_s() - killed_s
         policy_steps = int(counted(self.run_dir, "dreamer_policy_steps_total")[-1])

@@ -55,12 +55,17 @@ def render_status(run_dir: Path) -> Table:
     table.add_row("policy steps", f"{last.policy_step:,} of {config.steps:,} ({share:.0%})")
     table.add_row("env frames", f"{last.env_frame:,}")
     table.add_row("gradient steps", f"{last.gradient_step:,}")
-    table.add_row("newest report", f"{format_duration(time.time() - last.wall_time_s)} ago")
+    table.add_row("newest report", _ago(last.wall_time_s))
     for name in _SHOWN:
         value = _newest(lines, name)
         if value is not None:
             table.add_row(name, format_number(value))
     return table
+
+
+def _ago(wall_time_s: float) -> str:
+    """How long ago that was; nothing is in the future, whatever a clock says that was set back."""
+    return f"{format_duration(max(0.0, time.time() - wall_time_s))} ago"
 
 
 def _newest(lines: list[LogLine], name: str) -> float | None:
@@ -87,6 +92,5 @@ def _newest_checkpoint(config: Config, paths: RunPaths) -> str:
         return f"unknown: {error}"
     if found is None:
         return "none yet"
-    age = format_duration(time.time() - found.wall_time_s)
     where = f" in {config.checkpoint.url}" if config.checkpoint.url is not None else ""
-    return f"gradient step {found.step:,}, {age} ago{where}"
+    return f"gradient step {found.step:,}, {_ago(found.wall_time_s)}{where}"

@@ -1,7 +1,9 @@
 """The whole algorithm in one process: exact counts, seeded losses, stops, resumes and failures."""
 
+import itertools
 import json
 import shutil
+import time
 
 import pytest
 from PIL import Image
@@ -147,6 +149,17 @@ def test_an_atari_game_trains_to_the_end_with_frames_counted_after_repeat(tmp_pa
 
 def test_the_same_seed_gives_the_same_losses_to_the_last_bit(finished, tmp_path):
     assert run(tmp_path)[1].losses == finished[1].losses
+
+
+def test_a_clock_that_jumps_changes_nothing_but_the_times_in_the_log(
+    finished, tmp_path, monkeypatch
+):
+    now, jumps = time.time, itertools.cycle([0.0, -1e8, 3e8])
+    monkeypatch.setattr(time, "time", lambda: now() + next(jumps))
+    result, tape = run(tmp_path)
+    assert tape.losses == finished[1].losses and tape.counts == finished[1].counts
+    times = [line.wall_time_s for line in read_jsonl(result.run_dir / "metrics.jsonl")]
+    assert times != sorted(times) and facts(tmp_path) == (STEPS, GRADIENT_STEPS)
 
 
 def test_another_seed_gives_other_losses(finished, tmp_path):

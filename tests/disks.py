@@ -49,6 +49,11 @@ def make_read_only(disk):
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
 
 
+def make_writable(disk):
+    """Takes writes again."""
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+
 class BreakableDisk:
     """An ext4 file system on a file, which the kernel can be told to find an error in."""
 

@@ -6,7 +6,6 @@ And what a run meets there: full and read-only disks, servers that refuse, are g
 import itertools
 import os
 import socket
-import subprocess
 import time
 import urllib.request
 from pathlib import Path
@@ -23,6 +22,7 @@ from dreamer_core.checkpoint_store import (
 )
 from dreamer_core.config import CheckpointConfig
 from tests.core.saved_steps import blob_of, flip, is_step, save_steps, steps_in
+from tests.disks import make_read_only, make_writable, small_disk
 
 NAME = "000000000001/manifest.json"
 PAGES_OF_A_STEP = 3
@@ -306,17 +306,8 @@ def test_each_write_is_flushed_before_it_is_renamed_and_the_rename_after(tmp_pat
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of one megabyte."""
-    if os.geteuid() != 0:
-        pytest.skip("making a small disk (mount -t tmpfs) needs root")
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"making a small disk is not allowed here: {done.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
+    with small_disk(tmp_path / "disk", megabytes=1) as path:
+        yield path
 
 
 def fill(path, *, free_bytes):
@@ -345,19 +336,15 @@ def test_wherever_the_disk_runs_full_the_checkpoint_before_stays_and_saving_goes
 def test_a_disk_that_becomes_read_only_is_named_and_the_checkpoint_before_stays(disk):
     store = LocalStore(disk / "checkpoints")
     save_steps(store, 1)
-    remount(disk, "ro")
+    make_read_only(disk)
     with pytest.raises(OSError, match="saving checkpoint 2 failed: Read-only file system"):
         save_steps(store, 2)
     with pytest.raises(OSError, match="Read-only file system; make room, mend its permissions"):
         require_writable(store)
     assert is_step(load(store), 1)
-    remount(disk, "rw")
+    make_writable(disk)
     save_steps(store, 2)
     assert is_step(load(store), 2)
-
-
-def remount(path, mode):
-    subprocess.run(["mount", "-o", f"remount,{mode}", path], check=True)
 
 
 def test_a_place_below_a_file_is_named(tmp_path):

@@ -4,15 +4,18 @@ config.json          the run's config; a later start must ask for the same run
 run.lock             held while a process trains here, with that process's name
 replay/              episodes
 checkpoints/         agents
+cluster.json         where the Ray cluster of the run is
 supervisor.log  metrics.jsonl  tensorboard/  learning_curve.png  open_loop.png
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import platform
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from typing import Any
 from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.presets import leaves
 
+_LOCK_PATIENCE_S = 0.5  # `holder` takes the lock for a moment too
 MAY_CHANGE = (
     "steps",
     "learner.",
@@ -70,6 +74,11 @@ class RunPaths:
     def checkpoints(self) -> Path:
         """Checkpoints of the agent."""
         return self.root / "checkpoints"
+
+    @property
+    def cluster(self) -> Path:
+        """Where the Ray cluster of the run is that trains here."""
+        return self.root / "cluster.json"
 
     @property
     def open_loop_picture(self) -> Path:
@@ -148,6 +157,18 @@ def differing_settings(
     return "; ".join(differing[:4]) + ("; ..." if len(differing) > 4 else "")
 
 
+def holder(paths: RunPaths) -> str | None:
+    """Who trains here now, as `process N on HOST`; None if nobody does."""
+    if not paths.lock.exists():
+        return None
+    with paths.lock.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return lock.read().strip()
+    return None
+
+
 def default_run_dir(config: Config) -> Path:
     """The run directory where none is named: runs/PRESET_TASK_SEED."""
     task = "".join(c if c.isalnum() else "_" for c in config.env.task)
@@ -165,7 +186,13 @@ def _require_empty(paths: RunPaths) -> None:
 
 
 def _hold(lock: Any, paths: RunPaths) -> None:
+    give_up_s = time.monotonic() + _LOCK_PATIENCE_S
     try:
+        while time.monotonic() < give_up_s:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(_LOCK_PATIENCE_S / 10)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.seek(0)

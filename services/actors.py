@@ -22,12 +22,15 @@ from dreamer_core.run_directory import RunPaths
 from services.collector import Collector
 from services.config import RuntimeConfig
 from services.evaluator import Evaluator
+from services.exchange import Exchange
 from services.learner import Learner
 from services.placement import actor_options
 from services.replay_server import ReplayServer
 
 LOST = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError)
 """A process or a machine is gone, or what it held; a replacement mends that."""
+EXCHANGE = "exchange"
+"""Under which name evaluators of other jobs find the exchange, in the run's namespace."""
 _REQUIRED = ("replay", "learner", "collector")
 _PROBE_S = 10.0  # for answers that need no work; a process that is starved may take seconds
 _EVALUATOR_INCARNATION = 2**20  # keeps the evaluator's environment seed apart from collectors'
@@ -105,6 +108,11 @@ class Actors:
         seed = env_seed(self._config.seed, _EVALUATOR_INCARNATION + index)
         make = ray.remote(Evaluator).options(**self._options("evaluator"))
         self._handles[name] = make.remote(self._config, seed)
+
+    def start_exchange(self) -> None:
+        """Starts the exchange, under its name."""
+        make = ray.remote(Exchange).options(name=EXCHANGE, num_cpus=0)
+        self._handles[EXCHANGE] = make.remote()
 
     def _options(self, service: str) -> dict[str, Any]:
         """Where the service may start, and what it takes there."""

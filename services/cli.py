@@ -26,6 +26,7 @@ from dreamer_core.evaluation import evaluate_run
 from dreamer_core.replay import ReplayInUse
 from dreamer_core.run_directory import default_run_dir
 from dreamer_core.train_local import RunResult, train_local
+from dreamer_core.types import EpisodeSummary
 from services import replay_command
 from services.config import ServiceConfig
 from services.display import Display
@@ -102,6 +103,8 @@ dreamer trains DreamerV2 agents inside their own world model.
                            the same algorithm in one process, without Ray
   dreamer eval RUN_DIR [--episodes N] [--mode greedy|sample] [--video FILE]
                            play with the newest checkpoint
+  dreamer attach RUN_DIR [--evaluators N] [--episodes N|None] [--mode greedy|sample]
+                           play beside a running run with its newest weights
   dreamer status RUN_DIR   where a run stands
   dreamer replay inspect|verify RUN_DIR
                            what is stored; whether every byte of it is whole
@@ -153,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "train": _train,
         "local": _local,
         "eval": _eval,
+        "attach": _attach,
         "status": _status,
         "replay": replay_command.run,
         "bench": _bench,
@@ -218,6 +222,29 @@ def _local(arguments: list[str]) -> int:
         )  # fmt: skip
 
     return _show(command.config, command.run_dir, start)
+
+
+def _attach(arguments: list[str]) -> int:
+    """`dreamer attach`."""
+    from services import attach  # noqa: PLC0415 (Ray takes a second to import)
+
+    command = tyro.cli(attach.AttachCommand, args=arguments, prog="dreamer attach")
+    console = Console()
+    should_stop = StopRequest(console.log)
+
+    def on_episode(episode: EpisodeSummary, version: int) -> None:
+        console.print(
+            f"return {episode.episode_return:g}, {episode.length} policy steps, weights of "
+            f"gradient step {version:,}",
+            soft_wrap=True,
+        )
+
+    try:
+        attach.attach(command, on_episode=on_episode, should_stop=should_stop)
+    except attach.NotRunning as error:
+        _complain(error)
+        return _FAILED_EXIT
+    return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0
 
 
 def _eval(arguments: list[str]) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
 
+from dreamer_core.run_directory import RunDirectoryError, RunPaths
 from services.config import ServiceConfig
 
 _OTHERS = 3  # processors that learner, collector and supervisor ask for
@@ -34,3 +37,35 @@ def ray_cluster(services: ServiceConfig, namespace: str) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAddress:
+    """How another process joins the cluster of a run."""
+
+    gcs: str
+    """HOST:PORT of Ray's control store."""
+    namespace: str
+    """Where the run's actors have their names."""
+
+
+def write_address(paths: RunPaths) -> None:
+    """Tells in the run directory where the cluster of this run is."""
+    context = ray.get_runtime_context()
+    address = ClusterAddress(gcs=context.gcs_address, namespace=context.namespace)
+    paths.cluster.write_text(json.dumps(asdict(address)) + "\n")
+
+
+def read_address(paths: RunPaths) -> ClusterAddress:
+    """Returns where the cluster of the run is that trains in a directory.
+
+    Raises:
+        RunDirectoryError: nobody has told; `dreamer local` has none.
+    """
+    try:
+        return ClusterAddress(**json.loads(paths.cluster.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunDirectoryError(
+            f"Wanted the address of the run's cluster in {paths.cluster}, but {error}. Runs of "
+            "`dreamer local` have no cluster; one of `dreamer train` writes it when it starts"
+        ) from error

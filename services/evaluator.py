@@ -23,7 +23,7 @@ class Evaluator:
     def __init__(self, config: Config, env_seed: int) -> None:
         log_to_stderr("evaluator")
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
-        self._seed = config.seed
+        self._env_seed = env_seed
         self._env = make_env(config.env, env_seed)
         self._policy = Policy(config, self._env.spec)
         self._num_episodes = 0
@@ -58,7 +58,7 @@ class Evaluator:
 
     def _play(self, mode: ActionMode, policy_step: int):
         self._num_episodes += 1
-        words = (self._seed, self._num_episodes)
+        words = (self._env_seed, self._num_episodes)
         return evaluate_episode(
             self._env, self._policy, mode=mode, words=words, policy_step=policy_step
         ).summary

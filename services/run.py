@@ -18,7 +18,7 @@ from dreamer_core.train_local import Observer, RunResult
 from dreamer_core.trainer import require_place
 from dreamer_core.types import Report
 from services.actors import ServiceLost
-from services.cluster import ray_cluster
+from services.cluster import ray_cluster, write_address
 from services.config import ServiceConfig
 from services.logs import log_to_file
 from services.metrics import PrometheusExporter
@@ -73,6 +73,7 @@ def train(
         log = stack.enter_context(RunLog(run_dir, action_repeat=config.env.action_repeat))
         stack.enter_context(_log_file(paths))
         stack.enter_context(ray_cluster(services, namespace=str(run_dir.absolute())))
+        write_address(paths)
         on_start(exporter.url)
 
         def observed(report: Report, policy_step: int, gradient_step: int) -> None:

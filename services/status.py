@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from dreamer_core import checkpoint
 from dreamer_core.checkpoint_store import open_store
 from dreamer_core.config import Config
 from dreamer_core.report import METRICS_FILE, LogLine, read_jsonl
-from dreamer_core.run_directory import RunPaths, read_config
+from dreamer_core.run_directory import RunPaths, holder, read_config
 from services.display import format_duration, format_number
 
 _TAIL_BYTES = 1_000_000
@@ -43,7 +42,8 @@ def render_status(run_dir: Path) -> Table:
     table.add_column()
     table.add_row("run", str(run_dir))
     table.add_row("preset", f"{config.preset}, task {config.env.task}, seed {config.seed}")
-    table.add_row("state", _holder(paths) or "not running")
+    who = holder(paths)
+    table.add_row("state", "not running" if who is None else f"running: {who}")
     table.add_row("newest checkpoint", _newest_checkpoint(config, paths))
     metrics = run_dir / METRICS_FILE
     lines = read_jsonl(metrics, tail_bytes=_TAIL_BYTES) if metrics.exists() else []
@@ -70,18 +70,6 @@ def _ago(wall_time_s: float) -> str:
 
 def _newest(lines: list[LogLine], name: str) -> float | None:
     return next((line.values[name] for line in reversed(lines) if name in line.values), None)
-
-
-def _holder(paths: RunPaths) -> str | None:
-    """Who trains here now; None if nobody does."""
-    if not paths.lock.exists():
-        return None
-    with paths.lock.open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return f"running: {lock.read().strip()}"
-    return None
 
 
 def _newest_checkpoint(config: Config, paths: RunPaths) -> str:

@@ -32,7 +32,7 @@ from dreamer_core.run_directory import RunPaths
 from dreamer_core.schedule import CollectOrder, Schedule
 from dreamer_core.train_local import Observer, Pulse, next_incarnation
 from dreamer_core.types import Report
-from services.actors import LOST, Actors, ServiceLost, failed_to_start, reason
+from services.actors import EXCHANGE, LOST, Actors, ServiceLost, failed_to_start, reason
 from services.calls import Calls
 from services.config import ServiceConfig
 
@@ -79,6 +79,8 @@ class Supervisor:
             config, services.runtime, paths, spec, is_lockstep=services.lockstep
         )  # fmt: skip
         self._evaluators = tuple(f"evaluator-{i}" for i in range(services.evaluator.count))
+        self._beside = {*self._evaluators, EXCHANGE}
+        """What training does not wait for."""
         self._calls = Calls()
         self._storing: tuple[Any, Report] | None = None  # chunks that are not acknowledged yet
         self._retry_at_s = 0.0
@@ -89,6 +91,7 @@ class Supervisor:
         self._progress_at_restart = (-1, -1)
         self._weights: Any = None
         self._weights_policy_step = 0
+        self._actors.start_exchange()
         self._saved_s = time.monotonic()
         self._save_tried_s = -math.inf
         self._incarnation = -1
@@ -115,6 +118,7 @@ class Supervisor:
                 self._wait(_POLL_S)
                 if self._pulse.is_due():
                     self._beat()
+                    self._take_reports()
             self._drop_evaluations()
             self._settle(_STOP_S if should_stop() else math.inf)
             self._beat()
@@ -196,7 +200,7 @@ class Supervisor:
 
     def _is_free(self) -> bool:
         """Whether a call that training depends on may be issued now."""
-        is_busy = self._storing is not None or bool(self._calls.kinds() - set(self._evaluators))
+        is_busy = self._storing is not None or bool(self._calls.kinds() - self._beside)
         return not (self._is_lockstep and is_busy)
 
     def _in_flight(self, kind: str) -> int:
@@ -223,6 +227,7 @@ class Supervisor:
         def on_done(done_version: int) -> None:
             self._weights, self._weights_policy_step = weights, policy_step
             self.schedule.published_version = done_version
+            self._post()
 
         self._calls.add("publish", version, on_done)
 
@@ -250,6 +255,21 @@ class Supervisor:
                 self._report(collected)
 
         self._calls.add("insert", acknowledged, on_done)
+
+    def _post(self) -> None:
+        """Shows the newest weights to evaluators of other jobs."""
+        if self._weights is not None:
+            self._actors[EXCHANGE].post.remote([self._weights], self._weights_policy_step)
+
+    def _take_reports(self) -> None:
+        """Fetches what evaluators of other jobs have left."""
+
+        def on_done(reports: list[Report]) -> None:
+            for report in reports:
+                self._report(report)
+
+        if not self._in_flight(EXCHANGE):
+            self._calls.add(EXCHANGE, self._actors[EXCHANGE].take.remote(), on_done)
 
     def _evaluate_if_due(self) -> None:
         interval = self._services.evaluator.interval_policy_steps
@@ -408,7 +428,7 @@ class Supervisor:
             self._retry_at_s = time.monotonic() + _RETRY_S
             self._note_error(_service(kind), f"{cause}. It is tried again")
             return False
-        if kind in self._evaluators or isinstance(cause, EnvironmentCrashed | RayError):
+        if kind in self._beside or isinstance(cause, EnvironmentCrashed | RayError):
             return True
         raise ServiceLost(
             f"The work of the {_service(kind)} failed: {reason(error)}. Mend it and start the same "
@@ -418,8 +438,8 @@ class Supervisor:
     def _recover(self, kind: str, error: RayError) -> None:
         """Replaces whatever is dead and takes the counts from those who know them."""
         self._note_error(_service(kind), f"A service was lost: {reason(error)}")
-        if kind in self._evaluators:
-            self._replace(kind)  # nothing depends on it, and the next evaluation starts it
+        if kind in self._beside:
+            self._replace(kind)  # nothing depends on it
             return
         is_chunk_lost = kind in ("collector", "insert")
         while True:
@@ -441,7 +461,7 @@ class Supervisor:
 
     def _start_over(self, service: str) -> None:
         """Takes the whole run back to its checkpoint."""
-        self._calls.drop(*(self._calls.kinds() - set(self._evaluators)))
+        self._calls.drop(*(self._calls.kinds() - self._beside))
         self._storing = None
         self._actors.kill_required()
         self._pulse.counts = self._bring_up()
@@ -478,7 +498,7 @@ class Supervisor:
     def _finish_calls(self) -> bool:
         """Takes what still succeeds of the calls in flight; tells whether a chunk was lost."""
         is_chunk_lost = False
-        while (call := self._calls.pop_oldest(but=self._evaluators)) is not None:
+        while (call := self._calls.pop_oldest(but=self._beside)) is not None:
             try:
                 call.on_done(self._actors.get(call.reference, self._limit_s(call.kind)))
             except (*LOST, GetTimeoutError):
@@ -510,8 +530,11 @@ class Supervisor:
             case "collector":
                 self._incarnation += 1
                 self._actors.start_collector(self._incarnation)
+            case "exchange":
+                self._actors.start_exchange()
+                self._post()
             case _:
-                pass
+                pass  # the next evaluation starts it
         self._note_restart(service)
 
     def _count_fruitless(self, error: RayError) -> None:

@@ -11,7 +11,7 @@ from services.actors import reason
 
 MODULES = sorted(Path(services.__file__).parent.glob("*.py"))
 SUPERVISOR = {"supervisor.py", "actors.py", "calls.py", "cluster.py"}
-KNOW_RAY = SUPERVISOR | {"bench.py"}  # which measures the wire without a run
+KNOW_RAY = SUPERVISOR | {"attach.py", "bench.py"}  # jobs of their own
 
 
 def uses_of_ray(source):

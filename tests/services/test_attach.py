@@ -1,0 +1,102 @@
+"""Evaluators of another job beside a real run: they come and go, and training does not notice."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from dreamer_core.report import read_jsonl
+from tests.runs import CATCH, DREAMER, NO_EVALUATION, OFTEN, ROOT, Run, restarts
+
+
+def attach(run_dir, *options):
+    return subprocess.Popen(
+        [DREAMER, "attach", run_dir, *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def evaluations(run_dir):
+    lines = read_jsonl(run_dir / "metrics.jsonl")
+    return [line for line in lines if "dreamer_evaluation_return" in line.values]
+
+
+@pytest.fixture(scope="module")
+def attached(tmp_path_factory):
+    """A run; a job of two evaluators that finished; one killed; one that outlived the run."""
+    run_dir = tmp_path_factory.mktemp("attached") / "run"
+    run = Run("train", run_dir, *CATCH, *OFTEN, *NO_EVALUATION, "--steps", "100000")
+    run.wait_for("dreamer_gradient_steps_total", least=5)
+    finished = attach(run_dir, "--evaluators", "2", "--episodes", "4", "--mode", "sample")
+    finished.output = finished.communicate(timeout=90)
+    killed = attach(run_dir, "--episodes", "None")
+    killed.stdout.readline()
+    killed.kill()
+    killed.wait()
+    run.kill("ray::Exchange")
+    run.wait_for("dreamer_restarts_total", "exchange")
+    left_over = attach(run_dir, "--episodes", "None")
+    left_over.stdout.readline()
+    run.wait_until(lambda: len(evaluations(run_dir)) >= 6)
+    samples = run.scrape()
+    run.terminate()
+    assert run.finish() == 143, run.stderr
+    left_over.output = left_over.communicate(timeout=90)
+    return run, finished, left_over, samples
+
+
+def test_the_episodes_asked_for_are_played_and_shown(attached):
+    _, finished, *_ = attached
+    stdout, stderr = finished.output
+    assert finished.returncode == 0, stderr
+    shown = [line for line in stdout.splitlines() if line.startswith("return ")]
+    assert len(shown) == 4 and all("weights of gradient step" in line for line in shown)
+
+
+def test_the_results_are_in_the_run(attached):
+    run, *_, samples = attached
+    found = evaluations(run.run_dir)
+    assert {line.labels["mode"] for line in found[:4]} == {"sample"}
+    assert all(line.labels["weights_version"] >= 0 and len(line.episodes) == 1 for line in found)
+    assert {"sample", "greedy"} <= {
+        key[1] for key in samples if key[0] == "dreamer_evaluation_return"
+    }
+
+
+def test_training_notices_neither_jobs_that_are_killed_nor_a_killed_exchange(attached):
+    run, *_ = attached
+    assert restarts(run.run_dir) == {"exchange": 1}
+    errors = [
+        x for x in read_jsonl(run.run_dir / "metrics.jsonl") if "dreamer_errors_total" in x.values
+    ]
+    assert {line.labels["service"] for line in errors} == {"exchange"}
+
+
+def test_a_job_whose_run_ends_says_so(attached):
+    _, _, left_over, _ = attached
+    assert left_over.returncode == 1
+    words = " ".join(left_over.output[1].split())
+    assert "has ended" in words and "Traceback" not in words
+
+
+def test_there_is_nothing_to_attach_to_once_a_run_has_ended(attached):
+    job = attach(attached[0].run_dir)
+    _, stderr = job.communicate(timeout=60)
+    assert job.returncode == 1
+    assert "nobody trains in" in " ".join(stderr.split()) and "dreamer eval" in stderr
+
+
+def test_ctrl_c_ends_a_job_that_would_play_for_ever(tmp_path):
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "100000")
+    run.wait_for("dreamer_gradient_steps_total", least=5)
+    job = attach(tmp_path / "run", "--episodes", "None")
+    job.stdout.readline()
+    os.kill(job.pid, signal.SIGINT)
+    job.communicate(timeout=30)
+    assert job.returncode == 130
+    run.interrupt()
+    assert run.finish() == 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,6 @@ from services.actors import EXCHANGE, reason
 from services.calls import Calls
 from services.cluster import read_address
 from services.evaluator import Evaluator
-
-logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _ANSWER_S = 30.0  # for what needs no work
@@ -82,10 +81,10 @@ def attach(
             f"Wanted a running run to attach to, but nobody trains in {command.run_dir}. Start it, "
             "or play with its newest checkpoint: dreamer eval"
         )
-    with _connected(paths) as exchange:
-        crowd = _Crowd(config, command, exchange, on_episode)
+    with _connected(paths):
+        crowd = _Crowd(config, command, on_episode)
         while not (crowd.is_done or should_stop()):
-            if holder(paths) is None:
+            if holder(paths) is None or not paths.cluster.exists():
                 raise NotRunning(
                     f"The run in {command.run_dir} has ended; {crowd.num_played} episodes were "
                     "played before"
@@ -95,19 +94,18 @@ def attach(
 
 
 @contextmanager
-def _connected(paths: RunPaths) -> Generator[Any]:
-    """Joins the run's cluster and finds its exchange."""
+def _connected(paths: RunPaths) -> Generator[None]:
+    """Joins the run's cluster."""
     address = read_address(paths)
     try:
         ray.init(address=address.gcs, namespace=address.namespace, logging_level=logging.ERROR)
-        exchange = ray.get_actor(EXCHANGE)
     except (ConnectionError, ValueError, RayError) as error:
         raise NotRunning(
             f"Wanted to join the cluster of {paths.root} at {address.gcs}, but {reason(error)}. "
             "The run may just be starting or ending: try again"
         ) from error
     try:
-        yield exchange
+        yield
     finally:
         ray.shutdown()
 
@@ -119,13 +117,12 @@ class _Crowd:
         self,
         config: Config,
         command: AttachCommand,
-        exchange: Any,
         on_episode: Callable[[EpisodeSummary, int], None],
     ) -> None:
         self._config = config
         self._command = command
-        self._exchange = exchange
         self._on_episode = on_episode
+        self._exchange: Any = None
         self._calls = Calls()
         self._actors: dict[str, Any] = {}
         self._num_begun = 0
@@ -141,7 +138,7 @@ class _Crowd:
         for name in (f"evaluator-{i}" for i in range(self._command.evaluators)):
             is_wanted = self._command.episodes is None or self._num_begun < self._command.episodes
             if is_wanted and not self._calls.in_flight(name) and not self._begin(name):
-                break
+                break  # no weights yet, or the exchange is being replaced, or the run is ending
         call = self._calls.wait(_POLL_S)
         if call is None:
             return
@@ -149,14 +146,19 @@ class _Crowd:
             call.on_done(ray.get(call.reference))
         except RayTaskError as error:
             raise NotRunning(f"An evaluation failed: {reason(error)}") from error
-        except RayError as error:  # killed, or its weights went with their node
-            logger.warning("%s is started again: %s", call.kind, reason(error))
+        except RayError:  # killed, or its weights went with their node or with the run
             ray.kill(self._actors.pop(call.kind))
             self._num_begun -= 1
 
     def _begin(self, name: str) -> bool:
-        """Has an evaluator play an episode with the newest weights; False if there are none yet."""
-        newest: Any = ray.get(self._exchange.newest.remote(), timeout=_ANSWER_S)
+        """Has an evaluator play an episode with the newest weights; False if there are none."""
+        try:
+            self._exchange = self._exchange or ray.get_actor(EXCHANGE)
+            newest: Any = ray.get(self._exchange.newest.remote(), timeout=_ANSWER_S)
+        except (ValueError, RayError):
+            self._exchange = None
+            time.sleep(1.0)  # enough for the run to say that it has ended
+            return False
         if newest is None:
             return False
         (weights,), policy_step = newest
@@ -172,5 +174,6 @@ class _Crowd:
 
     def _take(self, report: Report) -> None:
         self.num_played += 1
-        self._exchange.leave.remote(report)
         self._on_episode(report.episodes[0], report.labels["weights_version"])
+        if self._exchange is not None:
+            self._exchange.leave.remote(report)

@@ -84,6 +84,7 @@ def train(
 
         supervisor = Supervisor(config, services, paths, spec, observed)
         stack.callback(supervisor.close)
+        stack.callback(paths.cluster.unlink, missing_ok=True)  # first: who is attached has to go
         schedule = supervisor.schedule
         logger.info("Started at gradient step %d", schedule.gradient_steps)
         logger.info("Metrics at %s", exporter.url)

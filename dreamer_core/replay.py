@@ -273,19 +273,18 @@ class Replay:
             Where the replay stands, for `rewind`.
         """
         if not self._segments:
-            return ReplayPosition(oldest_segment=None, newest_segment=None, end_bytes=0)
+            return ReplayPosition(segments=(), end_bytes=0)
         newest = self._segments[-1]
         with explained("flushing the replay", self._directory):
             newest.flush()
         return ReplayPosition(
-            oldest_segment=int(self._segments[0].path.stem),
-            newest_segment=int(newest.path.stem),
+            segments=tuple(int(segment.path.stem) for segment in self._segments),
             end_bytes=newest.end,
         )
 
     def release(self, position: ReplayPosition) -> None:
         """Deletes evicted segments that a replay taken back to `position` would not hold."""
-        oldest = position.oldest_segment or 0
+        oldest = min(position.segments, default=0)
         with explained("deleting evicted segments", self._directory):
             for path in [path for path in self._evicted if int(path.stem) < oldest]:
                 path.unlink(missing_ok=True)
@@ -385,7 +384,7 @@ class Replay:
             self._evict_oldest_segment()
 
     def _evict_oldest_segment(self) -> None:
-        """Deletes the oldest file and forgets its rows; open sequences of it do not exist."""
+        """Forgets the rows of the oldest file and deletes it, unless it may be gone back to."""
         segment = self._segments[0]
         if self._is_rewindable:
             self._evicted.append(segment.path)
@@ -405,7 +404,7 @@ class Replay:
                 self._short_episodes += self._is_short(episode)
                 continue
             num_emptied += 1
-            if self._newest_by_key[episode.key] is episode:
+            if self._newest_by_key.get(episode.key) is episode:
                 del self._newest_by_key[episode.key]
         del self._episodes[:num_emptied]
 
@@ -454,7 +453,7 @@ class Replay:
         pieces = [piece for piece in (head, rest) if piece.records]
         self._episodes[index : index + 1] = pieces
         self._short_episodes += sum(map(self._is_short, pieces)) - self._is_short(whole)
-        if self._newest_by_key[whole.key] is whole:
+        if self._newest_by_key.get(whole.key) is whole:
             del self._newest_by_key[whole.key]
             self._newest_by_key.update((piece.key, piece) for piece in pieces)
 

@@ -11,13 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamer_core.segments import (
-    DamagedFrame,
-    SegmentVersionError,
-    map_file,
-    read_file_header,
-    scan,
-)
+from dreamer_core.segment_format import DamagedFrame, SegmentVersionError, read_file_header
+from dreamer_core.segment_scan import Scan, map_file, scan
 
 _log = logging.getLogger(__name__)
 
@@ -26,12 +21,10 @@ _log = logging.getLogger(__name__)
 class ReplayPosition:
     """How far a replay had come."""
 
-    oldest_segment: int | None
-    """Number of the first segment that was held; None for an empty replay."""
-    newest_segment: int | None
-    """Number of the segment that was being written."""
+    segments: tuple[int, ...]
+    """Numbers of the segments that were held, oldest first; the last was being written."""
     end_bytes: int
-    """Where its last record ended."""
+    """Where the last record of the last segment ended; 0 if none was held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,55 +44,57 @@ def rewind(directory: Path, target: RewindTarget) -> bool:
     be rewound again.
 
     Returns:
-        False, with nothing changed, if a segment that was held is gone or was cut before the
-        position, or if another incarnation has written since: its rows would be lost.
+        False, with nothing changed, if a segment that was held is gone or damaged, or if another
+        incarnation has written since: its rows would be lost.
     """
-    position = target.position
-    segments = {int(path.stem): path for path in sorted(directory.glob("[0-9]" * 8 + ".segment"))}
-    newest = -1 if position.newest_segment is None else position.newest_segment
-    later = {number: path for number, path in segments.items() if number > newest}
-    obstacle = _obstacle(segments, later, target)
+    held, end_bytes = target.position.segments, target.position.end_bytes
+    paths = {int(path.stem): path for path in directory.glob("[0-9]" * 8 + ".segment")}
+    later = sorted(number for number in paths if number > max(held, default=-1))
+    try:
+        obstacle = _obstacle(paths, later, target)
+    except (DamagedFrame, SegmentVersionError) as damage:
+        obstacle = str(damage)
     if obstacle is not None:
-        _log.warning("%s: not rewound to its checkpoint: %s", directory, obstacle)
+        _log.warning("%s: not taken back to its checkpoint: %s", directory, obstacle)
         return False
-    for number in sorted(later, reverse=True):
-        later[number].unlink()
-    if newest in segments:
-        os.truncate(segments[newest], position.end_bytes)
+    for number in reversed(later):
+        paths[number].unlink()
+    if held:
+        os.truncate(paths[held[-1]], end_bytes)
     return True
 
 
-def _obstacle(
-    segments: dict[int, Path], later: dict[int, Path], target: RewindTarget
-) -> str | None:
-    """Why the replay cannot be rewound; None if it can."""
-    position = target.position
-    writers: set[int | None] = set()
-    try:
-        if position.newest_segment is not None and position.oldest_segment is not None:
-            held = range(position.oldest_segment, position.newest_segment + 1)
-            gone = [number for number in held if number not in segments]
-            if gone:
-                return f"segments {gone} are gone"
-            newest = segments[position.newest_segment]
-            ends = _ends(newest)
-            if position.end_bytes not in ends:
-                return f"no record of {newest} ends at byte {position.end_bytes}"
-            writers |= {writer for end, writer in ends.items() if end > position.end_bytes}
-        for path in later.values():
-            writers |= set(_ends(path).values())
-    except (DamagedFrame, SegmentVersionError) as damage:
-        return str(damage)
-    others = sorted(writer for writer in writers if writer not in (None, target.incarnation))
+def _obstacle(paths: dict[int, Path], later: list[int], target: RewindTarget) -> str | None:
+    """Why the replay cannot be taken back; None if it can.
+
+    Raises:
+        DamagedFrame, SegmentVersionError: the header of a file cannot be read.
+    """
+    held, end_bytes = target.position.segments, target.position.end_bytes
+    gone = [number for number in held if number not in paths]
+    if gone:
+        return f"segments {gone} are gone"
+    for number in held[:-1]:
+        if _scan(paths[number]).faults:
+            return f"{paths[number]} is damaged"
+    writers: set[int] = set()
+    if held:
+        newest = held[-1]
+        found = _scan(paths[newest], is_payload_checked=True)
+        if any(fault.start < end_bytes for fault in found.faults):
+            return f"{paths[newest]} is damaged before byte {end_bytes}"
+        ends = {found.end, *(at for r in found.records for at in (r.start, r.end))}
+        if end_bytes not in ends:
+            return f"no record of {paths[newest]} ends at byte {end_bytes}"
+        writers |= {r.incarnation for r in found.records if r.end > end_bytes}
+    for number in later:
+        writers |= {record.incarnation for record in _scan(paths[number]).records}
+    others = sorted(writers - {target.incarnation})
     if others:
         return f"incarnations {others} have written since, not only {target.incarnation}"
     return None
 
 
-def _ends(path: Path) -> dict[int, int | None]:
-    """Where the header and each whole record end, and whose record it is."""
+def _scan(path: Path, *, is_payload_checked: bool = False) -> Scan:
     data = map_file(path)
-    header = read_file_header(data)
-    found = scan(data, header, is_payload_checked=False)
-    size = header.layout.row_bytes
-    return {header.end: None} | {r.payload_at + r.rows * size: r.incarnation for r in found.records}
+    return scan(data, read_file_header(data), is_payload_checked=is_payload_checked)

@@ -110,7 +110,9 @@ class Segment:
             ]
             if not faults:
                 raise DamagedFrame("its header is damaged too")
-            _cut(self.path, data, faults)
+            # The first copy holds what the later ones would; rot can touch many records.
+            is_first = not any(self.path.parent.glob(f"{self.path.name}*.damaged"))
+            _cut(self.path, data, faults, is_kept=is_first)
         except (OSError, DamagedFrame) as error:
             _log.warning("%s: the damaged record stays in the file: %s", self.path, error)
         else:
@@ -268,12 +270,13 @@ def _renumber(files: Sequence[SegmentFile]) -> None:
         last = file.number
 
 
-def _cut(path: Path, data: ByteSource, faults: Sequence[Fault]) -> None:
-    """Replaces a segment by one without the damaged stretches, and keeps it as `*.damaged`."""
+def _cut(path: Path, data: ByteSource, faults: Sequence[Fault], *, is_kept: bool = True) -> None:
+    """Replaces a segment by one without the damaged stretches; keeps it as `*.damaged` if told."""
     _log_faults(path, faults)
     kept, temporary = _name_aside(path), path.with_suffix(".tmp")
     try:
-        shutil.copyfile(path, kept)
+        if is_kept:
+            shutil.copyfile(path, kept)
         with temporary.open("wb") as file:
             at = 0
             for fault in faults:
@@ -282,9 +285,11 @@ def _cut(path: Path, data: ByteSource, faults: Sequence[Fault]) -> None:
             file.write(data[at:])
         _publish(temporary, path)
     except OSError:
-        kept.unlink(missing_ok=True)  # or each new try would fill the disk further
+        if is_kept:
+            kept.unlink(missing_ok=True)  # or each new try would fill the disk further
         raise
-    _log.warning("%s: the damaged segment is kept as %s", path, kept)
+    if is_kept:
+        _log.warning("%s: the damaged segment is kept as %s", path, kept)
 
 
 def _log_faults(path: Path, faults: Sequence[Fault]) -> None:

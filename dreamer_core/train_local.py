@@ -202,6 +202,10 @@ class Pulse:
         self.collector_values: Mapping[str, float] = {}
         """Newest values of the collector."""
 
+    def forget_speed(self) -> None:
+        """Begins to measure anew, after a run was taken back to a checkpoint."""
+        self._started_s, self._policy_steps = time.monotonic(), self._schedule.policy_steps
+
     def is_due(self) -> bool:
         """Whether the interval has passed."""
         return time.monotonic() - self._started_s >= self.interval_s

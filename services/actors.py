@@ -6,9 +6,11 @@ from typing import Any
 
 import ray
 from ray.exceptions import (
+    ActorUnschedulableError,
     GetTimeoutError,
     NodeDiedError,
     ObjectLostError,
+    OutOfMemoryError,
     RayActorError,
     RayError,
     WorkerCrashedError,
@@ -27,12 +29,19 @@ from services.learner import Learner
 from services.placement import actor_options
 from services.replay_server import ReplayServer
 
-LOST = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError)
+LOST = (
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
 """A process or a machine is gone, or what it held; a replacement mends that."""
 EXCHANGE = "exchange"
 """Under which name evaluators of other jobs find the exchange, in the run's namespace."""
 _REQUIRED = ("replay", "learner", "collector")
-_PROBE_S = 10.0  # for answers that need no work; a process that is starved may take seconds
+_PROBE_S = 3.0  # for answers that need no work; a process that is starved may take a while
 _EVALUATOR_INCARNATION = 2**20  # keeps the evaluator's environment seed apart from collectors'
 
 

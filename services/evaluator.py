@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from dreamer_core.config import Config
@@ -22,7 +23,8 @@ class Evaluator:
 
     def __init__(self, config: Config, env_seed: int) -> None:
         log_to_stderr("evaluator")
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
+        with contextlib.suppress(OSError, AttributeError):  # where the system allows it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
         self._env_seed = env_seed
         self._env = make_env(config.env, env_seed)
         self._policy = Policy(config, self._env.spec)

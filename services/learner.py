@@ -37,13 +37,13 @@ class Learner:
     def resume_point(
         self,
     ) -> tuple[RewindTarget | None, int | None, Mapping[str, Any] | None, WeightsSnapshot | None]:
-        """What the checkpoint says of the others, in parts for those who need them.
+        """What the checkpoint says of the others, in parts for those who need them; once.
 
         Returns:
             Where the replay goes back to, the version of the collector's weights, the state of its
             rollout, the weights. All None unless the run can be resumed exactly.
         """
-        point = self._trainer.resume_point
+        point, self._trainer.resume_point = self._trainer.resume_point, None
         if point is None:
             return None, None, None, None
         version = None if point.weights is None else point.weights.version

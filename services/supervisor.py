@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.2  # longest wait before signals and clocks are looked at again
 _RETRY_S = 5.0  # between two tries to store a chunk that a full disk refused
 _SAVE_RETRY_S = 30.0  # between two tries to write a checkpoint
-_STOP_S = 15.0  # what is under way gets so long once a stop was asked for
+_FLUSH_S = 5.0  # a replay silent for longer is replaced when a stop was asked for
+_STOP_S = 10.0  # what is under way gets so long once a stop was asked for
 _SLOW_STEP_S = 2.0  # a learner this slow needs no queue, and a stop would wait for its end
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _SERVICE = {"insert": "replay", "flush": "replay", "publish": "learner", "save": "learner"}
@@ -84,7 +85,7 @@ class Supervisor:
         self._calls = Calls()
         self._storing: tuple[Any, Report] | None = None  # chunks that are not acknowledged yet
         self._retry_at_s = 0.0
-        self._step_s = 0.0
+        self._step_s = math.inf  # one call at a time until a step was measured
         self._restarts = Counter[str]()
         self._errors = Counter[str]()
         self._fruitless_restarts = 0
@@ -95,7 +96,7 @@ class Supervisor:
         self._saved_s = time.monotonic()
         self._save_tried_s = -math.inf
         self._incarnation = -1
-        self._is_exact = False
+        self._has_resume_point = False  # without one, a kill in lockstep could not be undone
         self.schedule = Schedule(config.schedule, steps=config.steps, is_lockstep=services.lockstep)
         counts = self._bring_up()
         self._evaluated_at = counts.policy_steps
@@ -110,19 +111,18 @@ class Supervisor:
             NonFiniteLoss: the learner met one; nothing was saved after it.
             ServiceLost: a service cannot be kept alive, or no checkpoint can be written.
         """
-        if self._is_lockstep and not self._is_exact and not self.schedule.is_done:
-            self._save_beside()  # else a kill before the first checkpoint could not be undone
         while True:
             while not self.schedule.is_done and not should_stop():
                 self._issue()
                 self._wait(_POLL_S)
+                self._end_what_hangs()
                 if self._pulse.is_due():
                     self._beat()
                     self._take_reports()
             self._drop_evaluations()
             self._settle(_STOP_S if should_stop() else math.inf)
             self._beat()
-            if self._save():
+            if self._save(is_stopping=should_stop()):
                 return
 
     def evaluate(self, should_stop: Callable[[], bool]) -> None:
@@ -140,6 +140,7 @@ class Supervisor:
             self._evaluate(max_starts=len(self._evaluators))
             while self._calls and not should_stop():
                 self._wait(_POLL_S)
+                self._end_what_hangs()
                 if self._pulse.is_due():
                     self._beat()
             self._drop_evaluations()
@@ -171,6 +172,8 @@ class Supervisor:
 
     def _issue(self) -> None:
         """Issues every call that the schedule allows; one at a time in lockstep."""
+        if self._is_save_due() and self._is_free():
+            self._save_beside()
         while self._may_train():
             self._train()
         if self.schedule.should_publish() and not self._in_flight("publish") and self._is_free():
@@ -183,8 +186,6 @@ class Supervisor:
             if order is not None and (order.is_random or self._weights is not None):
                 self._collect(order)
         self._evaluate_if_due()
-        if self._is_save_due() and self._is_free():
-            self._save_beside()
 
     def _may_train(self) -> bool:
         is_one_by_one = self._is_lockstep or self._step_s > _SLOW_STEP_S
@@ -195,8 +196,9 @@ class Supervisor:
     def _is_save_due(self) -> bool:
         interval_s, now_s = self._config.checkpoint.interval_s, time.monotonic()
         is_retry_due = now_s - self._save_tried_s > min(interval_s, _SAVE_RETRY_S)
-        is_due = now_s - self._saved_s > interval_s and is_retry_due
-        return is_due and not self._in_flight("save")
+        needs_point = self._is_lockstep and not self._has_resume_point
+        is_due = needs_point or now_s - self._saved_s > interval_s
+        return is_due and is_retry_due and not self._in_flight("save")
 
     def _is_free(self) -> bool:
         """Whether a call that training depends on may be issued now."""
@@ -239,12 +241,14 @@ class Supervisor:
         self._calls.add("collector", done, lambda report: self._insert(chunks, report))
 
     def _insert(self, chunks: Any, collected: Report) -> None:
-        """Hands chunks on, once they exist.
+        """Hands chunks on, once they exist and there is a replay.
 
         An actor takes its calls in order, so one whose argument is still being made would hold up
         the sampling of every later batch.
         """
         self._storing = (chunks, collected)
+        if "replay" not in self._actors:  # it was just ended, and its successor takes the count
+            return
         acknowledged = self._actors["replay"].insert.remote(chunks)
 
         def on_done(counts: ReplayCounts) -> None:
@@ -314,16 +318,24 @@ class Supervisor:
         self._calls.add("flush", position, lambda _: None)
         self._calls.add("save", saved, on_done)
 
-    def _save(self) -> bool:
+    def _save(self, *, is_stopping: bool) -> bool:
         """Writes a checkpoint and waits for it; False if a service was lost over it.
 
         Raises:
             ServiceLost: it cannot be written.
         """
+        if self._is_lockstep and (self._storing is not None or self._in_flight("collector")):
+            logger.warning("What was being collected is given up; the newest checkpoint counts")
+            return True  # one of now could not be resumed exactly
         position, saved = self._start_saving()
         try:
+            self._actors.get(position, _FLUSH_S if is_stopping else None)
             self._note_saved(position, self._actors.get(saved))
         except LOST as error:
+            self._recover("save", error)
+            return False
+        except GetTimeoutError as error:
+            self._actors.kill(self._silent_service("save"))
             self._recover("save", error)
             return False
         except RayTaskError as error:
@@ -336,17 +348,16 @@ class Supervisor:
     def _start_saving(self) -> tuple[Any, Any]:
         """Asks for a checkpoint; returns references to the replay's position and the report."""
         position = self._actors["replay"].flush.remote()
-        is_between_calls = self._storing is None and not self._in_flight("collector")
-        self._is_exact = self._is_lockstep and is_between_calls
         others = ()
-        if self._is_exact:
+        if self._is_lockstep:
             others = (self._actors["collector"].state.remote(), self._weights)
         save = self._actors["learner"].save
         return position, save.remote(self.schedule.policy_steps, position, *others)
 
     def _note_saved(self, position: Any, report: Report) -> None:
         self._saved_s = time.monotonic()
-        if self._is_exact:
+        if self._is_lockstep:
+            self._has_resume_point = True
             self._actors["replay"].release.remote(position)
         self._report(report)
 
@@ -356,7 +367,6 @@ class Supervisor:
         """Takes what finished, after at most `timeout_s`."""
         call = self._calls.wait(timeout_s)
         if call is None:
-            self._end_what_hangs()
             return
         if call.kind == "learner":
             self._step_s = call.waited_s
@@ -369,13 +379,16 @@ class Supervisor:
                 self._actors.kill(_service(call.kind))
                 self._recover(call.kind, error)
         except RayError as error:
-            raise ServiceLost(f"The {call.kind} failed: {reason(error)}") from error
+            if call.kind not in self._beside:
+                raise ServiceLost(f"The {call.kind} failed: {reason(error)}") from error
+            self._recover(call.kind, error)
 
     def _settle(self, limit_s: float = math.inf) -> None:
         """Waits until no call is in flight, or for so long; then what collects is given up."""
         give_up_s = time.monotonic() + limit_s
         while self._calls and time.monotonic() < give_up_s:
             self._wait(_POLL_S)
+            self._end_what_hangs()
         if self._calls:
             logger.warning("Not waited for any longer: %s", ", ".join(sorted(self._calls.kinds())))
 
@@ -425,7 +438,8 @@ class Supervisor:
         has_no_room = isinstance(cause, OSError) and cause.errno in _NO_ROOM
         is_saving = kind in ("save", "flush") and isinstance(cause, OSError)
         if is_saving or (kind == "insert" and has_no_room):
-            self._retry_at_s = time.monotonic() + _RETRY_S
+            self._save_tried_s = time.monotonic()
+            self._retry_at_s = self._save_tried_s + _RETRY_S
             self._note_error(_service(kind), f"{cause}. It is tried again")
             return False
         if kind in self._beside or isinstance(cause, EnvironmentCrashed | RayError):
@@ -439,6 +453,7 @@ class Supervisor:
         """Replaces whatever is dead and takes the counts from those who know them."""
         self._note_error(_service(kind), f"A service was lost: {reason(error)}")
         if kind in self._beside:
+            self._calls.drop(kind)
             self._replace(kind)  # nothing depends on it
             return
         is_chunk_lost = kind in ("collector", "insert")
@@ -452,7 +467,7 @@ class Supervisor:
                     self._replace_dead(is_chunk_lost=is_chunk_lost)
             except ServiceLost as lost:
                 cause = lost.__cause__
-                if not isinstance(cause, LOST) or failed_to_start(cause):
+                if not isinstance(cause, (*LOST, GetTimeoutError)) or failed_to_start(cause):
                     raise
                 error = cause  # one more died meanwhile
                 self._note_error(_service(kind), f"A service was lost: {reason(error)}")
@@ -461,11 +476,14 @@ class Supervisor:
 
     def _start_over(self, service: str) -> None:
         """Takes the whole run back to its checkpoint."""
+        dead = self._actors.dead() or {service}
         self._calls.drop(*(self._calls.kinds() - self._beside))
         self._storing = None
         self._actors.kill_required()
         self._pulse.counts = self._bring_up()
-        self._note_restart(service)
+        self._pulse.forget_speed()
+        for name in sorted(dead):
+            self._note_restart(name)
 
     def _bring_up(self) -> ReplayCounts:
         """Starts the services where checkpoint and replay stand, and sets the clock to that."""
@@ -478,14 +496,16 @@ class Supervisor:
             target, version = actors.answer("learner", target), actors.answer("learner", version)
         actors.start_replay(target)
         counts: ReplayCounts = actors.ask("replay", "counts")
-        self._is_exact = target is not None and actors.ask("replay", "is_rewound")
-        self._incarnation = next_incarnation(counts, target, is_exact=self._is_exact)
+        is_exact: bool = target is not None and actors.ask("replay", "is_rewound")
+        self._has_resume_point = is_exact
+        self._incarnation = next_incarnation(counts, target, is_exact=is_exact)
         actors.start_collector(self._incarnation)
         self._weights = schedule.published_version = None
-        if self._is_exact:
+        if is_exact:
             actors.ask("collector", "restore", rollout)
             schedule.published_version = version
             self._weights = None if version is None else weights
+            self._weights_policy_step = counts.policy_steps
         self._set_clock(counts)
         return counts
 
@@ -504,7 +524,8 @@ class Supervisor:
             except (*LOST, GetTimeoutError):
                 is_chunk_lost |= call.kind == "collector"
             except RayTaskError as error:
-                is_chunk_lost |= self._must_replace(call.kind, error)
+                if self._must_replace(call.kind, error):
+                    self._actors.kill(_service(call.kind))
         is_chunk_lost |= self._storing is not None
         self._storing = None
         return is_chunk_lost

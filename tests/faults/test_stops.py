@@ -1,5 +1,7 @@
 """Notices that a machine is about to go, and two commands on one run directory."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from tests.runs import (
     CATCH,
     NO_EVALUATION,
+    TITLES,
     Run,
     assert_one_paragraph,
     checkpoint_counts,
@@ -57,3 +60,25 @@ def test_a_second_command_on_a_run_directory_is_refused_with_the_holders_name(tm
     assert_one_paragraph(second, f"is in use by process {run.pid} on", "--run-dir")
     run.interrupt()
     assert run.finish() == 130, run.stderr
+
+
+def test_sigterm_leaves_a_checkpoint_even_while_the_replay_is_frozen(tmp_path):
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "50000")
+    run.wait_for("dreamer_gradient_steps_total", least=5)
+    (pid,) = (p for p, line in run.processes().items() if line.startswith(TITLES["replay"]))
+    os.kill(pid, signal.SIGSTOP)
+    run.terminate()
+    assert run.finish(timeout_s=40) == 143, run.stderr
+    policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
+    assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
+    assert gradient_steps >= 5
+
+
+def test_sigterm_right_after_a_slow_first_step_began_leaves_a_checkpoint(tmp_path):
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, *SLOW, "--steps", "50000",
+              "--schedule.report-interval-gradient-steps", "1")  # fmt: skip
+    run.wait_for("dreamer_policy_steps_total", least=61)
+    run.terminate()
+    assert run.finish(timeout_s=30) == 143, run.stderr
+    policy_steps, _ = checkpoint_counts(run.run_dir)
+    assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)

@@ -46,7 +46,7 @@ from dreamer_core.segments import (
 )
 from dreamer_core.types import Batch, EpisodeChunk
 
-_LOCK_PATIENCE_S = 3.0  # a replay server whose supervisor was killed lives on for a moment
+_LOCK_PATIENCE_S = 15.0  # a replay server that was killed while it was frozen lives on for a moment
 
 
 class StaleIncarnation(RuntimeError):

@@ -29,6 +29,7 @@ RESULT = os.environ.get("DREAMER_SOAK_RESULT")
 SEED = int(os.environ.get("DREAMER_SOAK_SEED", "0"))
 PAUSE_S = 28.0  # between two kills, on average
 GOES_ON_WITHIN_S = 20.0
+RESTARTED_WITHIN_S = 45.0  # a command that was started again, Python and Ray included
 EVALUATORS = 16
 KINDS = ("collector", "replay", "learner", "evaluator", "raylet", "supervisor")
 ENDS_THE_COMMAND = ("raylet", "supervisor")
@@ -150,10 +151,14 @@ def test_a_run_survives_a_kill_every_half_a_minute(tmp_path):
     assert steps == sorted(steps) and steps[-1] == counts.policy_steps, (
         "an acknowledged step is gone"
     )
-    slow = [kill for kill in found.kills if kill.goes_on_after_s > GOES_ON_WITHIN_S]
+    slow = [kill for kill in found.kills if kill.goes_on_after_s > limit_s(kill)]
     assert not slow
     assert len(found.kills) >= SECONDS / (1.8 * PAUSE_S)
     assert_bounded(found.curve)
+
+
+def limit_s(kill):
+    return RESTARTED_WITHIN_S if kill.kind in ENDS_THE_COMMAND else GOES_ON_WITHIN_S
 
 
 def assert_bounded(curve):

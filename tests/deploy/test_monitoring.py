@@ -109,7 +109,8 @@ def test_grafana_is_told_where_prometheus_is_and_how_often_it_scrapes():
     assert source["type"] == "prometheus" and source["url"] == "http://127.0.0.1:9090"
     assert source["jsonData"]["timeInterval"] == scrape["scrape_interval"]
     (provider,) = provisioned("dashboards/dreamer.yml")["providers"]
-    assert provider["type"] == "file" and provider["options"]["path"].endswith(DASHBOARD.parent.name)
+    assert provider["type"] == "file"
+    assert provider["options"]["path"] == f"/var/lib/grafana/{DASHBOARD.parent.name}"
 
 
 def provisioned(file):

@@ -104,7 +104,7 @@ class PrometheusExporter:
 
     def _begin(self, name: str, metric: Metric) -> None:
         """Declares what is served before its first report."""
-        if metric.kind == "counter" and metric.labels == ("service",):
+        if metric.kind == "counter" and metric.labels:
             counter = Counter(name, metric.help, metric.labels, registry=self._registry)
             for service in _SERVICES:
                 counter.labels(service)
@@ -135,15 +135,10 @@ class PrometheusExporter:
             counter = self._counters[name]
             (counter.labels(*labels) if labels else counter).inc(growth)
         else:
-            self._counters[name] = self._new_counter(name, labels, growth)
-
-    def _new_counter(self, name: str, labels: tuple[str, ...], first: float) -> Counter:
-        """Returns a counter that no scrape has seen at 0."""
-        metric = METRICS[name]
-        counter = Counter(name, metric.help, metric.labels, registry=None)
-        (counter.labels(*labels) if labels else counter).inc(first)
-        self._registry.register(counter)
-        return counter
+            counter = Counter(name, METRICS[name].help, registry=None)
+            counter.inc(growth)
+            self._registry.register(counter)  # only now, so that no scrape sees it at 0
+            self._counters[name] = counter
 
 
 def _explained(error: OSError, address: str, port: int) -> OSError:

@@ -67,6 +67,10 @@ test-soak: $(STAMP) ## Kill something of one run every half a minute for SOAK_SE
 	DREAMER_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/faults -m soak
 SOAK_SECONDS ?= 900
 
+.PHONY: test-deploy
+test-deploy: $(STAMP) ## Watch a real run with a real Prometheus (Debian package prometheus).
+	$(BIN)/python -m pytest tests/deploy -m deploy
+
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## Cut cables and power off hosts; as root, with iproute2 and tini.
 	$(BIN)/python -m pytest tests/cluster -m cluster
@@ -99,12 +103,16 @@ bench-tables: $(STAMP) ## Write the tables of README.md, benchmarks/ and docs/ f
 	$(BIN)/python benchmarks/tables.py
 
 .PHONY: check
-check: $(STAMP) ## Lint, format, types, import contracts, spelling.
+check: $(STAMP) ## Lint, format, types, import contracts, spelling, alert rules.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
+	@if command -v promtool >/dev/null; then \
+	  promtool check config deploy/prometheus/prometheus.yml; \
+	  promtool test rules deploy/prometheus/rules_test.yml; \
+	else echo "skipped: deploy/prometheus, for want of promtool (Debian package prometheus)"; fi
 
 .PHONY: format
 format: $(STAMP) ## Format the code and repair what the linter can.

@@ -97,6 +97,9 @@ METRICS: dict[str, Metric] = {
     "dreamer_evaluation_length_policy_steps": _gauge(
         "Mean episode length of the newest evaluation.", "mode"
     ),
+    "dreamer_evaluation_policy_steps": _gauge(
+        "Policy steps of the run behind the weights of the newest evaluation.", "mode"
+    ),
     # World model
     "dreamer_world_model_loss": _gauge("Total world-model loss (eq. 2)."),
     "dreamer_image_loss": _gauge(
@@ -126,6 +129,9 @@ METRICS: dict[str, Metric] = {
     "dreamer_critic_gradient_norm": _gauge("Global gradient norm before clipping."),
     # Speed and balance
     "dreamer_policy_steps_per_gradient_step": _gauge("Live ratio since training began."),
+    "dreamer_wanted_policy_steps_per_gradient_step": _gauge(
+        "Ratio that the run is held to (schedule.policy_steps_per_gradient_step)."
+    ),
     "dreamer_policy_lag_gradient_steps": _gauge("Age of the newest weights sent to the collector."),
     "dreamer_policy_steps_per_second": _gauge("Speed of collecting."),
     "dreamer_gradient_steps_per_second": _gauge("Speed of learning."),

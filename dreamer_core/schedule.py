@@ -64,6 +64,11 @@ class Schedule:
         """Gradient steps behind the weights last sent to the collector."""
 
     @property
+    def wanted_ratio(self) -> int:
+        """Policy steps per gradient step that the run is held to."""
+        return self._config.policy_steps_per_gradient_step
+
+    @property
     def is_done(self) -> bool:
         """Whether all policy steps are taken and trained on."""
         return self.policy_steps >= self.steps and not self._owed(self.gradient_steps)

@@ -222,6 +222,7 @@ class Pulse:
         values = {
             "dreamer_policy_steps_per_second": speed,
             "dreamer_checkpoint_age_seconds": checkpoint_age_s,
+            "dreamer_wanted_policy_steps_per_gradient_step": float(schedule.wanted_ratio),
         }
         ratio = schedule.ratio()
         if ratio is not None:

@@ -53,6 +53,7 @@ class Evaluator:
                 / num_episodes,
                 "dreamer_evaluation_length_policy_steps": sum(s.length for s in summaries)
                 / num_episodes,
+                "dreamer_evaluation_policy_steps": float(policy_step),
             },
             episodes=tuple(summaries),
             labels={"mode": mode, "weights_version": weights.version},

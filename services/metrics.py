@@ -12,6 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from dreamer_core.report import METRICS, Metric, checked_values, label_values, observations
 from dreamer_core.types import Report
 
+_SERVICES = ("collector", "evaluator", "learner", "replay")
+"""Values of the label `service`."""
+
 
 class PortInUse(OSError):
     """Another process listens where the metrics were to be served."""
@@ -20,10 +23,13 @@ class PortInUse(OSError):
 class PrometheusExporter:
     """An HTTP endpoint with the newest values of all services.
 
-    Counters and histograms exist from the start, at 0; a gauge appears with its first value, since
-    a loss of 0 would be read as a loss. Services report totals. The exporter adds what a total grew
-    by, and nothing when it fell, so that a service that was restarted or set back to its checkpoint
-    never moves a counter backwards: the counter then holds the work done, repeated work included.
+    Gauges and counters appear with their first value: a loss of 0 would be read as a loss, and the
+    steps of a resumed run, coming after a 0, as taken at once. What each service may have counted
+    (label `service`) and histograms begin at 0 with the process, so that the first event shows.
+
+    Services report totals. The exporter adds what a total grew by, and nothing when it fell, so
+    that a service that was restarted or set back to its checkpoint never moves a counter backwards:
+    the counter then holds the work done, repeated work included.
 
     Args:
         port: TCP port; 0 picks a free one, see the attribute `port`.
@@ -42,7 +48,7 @@ class PrometheusExporter:
         self._histograms: dict[str, Histogram] = {}
         self._totals: dict[tuple[str, tuple[str, ...]], tuple[str, float]] = {}
         for name, metric in METRICS.items():
-            self._declare(name, metric)
+            self._begin(name, metric)
         try:
             self._server, self._thread = prometheus_client.start_http_server(
                 port, addr=address, registry=self._registry
@@ -96,11 +102,13 @@ class PrometheusExporter:
     ) -> None:
         self.close()
 
-    def _declare(self, name: str, metric: Metric) -> None:
-        if metric.kind == "counter":
-            self._counters[name] = Counter(
-                name, metric.help, metric.labels, registry=self._registry
-            )
+    def _begin(self, name: str, metric: Metric) -> None:
+        """Declares what is served before its first report."""
+        if metric.kind == "counter" and metric.labels:
+            counter = Counter(name, metric.help, metric.labels, registry=self._registry)
+            for service in _SERVICES:
+                counter.labels(service)
+            self._counters[name] = counter
         elif metric.kind == "histogram":
             self._histograms[name] = Histogram(
                 name, metric.help, buckets=metric.buckets, registry=self._registry
@@ -122,8 +130,15 @@ class PrometheusExporter:
                 "cannot be told apart, so let one service report it"
             )
         self._totals[name, labels] = (service, total)
-        counter = self._counters[name]
-        (counter.labels(*labels) if labels else counter).inc(max(0.0, total - last))
+        growth = max(0.0, total - last)
+        if name in self._counters:
+            counter = self._counters[name]
+            (counter.labels(*labels) if labels else counter).inc(growth)
+        else:
+            counter = Counter(name, METRICS[name].help, registry=None)
+            counter.inc(growth)
+            self._registry.register(counter)  # only now, so that no scrape sees it at 0
+            self._counters[name] = counter
 
 
 def _explained(error: OSError, address: str, port: int) -> OSError:

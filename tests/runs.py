@@ -48,8 +48,8 @@ class Run:
         self._mark = f"DREAMER_TEST_RUN={uuid.uuid4().hex}"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        port = ("--metrics.port", str(self._port)) if command == "train" else ()
+            self.metrics_port = free.getsockname()[1]
+        port = ("--metrics.port", str(self.metrics_port)) if command == "train" else ()
         self._process = subprocess.Popen(
             [DREAMER, command, "debug", "--run-dir", run_dir, *CPU, *port, *options],
             cwd=ROOT,
@@ -107,7 +107,7 @@ class Run:
     def scrape(self):
         """What Prometheus would see now, {} before the run serves it."""
         try:
-            url = f"http://127.0.0.1:{self._port}/metrics"
+            url = f"http://127.0.0.1:{self.metrics_port}/metrics"
             with urllib.request.urlopen(url, timeout=10) as response:
                 text = response.read().decode()
         except OSError:

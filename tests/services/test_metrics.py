@@ -45,11 +45,24 @@ def test_every_metric_appears_under_its_name_and_kind(exporter):
     assert "_created" not in text
 
 
-def test_before_the_first_report_counters_are_0_and_gauges_absent(exporter):
+def test_before_the_first_report_only_what_begins_with_the_process_is_there(exporter):
     samples = scrape(exporter)
-    assert samples["dreamer_policy_steps_total",] == 0
     assert samples["dreamer_gradient_step_seconds_count",] == 0
+    for service in ("collector", "evaluator", "learner", "replay"):
+        assert samples["dreamer_restarts_total", service] == 0
+        assert samples["dreamer_errors_total", service] == 0
+    assert ("dreamer_policy_steps_total",) not in samples
     assert ("dreamer_actor_loss",) not in samples
+
+
+def test_the_steps_of_a_resumed_run_are_never_seen_to_be_taken_at_once():
+    seen = []
+    with PrometheusExporter(0) as exporter:
+        for total in (None, 5_000_000, 5_000_100):
+            if total is not None:
+                report_total(exporter, total)
+            seen.append(scrape(exporter).get(("dreamer_gradient_steps_total",)))
+    assert seen == [None, 5_000_000, 5_000_100]  # absent, not 0: no rate is computed from it
 
 
 def test_a_gauge_shows_the_newest_value(exporter):
@@ -148,4 +161,4 @@ def test_it_listens_on_loopback_only(exporter):
 def test_two_exporters_do_not_share_values(exporter):
     report_total(exporter, 5)
     with PrometheusExporter(0) as other:
-        assert scrape(other)["dreamer_gradient_steps_total",] == 0
+        assert ("dreamer_gradient_steps_total",) not in scrape(other)

@@ -1,0 +1,200 @@
+"""What deploy/ watches a run with: the files by Debian's promtool, their queries on a real run."""
+
+import json
+import math
+import runpy
+import time
+import urllib.request
+
+import pytest
+import yaml
+
+from dreamer_core.report import METRICS
+from tests.deploy.monitoring import (
+    DASHBOARD,
+    GRAFANA,
+    PROMETHEUS,
+    RUN_NAME,
+    Prometheus,
+    metric_names,
+    panel_queries,
+    promtool,
+    recorded,
+    rules,
+    what_is_missing,
+)
+from tests.runs import CATCH, OFTEN, ROOT, Run
+
+SCRAPED_S = 20.0
+needs_prometheus = pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missing())
+ALERTS = [rule for rule in rules() if "alert" in rule]
+QUERIES = {
+    **{f"{title}, {legend}": query for (title, legend), query in panel_queries().items()},
+    **{rule.get("alert") or rule["record"]: rule["expr"] for rule in rules()},
+}
+SHOWN = [name for name in QUERIES if name not in {alert["alert"] for alert in ALERTS}]
+EMPTY_WHERE_NOTHING_FIRES = {"Firing alerts, {{run}} {{alertname}} {{service}}"}
+
+
+def base_name(name):
+    """The metric that a sample belongs to."""
+    for suffix in ("_bucket", "_count", "_sum"):
+        if METRICS.get(stem := name.removesuffix(suffix)) and METRICS[stem].kind == "histogram":
+            return stem
+    return name
+
+
+# --- Files --------------------------------------------------------------------------------------
+
+
+@needs_prometheus
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", "config", "prometheus.yml"), ("check", "rules", "--lint-fatal", "rules.yml"),
+     ("test", "rules", "rules_test.yml")],
+    ids=["config", "rules", "tests of rules"],
+)  # fmt: skip
+def test_promtool_accepts(arguments):
+    *words, file = arguments
+    code, output = promtool(*words, str(PROMETHEUS / file))
+    assert code == 0 and "SUCCESS" in output, output
+
+
+@needs_prometheus
+def test_every_panels_query_is_promql(tmp_path):
+    # A rule's expression is parsed; promtool of Debian 12 cannot be asked for a query alone.
+    queries = dict(enumerate(panel_queries().values()))
+    named = [{"record": f"panel:{n}", "expr": query} for n, query in queries.items()]
+    (tmp_path / "panels.yml").write_text(json.dumps({"groups": [{"name": "all", "rules": named}]}))
+    code, output = promtool("check", "rules", str(tmp_path / "panels.yml"))
+    assert code == 0 and f"{len(queries)} rules found" in output, output
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_no_query_names_a_metric_that_does_not_exist(query):
+    names = {base_name(name) for name in metric_names(query)}
+    assert names <= METRICS.keys() | recorded()
+    assert names or "up{" in query or "ALERTS{" in query
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_says_what_to_do_and_where_it_is_written(alert):
+    assert alert["labels"]["severity"] in ("warning", "critical")
+    assert "$labels.run" in alert["annotations"]["summary"]
+    description = alert["annotations"]["description"]
+    assert "docs/operations.md" in description
+    page = (ROOT / "docs" / "operations.md").read_text()
+    quoted = description.split('"')[1::2]
+    assert quoted and all(words in page or words in SAID for words in quoted), quoted
+
+
+SAID = ("A service was lost",)
+"""What the log says and the page need not repeat."""
+
+
+def test_each_alert_is_tested():
+    tests = (PROMETHEUS / "rules_test.yml").read_text()
+    wanted = {f'ALERTS{{alertname="{a["alert"]}", alertstate="firing", severity' for a in ALERTS}
+    assert {text for text in wanted if text not in tests} == set()
+
+
+def test_the_dashboard_is_what_its_script_writes():
+    made = runpy.run_path(str(GRAFANA / "make_dashboard.py"))["dashboard"]()
+    assert json.loads(DASHBOARD.read_text()) == made, "run deploy/grafana/make_dashboard.py"
+
+
+def test_grafana_is_told_where_prometheus_is_and_how_often_it_scrapes():
+    (source,) = provisioned("datasources/prometheus.yml")["datasources"]
+    scrape = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["global"]
+    assert source["type"] == "prometheus" and source["url"] == "http://127.0.0.1:9090"
+    assert source["jsonData"]["timeInterval"] == scrape["scrape_interval"]
+    (provider,) = provisioned("dashboards/dreamer.yml")["providers"]
+    assert provider["type"] == "file"
+    assert provider["options"]["path"] == f"/var/lib/grafana/{DASHBOARD.parent.name}"
+
+
+def provisioned(file):
+    return yaml.safe_load((GRAFANA / "provisioning" / file).read_text())
+
+
+def test_panels_do_not_overlap_and_stay_on_the_grid():
+    taken = set()
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert place["x"] + place["w"] <= 24 and not cells & taken, panel["title"]
+        taken |= cells
+
+
+# --- A real run ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory):
+    """A run whose collector was killed once, and a Prometheus that has watched it for a while."""
+    if missing := what_is_missing():
+        pytest.skip(missing)
+    directory = tmp_path_factory.mktemp("monitoring")
+    run = Run("train", directory / "run", *CATCH, *OFTEN, "--steps", "1000000",
+              "--evaluator.interval-policy-steps", "50")  # fmt: skip
+    prometheus = Prometheus(directory, run.metrics_port)
+    try:
+        run.wait_for("dreamer_gradient_steps_total")
+        run.kill("collector")
+        run.wait_for("dreamer_restarts_total", "collector")
+        run.wait_for("dreamer_evaluation_policy_steps", "greedy")
+        began_s = time.monotonic()
+        run.wait_until(lambda: time.monotonic() - began_s > SCRAPED_S)
+        yield run, prometheus
+    finally:
+        prometheus.close()
+        run.terminate()
+        run.finish()
+
+
+@pytest.mark.deploy
+def test_promtool_has_nothing_to_say_about_the_names(scraped):
+    run, _ = scraped
+    url = f"http://127.0.0.1:{run.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as response:
+        code, output = promtool("check", "metrics", text=response.read().decode())
+    assert (code, output) == (0, "")
+
+
+@pytest.mark.deploy
+def test_a_run_serves_every_metric_there_is(scraped):
+    names = {base_name(name) for name in scraped[1].ask("label/__name__/values")}
+    assert METRICS.keys() - names == set()
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("panel", SHOWN)
+def test_every_panel_and_recording_rule_has_something_to_show(scraped, panel):
+    result = scraped[1].query(QUERIES[panel])
+    values = [float(sample["value"][1]) for sample in result]
+    if panel in EMPTY_WHERE_NOTHING_FIRES:
+        assert values == []
+    else:
+        assert values and not any(map(math.isnan, values)), "empty, or not a number"
+
+
+@pytest.mark.deploy
+def test_prometheus_evaluates_every_rule_and_no_alert_fires(scraped):
+    _, prometheus = scraped
+    loaded = [r for group in prometheus.ask("rules")["groups"] for r in group["rules"]]
+    assert len(loaded) == len(rules())
+    assert {rule["health"] for rule in loaded} == {"ok"}, [r.get("lastError") for r in loaded]
+    of_run = f'ALERTS{{alertstate="firing", run="{RUN_NAME}"}}'
+    assert prometheus.query(of_run) == []
+
+
+@pytest.mark.deploy
+def test_the_replaced_collector_shows_as_a_growth(scraped):
+    (sample,) = scraped[1].query(
+        f'increase(dreamer_restarts_total{{run="{RUN_NAME}", service="collector"}}[5m])'
+    )
+    assert float(sample["value"][1]) > 0

@@ -51,7 +51,7 @@ train: $(STAMP) ## Train on Pong for a few minutes; again resumes. RUN_DIR=runs/
 	$(BIN)/dreamer train atari_tiny --env.task pong --run-dir $(RUN_DIR)
 
 .PHONY: test
-test: $(STAMP) ## Run all tests but those of learning and of hosts.
+test: $(STAMP) ## Run all tests but those of learning, faults, hosts and containers.
 	$(BIN)/python -m pytest
 
 .PHONY: test-learning
@@ -74,6 +74,10 @@ test-deploy: $(STAMP) ## Watch a real run with a real Prometheus (Debian package
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## Cut cables and power off hosts; as root, with iproute2 and tini.
 	$(BIN)/python -m pytest tests/cluster -m cluster
+
+.PHONY: test-docker
+test-docker: $(STAMP) ## Build the image, bring the stack up, kill containers; as root, with Docker.
+	$(BIN)/python -m pytest tests/docker -m docker
 
 RESULTS := benchmarks/results
 BENCH := $(BIN)/dreamer bench
@@ -103,7 +107,7 @@ bench-tables: $(STAMP) ## Write the tables of README.md, benchmarks/ and docs/ f
 	$(BIN)/python benchmarks/tables.py
 
 .PHONY: check
-check: $(STAMP) ## Lint, format, types, import contracts, spelling, alert rules.
+check: $(STAMP) ## Lint, format, types, import contracts, spelling, alert rules, Docker files.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -113,6 +117,11 @@ check: $(STAMP) ## Lint, format, types, import contracts, spelling, alert rules.
 	  promtool check config deploy/prometheus/prometheus.yml; \
 	  promtool test rules deploy/prometheus/rules_test.yml; \
 	else echo "skipped: deploy/prometheus, for want of promtool (Debian package prometheus)"; fi
+	$(BIN)/hadolint docker/Dockerfile
+	@if docker compose version >/dev/null 2>&1; then $(COMPOSE_CHECK); \
+	else echo "docker compose is not installed: its files were not checked"; fi
+COMPOSE_CHECK = docker compose --profile "*" config --quiet \
+  && docker compose -f docker-compose.yml -f docker-compose.gpu.yml config --quiet
 
 .PHONY: format
 format: $(STAMP) ## Format the code and repair what the linter can.

@@ -433,7 +433,8 @@ def test_another_shape_is_refused_and_nothing_is_changed(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_directory_is_open_once_only(tmp_path):
+def test_a_directory_is_open_once_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("dreamer_core.replay._LOCK_PATIENCE_S", 0.2)
     replay = open_replay(tmp_path)
     with pytest.raises(ReplayInUse, match="close that one"):
         open_replay(tmp_path)

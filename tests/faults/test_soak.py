@@ -31,6 +31,7 @@ PAUSE_S = 28.0  # between two kills, on average
 GOES_ON_WITHIN_S = 20.0
 RESTARTED_WITHIN_S = 45.0  # a command that was started again, Python and Ray included
 EVALUATORS = 16
+MOST_BYTES = 6e9  # 0.2 GB an evaluator, and all the rest
 KINDS = ("collector", "replay", "learner", "evaluator", "raylet", "supervisor")
 ENDS_THE_COMMAND = ("raylet", "supervisor")
 OPTIONS = (
@@ -162,10 +163,15 @@ def limit_s(kill):
 
 
 def assert_bounded(curve):
-    """The last third never holds clearly more than the middle third did."""
+    """All of it fits, and the last third never holds clearly more than the middle third did.
+
+    In a short run the evaluators are still being started.
+    """
     sizes = [size for _, size in curve]
+    assert max(sizes) < MOST_BYTES
     third = len(sizes) // 3
-    assert max(sizes[2 * third :]) < 1.25 * max(sizes[third : 2 * third])
+    if SECONDS >= 900:
+        assert max(sizes[2 * third :]) < 1.25 * max(sizes[third : 2 * third])
 
 
 def report(found):

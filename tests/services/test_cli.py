@@ -206,7 +206,10 @@ def test_a_video_that_cannot_be_written_is_refused_in_one_paragraph(refused, fin
 
 def test_an_unknown_command_is_refused_with_the_known_ones(refused):
     message = refused("trains")
-    assert "'trains'" in message and "train, local, eval, status, replay, bench, presets" in message
+    assert (
+        "'trains'" in message
+        and "train, local, eval, attach, status, replay, bench, presets" in message
+    )
 
 
 def test_presets_of_an_unknown_name_suggests_the_closest(refused):

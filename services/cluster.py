@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ def write_address(paths: RunPaths) -> None:
     context = ray.get_runtime_context()
     address = ClusterAddress(gcs=context.gcs_address, namespace=context.namespace)
     paths.cluster.write_text(json.dumps(asdict(address)) + "\n")
+
+
+def forget_address(paths: RunPaths) -> None:
+    """Tells that the cluster of this run is about to go."""
+    with suppress(OSError):  # a disk that takes no writes is told elsewhere
+        paths.cluster.unlink(missing_ok=True)
 
 
 def read_address(paths: RunPaths) -> ClusterAddress:

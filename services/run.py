@@ -18,7 +18,7 @@ from dreamer_core.train_local import Observer, RunResult
 from dreamer_core.trainer import require_place
 from dreamer_core.types import Report
 from services.actors import ServiceLost
-from services.cluster import ray_cluster, write_address
+from services.cluster import forget_address, ray_cluster, write_address
 from services.config import ServiceConfig
 from services.logs import log_to_file
 from services.metrics import PrometheusExporter
@@ -84,7 +84,7 @@ def train(
 
         supervisor = Supervisor(config, services, paths, spec, observed)
         stack.callback(supervisor.close)
-        stack.callback(paths.cluster.unlink, missing_ok=True)  # first: who is attached has to go
+        stack.callback(forget_address, paths)  # first: who is attached has to go
         schedule = supervisor.schedule
         logger.info("Started at gradient step %d", schedule.gradient_steps)
         logger.info("Metrics at %s", exporter.url)

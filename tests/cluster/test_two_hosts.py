@@ -96,6 +96,7 @@ def cut(directory):
         address = start_ray([head, player], [None, "collector"])
         run = HostedRun(head, address, *PONG, *NO_EVALUATION, "--steps", str(CUT_STEPS))
         run.wait_for("dreamer_gradient_steps_total", least=5)
+        run.wait_for("dreamer_policy_steps_total")
         player.cut_cable()
         time.sleep(BLIP_S)
         player.heal_cable()

@@ -93,12 +93,15 @@ METRICS: dict[str, Metric] = {
     # Episodes
     "dreamer_episode_return": _gauge("Sum of raw rewards of the newest training episode."),
     "dreamer_episode_length_policy_steps": _gauge("Length of the newest training episode."),
-    "dreamer_evaluation_return": _gauge("Mean return of the newest evaluation.", "mode"),
+    "dreamer_evaluation_return": _gauge("Mean return of the newest evaluation.", "mode", "weights"),
     "dreamer_evaluation_length_policy_steps": _gauge(
-        "Mean episode length of the newest evaluation.", "mode"
+        "Mean episode length of the newest evaluation.", "mode", "weights"
     ),
     "dreamer_evaluation_policy_steps": _gauge(
-        "Policy steps of the run behind the weights of the newest evaluation.", "mode"
+        "Policy steps of the run behind the weights of the newest evaluation.", "mode", "weights"
+    ),
+    "dreamer_evaluation_gradient_steps": _gauge(
+        "Gradient steps behind the weights of the newest evaluation.", "mode", "weights"
     ),
     # World model
     "dreamer_world_model_loss": _gauge("Total world-model loss (eq. 2)."),

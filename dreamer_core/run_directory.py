@@ -5,6 +5,7 @@ run.lock             held while a process trains here, with that process's name
 replay/              episodes
 checkpoints/         agents
 cluster.json         where the Ray cluster of the run is
+videos/              episodes that evaluators were asked to film
 supervisor.log  metrics.jsonl  tensorboard/  learning_curve.png  open_loop.png
 """
 
@@ -79,6 +80,11 @@ class RunPaths:
     def cluster(self) -> Path:
         """Where the Ray cluster of the run is that trains here."""
         return self.root / "cluster.json"
+
+    @property
+    def videos(self) -> Path:
+        """Episodes that evaluators were asked to film."""
+        return self.root / "videos"
 
     @property
     def open_loop_picture(self) -> Path:

@@ -121,7 +121,7 @@ class Actors:
     def start_exchange(self) -> None:
         """Starts the exchange, under its name."""
         make = ray.remote(Exchange).options(name=EXCHANGE, num_cpus=0)
-        self._handles[EXCHANGE] = make.remote()
+        self._handles[EXCHANGE] = make.remote(self._config)
 
     def _options(self, service: str) -> dict[str, Any]:
         """Where the service may start, and what it takes there."""

@@ -16,17 +16,19 @@ import tyro
 from ray.exceptions import RayError, RayTaskError
 
 from dreamer_core.config import Config
-from dreamer_core.policy import ActionMode
+from dreamer_core.envs import environment_spec
+from dreamer_core.evaluation import checkpoint_weights
 from dreamer_core.rollout import env_seed
 from dreamer_core.run_directory import RunPaths, holder, read_config
 from dreamer_core.types import EpisodeSummary, Report
 from services.actors import EXCHANGE, reason
 from services.calls import Calls
-from services.cluster import read_address
-from services.evaluator import Evaluator
+from services.cluster import ClusterAddress, read_address
+from services.evaluator import LATEST, Evaluator
 
 _POLL_S = 0.2
 _ANSWER_S = 30.0  # for what needs no work
+_SILENCE_S = 30.0  # a run without an exchange for so long has ended: it replaces a lost one at once
 _ATTACHED_INCARNATION = 2**21  # keeps their environment seeds apart from all others
 
 
@@ -39,15 +41,38 @@ class AttachCommand:
     evaluators: int = 1
     """Processes that play at the same time, on processor time that is left over."""
     episodes: int | None = 5
-    """Episodes in all; None plays until the run ends."""
+    """Episodes in all."""
+    forever: bool = False
+    """Play until the run ends, whatever --episodes says."""
     mode: Literal["greedy", "sample"] = "greedy"
     """The actor's mode, or a sample of it; the latent state is sampled in both."""
+    weights: str = LATEST
+    """`latest`, always the newest of the learner, or the gradient step of a checkpoint."""
+    video: bool = False
+    """Write each episode to videos/ in the run directory."""
+    ray_address: str | None = None
+    """Cluster of the run, HOST:PORT or `auto`, where its directory cannot be seen; --run-dir is
+    then its path on the machine of the learner."""
 
     def __post_init__(self) -> None:
         for name in ("evaluators", "episodes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} {value}: wanted 1 or more")
+        if self.weights != LATEST and not self.weights.isdecimal():
+            raise ValueError(
+                f"--weights {self.weights}: wanted {LATEST}, or the gradient step of a checkpoint"
+            )
+        if self.ray_address is not None and (self.video or self.weights != LATEST):
+            raise ValueError(
+                "--video and --weights of a checkpoint want the run directory, but --ray-address "
+                "says that it is elsewhere; attach where it is, or drop them"
+            )
+
+    @property
+    def num_episodes(self) -> int | None:
+        """Episodes in all; None until the run ends."""
+        return None if self.forever else self.episodes
 
 
 class NotRunning(RuntimeError):
@@ -72,37 +97,53 @@ def attach(
 
     Raises:
         RunDirectoryError: the directory holds no run.
+        FileNotFoundError: the run has no such checkpoint.
+        CheckpointCorrupt, ValueError: the checkpoint asked for cannot be used.
         NotRunning: the run is not running, or ended before all episodes were played.
     """
+    with _connected(_address(command)):
+        crowd = _Crowd(command, on_episode)
+        while not (crowd.is_done or should_stop()):
+            if _has_ended(command):
+                raise _ended(command, crowd.num_played)
+            crowd.work()
+        return crowd.num_played
+
+
+def _address(command: AttachCommand) -> ClusterAddress:
+    if command.ray_address is not None:
+        return ClusterAddress(gcs=command.ray_address, namespace=str(command.run_dir.absolute()))
     paths = RunPaths(command.run_dir)
-    config = read_config(command.run_dir)
+    read_config(command.run_dir)
     if holder(paths) is None:
         raise NotRunning(
             f"Wanted a running run to attach to, but nobody trains in {command.run_dir}. Start it, "
             "or play with its newest checkpoint: dreamer eval"
         )
-    with _connected(paths):
-        crowd = _Crowd(config, command, on_episode)
-        while not (crowd.is_done or should_stop()):
-            if holder(paths) is None or not paths.cluster.exists():
-                raise NotRunning(
-                    f"The run in {command.run_dir} has ended; {crowd.num_played} episodes were "
-                    "played before"
-                )
-            crowd.work()
-        return crowd.num_played
+    return read_address(paths)
+
+
+def _has_ended(command: AttachCommand) -> bool:
+    """Whether the run directory says so; from elsewhere the lack of an exchange tells."""
+    paths = RunPaths(command.run_dir)
+    return command.ray_address is None and (holder(paths) is None or not paths.cluster.exists())
+
+
+def _ended(command: AttachCommand, num_played: int) -> NotRunning:
+    return NotRunning(
+        f"The run in {command.run_dir} has ended; {num_played} episodes were played before"
+    )
 
 
 @contextmanager
-def _connected(paths: RunPaths) -> Generator[None]:
+def _connected(address: ClusterAddress) -> Generator[None]:
     """Joins the run's cluster."""
-    address = read_address(paths)
     try:
         ray.init(address=address.gcs, namespace=address.namespace, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RayError) as error:
         raise NotRunning(
-            f"Wanted to join the cluster of {paths.root} at {address.gcs}, but {reason(error)}. "
-            "The run may just be starting or ending: try again"
+            f"Wanted to join the cluster of {address.namespace} at {address.gcs}, but "
+            f"{reason(error)}. The run may just be starting or ending: try again"
         ) from error
     try:
         yield
@@ -114,15 +155,14 @@ class _Crowd:
     """The evaluators of this job."""
 
     def __init__(
-        self,
-        config: Config,
-        command: AttachCommand,
-        on_episode: Callable[[EpisodeSummary, int], None],
+        self, command: AttachCommand, on_episode: Callable[[EpisodeSummary, int], None]
     ) -> None:
-        self._config = config
         self._command = command
         self._on_episode = on_episode
+        self._config: Config | None = None
+        self._fixed: tuple[Any, int] | None = None  # the checkpoint's weights and policy steps
         self._exchange: Any = None
+        self._answered_s = time.monotonic()
         self._calls = Calls()
         self._actors: dict[str, Any] = {}
         self._num_begun = 0
@@ -131,12 +171,13 @@ class _Crowd:
     @property
     def is_done(self) -> bool:
         """Whether all episodes are played."""
-        return self.num_played == self._command.episodes
+        return self.num_played == self._command.num_episodes
 
     def work(self) -> None:
         """Gives the idle something to play, and takes what was played."""
+        limit = self._command.num_episodes
         for name in (f"evaluator-{i}" for i in range(self._command.evaluators)):
-            is_wanted = self._command.episodes is None or self._num_begun < self._command.episodes
+            is_wanted = limit is None or self._num_begun < limit
             if is_wanted and not self._calls.in_flight(name) and not self._begin(name):
                 break  # no weights yet, or the exchange is being replaced, or the run is ending
         call = self._calls.wait(_POLL_S)
@@ -151,29 +192,60 @@ class _Crowd:
             self._num_begun -= 1
 
     def _begin(self, name: str) -> bool:
-        """Has an evaluator play an episode with the newest weights; False if there are none."""
-        try:
-            self._exchange = self._exchange or ray.get_actor(EXCHANGE)
-            newest: Any = ray.get(self._exchange.newest.remote(), timeout=_ANSWER_S)
-        except (ValueError, RayError):
-            self._exchange = None
-            time.sleep(1.0)  # enough for the run to say that it has ended
+        """Has an evaluator play an episode with the wanted weights; False if there are none."""
+        found = self._weights()
+        if found is None or self._config is None:
             return False
-        if newest is None:
-            return False
-        (weights,), policy_step = newest
+        weights, policy_step = found
         if name not in self._actors:
             seed = env_seed(self._config.seed, _ATTACHED_INCARNATION + secrets.randbelow(2**20))
             make: Any = ray.remote(Evaluator).options(num_cpus=0)
             self._actors[name] = make.remote(self._config, seed)
-        mode: ActionMode = self._command.mode
-        played = self._actors[name].evaluate.remote(weights, 1, mode, policy_step)
+        command = self._command
+        played = self._actors[name].play.remote(
+            weights, command.mode, policy_step, command.weights, has_video=command.video
+        )
         self._calls.add(name, played, self._take)
         self._num_begun += 1
         return True
 
-    def _take(self, report: Report) -> None:
+    def _weights(self) -> tuple[Any, int] | None:
+        """A reference to the weights to play with, and the policy steps behind them."""
+        try:
+            self._exchange = self._exchange or ray.get_actor(EXCHANGE)
+            config: Config = self._config or self._ask("config")
+            newest: Any = self._ask("newest")
+        except (ValueError, RayError):
+            self._exchange = None
+            if time.monotonic() - self._answered_s > _SILENCE_S:
+                raise _ended(self._command, self.num_played) from None
+            time.sleep(1.0)  # enough for the run to say that it has ended
+            return None
+        self._answered_s, self._config = time.monotonic(), config
+        if self._command.weights != LATEST:
+            return self._checkpoint(config)
+        return newest and (newest[0][0], newest[1])
+
+    def _ask(self, method: str) -> Any:
+        return ray.get(getattr(self._exchange, method).remote(), timeout=_ANSWER_S)
+
+    def _checkpoint(self, config: Config) -> tuple[Any, int]:
+        if self._fixed is None:
+            run_dir, step = self._command.run_dir, int(self._command.weights)
+            spec = environment_spec(config.env)
+            weights, policy_step = checkpoint_weights(run_dir, config, spec, step=step)
+            self._fixed = ray.put(weights), policy_step
+        return self._fixed
+
+    def _take(self, played: tuple[Report, bytes | None]) -> None:
+        report, video = played
         self.num_played += 1
-        self._on_episode(report.episodes[0], report.labels["weights_version"])
+        version: int = report.labels["weights_version"]
+        if video is not None:
+            directory = RunPaths(self._command.run_dir).videos
+            directory.mkdir(exist_ok=True)
+            name = f"{version:012d}-{self._command.mode}-{secrets.token_hex(3)}.mp4"
+            (directory / name).write_bytes(video)
+        self._on_episode(report.episodes[0], version)
         if self._exchange is not None:
             self._exchange.leave.remote(report)

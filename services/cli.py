@@ -27,7 +27,7 @@ from dreamer_core.replay import ReplayInUse
 from dreamer_core.run_directory import default_run_dir
 from dreamer_core.train_local import RunResult, train_local
 from dreamer_core.types import EpisodeSummary
-from services import replay_command
+from services import control, remote, replay_command
 from services.config import ServiceConfig
 from services.display import Display
 from services.status import render_status
@@ -38,6 +38,16 @@ _FAILED_EXIT = 1
 _INTERRUPTED_EXIT = 130
 _STOPPED_EXIT = {signal.SIGINT: _INTERRUPTED_EXIT, signal.SIGTERM: 143}
 """128 + signal, so that whoever watches sees that the run is not done."""
+
+_ANYWHERE = ("attach", "eval", "logs", "replay", "status", "stop")
+"""Commands that take `--on CLUSTER`."""
+_FAILURES = (
+    NonFiniteLoss,
+    EnvironmentCrashed,
+    CheckpointCorrupt,
+    control.StillRunning,
+    remote.ClusterUnreachable,
+)
 
 Root = tyro.conf.arg(name="")
 """Marks a config whose fields are options without a prefix."""
@@ -103,9 +113,13 @@ dreamer trains DreamerV2 agents inside their own world model.
                            the same algorithm in one process, without Ray
   dreamer eval RUN_DIR [--episodes N] [--mode greedy|sample] [--video FILE]
                            play with the newest checkpoint
-  dreamer attach RUN_DIR [--evaluators N] [--episodes N|None] [--mode greedy|sample]
-                           play beside a running run with its newest weights
+  dreamer attach RUN_DIR [--evaluators N] [--episodes N | --forever] [--mode greedy|sample]
+                 [--weights latest|STEP] [--video]
+                           play beside a running run, by default with its newest weights
   dreamer status RUN_DIR   where a run stands
+  dreamer logs RUN_DIR [--follow]
+                           its starts, stops, checkpoints and faults
+  dreamer stop RUN_DIR     have a running run write a checkpoint and end
   dreamer replay inspect|verify RUN_DIR
                            what is stored; whether every byte of it is whole
   dreamer replay export RUN_DIR --to DIR [--episodes N] [--compress]
@@ -113,6 +127,12 @@ dreamer trains DreamerV2 agents inside their own world model.
   dreamer bench learner|policy|replay|env|run [--preset NAME] [--json FILE] ...
                            measure this machine
   dreamer presets [NAME]   the presets; each value of one, with its source
+
+  dreamer submit CLUSTER PRESET [options of train]
+                           train as a job on a cluster: the .yaml file that `ray up` was given, or
+                           the address of its job server, http://HOST:8265
+  dreamer eval|attach|status|logs|stop|replay ... --on CLUSTER
+                           the command on that cluster's head; RUN_DIR is a directory there
 
   dreamer COMMAND --help   all options of a command
 Presets: {presets}
@@ -157,7 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "local": _local,
         "eval": _eval,
         "attach": _attach,
+        "submit": _submit,
         "status": _status,
+        "logs": _logs,
+        "stop": _stop,
         "replay": replay_command.run,
         "bench": _bench,
         "presets": _presets,
@@ -172,12 +195,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"There is no command {command!r}; known are {', '.join(commands)}. "
                 "See `dreamer --help`"
             )
+        cluster, rest = _take_option("--on", rest) if command in _ANYWHERE else (None, rest)
+        if cluster is not None:
+            sys.exit(remote.run(cluster, [command, *rest], _say))
         sys.exit(commands[command](rest))
-    except (NonFiniteLoss, EnvironmentCrashed, CheckpointCorrupt) as error:
+    except _FAILURES as error:
         _complain(error)
         sys.exit(_FAILED_EXIT)
     except BrokenPipeError:
-        os._exit(0 if command in ("presets", "status") else _FAILED_EXIT)  # nobody reads on
+        is_complete = command in ("logs", "presets", "status")
+        os._exit(0 if is_complete else _FAILED_EXIT)  # nobody reads on
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED_EXIT)
     except (ValueError, OSError, ReplayInUse) as error:
         _complain(error)
         sys.exit(_BAD_INPUT_EXIT)
@@ -247,6 +276,52 @@ def _attach(arguments: list[str]) -> int:
     return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0
 
 
+def _submit(arguments: list[str]) -> int:
+    """`dreamer submit CLUSTER PRESET`."""
+    if arguments and arguments[0] not in ("-h", "--help"):
+        cluster, *arguments = arguments
+        remote.require_cluster(cluster)
+    else:
+        cluster = "CLUSTER"
+    parsed = _with_preset(TrainCommand, arguments, "dreamer submit CLUSTER PRESET")
+    if parsed.services.runtime.ray_address is not None:
+        raise ValueError("--runtime.ray-address is the cluster's own for a job on it; drop it")
+    run_dir = parsed.run_dir or default_run_dir(parsed.config)
+    words = list(arguments)
+    if parsed.run_dir is None:
+        words += ["--run-dir", str(run_dir)]
+    if not any(word.startswith("--metrics.port") for word in words):
+        words += ["--metrics.port", "0"]  # several runs share the head
+    code = remote.submit(cluster, words, run_dir, _say)
+    if code == 0 and not remote.is_relayed():
+        _say("It goes on without this terminal:")
+        for command in ("status", "logs", "stop"):
+            _say(f"  dreamer {command} {run_dir} --on {cluster}")
+    return code
+
+
+def _stop(arguments: list[str]) -> int:
+    """`dreamer stop`."""
+    command = tyro.cli(control.StopCommand, args=arguments, prog="dreamer stop")
+    has_stopped = control.stop(command)
+    _say("Stopped" if has_stopped else f"Nobody trains in {command.run_dir}")
+    return 0
+
+
+def _logs(arguments: list[str]) -> int:
+    """`dreamer logs`."""
+    command = tyro.cli(control.LogsCommand, args=arguments, prog="dreamer logs")
+    for line in control.log_lines(command):
+        _say(line)
+    return 0
+
+
+def _say(line: str) -> None:
+    """Writes a line, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def _eval(arguments: list[str]) -> int:
     """`dreamer eval`."""
     command = tyro.cli(EvalCommand, args=arguments, prog="dreamer eval")
@@ -292,8 +367,9 @@ def _bench(arguments: list[str]) -> int:
             f"There is nothing named {part!r} to measure; known are {', '.join(bench.PARTS)}. "
             "See `dreamer bench --help`"
         )
-    name, rest = _preset_option(rest)
-    command = _with_preset(bench.BenchCommand, [name, *rest], f"dreamer bench {part} PRESET")
+    name, rest = _take_option("--preset", rest)
+    rest = [name or "atari", *rest]
+    command = _with_preset(bench.BenchCommand, rest, f"dreamer bench {part} PRESET")
     measurement = bench.PARTS[part](command)
     Console().print(bench.render(measurement))
     if command.json is not None:
@@ -301,14 +377,14 @@ def _bench(arguments: list[str]) -> int:
     return 0
 
 
-def _preset_option(arguments: list[str]) -> tuple[str, list[str]]:
-    """Takes `--preset NAME` out of the arguments; the paper's preset without it."""
+def _take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Takes `NAME VALUE` or `NAME=VALUE` out of the arguments; None where it is not among them."""
     for index, argument in enumerate(arguments):
-        if argument.startswith("--preset="):
+        if argument.startswith(f"{name}="):
             return argument.split("=", 1)[1], arguments[:index] + arguments[index + 1 :]
-        if argument == "--preset" and index + 1 < len(arguments):
+        if argument == name and index + 1 < len(arguments):
             return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
-    return "atari", arguments
+    return None, arguments
 
 
 def _presets(arguments: list[str]) -> int:

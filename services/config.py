@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
 
 from dreamer_core.config import require_types
 
 _LIMITS = ("call_timeout_s", "collect_timeout_s", "evaluation_timeout_s")
+
+
+def _targets_dir() -> Path | None:
+    directory = os.environ.get("DREAMER_TARGETS_DIR")
+    return Path(directory) if directory else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +27,9 @@ class MetricsConfig:
     """TCP port to scrape; 0 picks a free one and says which."""
     address: str = "127.0.0.1"
     """Interface to listen on; loopback unless other machines are to scrape it."""
+    targets_dir: Path | None = field(default_factory=_targets_dir)
+    """Directory for a file that tells Prometheus of this run while it runs (file_sd_configs); by
+    default what the variable DREAMER_TARGETS_DIR names."""
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -33,7 +45,7 @@ class EvaluatorConfig:
     """Policy steps between two evaluations, the last one at the end of the run; None for none."""
     episodes: int = 1
     """Episodes of each evaluation."""
-    count: int = 1
+    count: Annotated[int, tyro.conf.arg(aliases=["--evaluators"])] = 1
     """Evaluators, each of which plays its episodes; they get what processor time is left over."""
     mode: Literal["greedy", "sample"] = "greedy"
     """The actor's mode, or a sample of it; the latent state is sampled in both."""

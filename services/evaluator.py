@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
 from dreamer_core.config import Config
 from dreamer_core.envs import make_env
+from dreamer_core.evaluation import save_episode
 from dreamer_core.policy import ActionMode, Policy
-from dreamer_core.rollout import evaluate_episode
-from dreamer_core.types import Report, WeightsSnapshot
+from dreamer_core.rollout import Evaluation, evaluate_episode
+from dreamer_core.types import EpisodeSummary, Report, WeightsSnapshot
 from services.logs import log_to_stderr
+
+LATEST = "latest"
+"""Label of weights that came from the learner; those of a checkpoint carry its gradient step."""
 
 
 class Evaluator:
@@ -25,6 +32,7 @@ class Evaluator:
         log_to_stderr("evaluator")
         with contextlib.suppress(OSError, AttributeError):  # where the system allows it
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
+        self._action_repeat = config.env.action_repeat
         self._env_seed = env_seed
         self._env = make_env(config.env, env_seed)
         self._policy = Policy(config, self._env.spec)
@@ -45,23 +53,60 @@ class Evaluator:
             EnvironmentCrashed: the simulator failed; the supervisor replaces this actor.
         """
         self._policy.load(weights)
-        summaries = [self._play(mode, policy_step) for _ in range(num_episodes)]
-        return Report(
-            service="evaluator",
-            values={
-                "dreamer_evaluation_return": sum(s.episode_return for s in summaries)
-                / num_episodes,
-                "dreamer_evaluation_length_policy_steps": sum(s.length for s in summaries)
-                / num_episodes,
-                "dreamer_evaluation_policy_steps": float(policy_step),
-            },
-            episodes=tuple(summaries),
-            labels={"mode": mode, "weights_version": weights.version},
+        played = [self._play(mode, policy_step).summary for _ in range(num_episodes)]
+        return _report(played, weights.version, mode, policy_step, LATEST)
+
+    def play(
+        self,
+        weights: WeightsSnapshot,
+        mode: ActionMode,
+        policy_step: int,
+        source: str,
+        *,
+        has_video: bool,
+    ) -> tuple[Report, bytes | None]:
+        """Returns what one episode gave, and an .mp4 of it if wanted.
+
+        Args:
+            weights: as in `evaluate`, as are mode and policy_step.
+            mode: how actions are chosen.
+            policy_step: policy steps of the run when the weights were made.
+            source: LATEST, or the checkpoint of the weights.
+            has_video: whether to film it.
+        """
+        self._policy.load(weights)
+        played = self._play(mode, policy_step, has_frames=has_video)
+        report = _report([played.summary], weights.version, mode, policy_step, source)
+        if not has_video:
+            return report, None
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "episode.mp4")
+            save_episode(path, played.frames, self._action_repeat)
+            return report, path.read_bytes()
+
+    def _play(self, mode: ActionMode, policy_step: int, *, has_frames: bool = False) -> Evaluation:
+        self._num_episodes += 1
+        return evaluate_episode(
+            self._env,
+            self._policy,
+            mode=mode,
+            words=(self._env_seed, self._num_episodes),
+            policy_step=policy_step,
+            has_frames=has_frames,
         )
 
-    def _play(self, mode: ActionMode, policy_step: int):
-        self._num_episodes += 1
-        words = (self._env_seed, self._num_episodes)
-        return evaluate_episode(
-            self._env, self._policy, mode=mode, words=words, policy_step=policy_step
-        ).summary
+
+def _report(
+    played: Sequence[EpisodeSummary], version: int, mode: ActionMode, policy_step: int, source: str
+) -> Report:
+    return Report(
+        service="evaluator",
+        values={
+            "dreamer_evaluation_return": sum(s.episode_return for s in played) / len(played),
+            "dreamer_evaluation_length_policy_steps": sum(s.length for s in played) / len(played),
+            "dreamer_evaluation_policy_steps": float(policy_step),
+            "dreamer_evaluation_gradient_steps": float(version),
+        },
+        episodes=tuple(played),
+        labels={"mode": mode, "weights": source, "weights_version": version},
+    )

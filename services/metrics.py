@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
+import logging
 import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 import prometheus_client
@@ -11,6 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dreamer_core.report import METRICS, Metric, checked_values, label_values, observations
 from dreamer_core.types import Report
+
+logger = logging.getLogger(__name__)
 
 _SERVICES = ("collector", "evaluator", "learner", "replay")
 """Values of the label `service`."""
@@ -139,6 +146,39 @@ class PrometheusExporter:
             counter.inc(growth)
             self._registry.register(counter)  # only now, so that no scrape sees it at 0
             self._counters[name] = counter
+
+
+@contextmanager
+def advertised(
+    directory: Path | None, name: str, target: str, labels: Mapping[str, str]
+) -> Generator[None]:
+    """Tells Prometheus where to scrape a run while the block runs, by a file for file_sd_configs.
+
+    A run that is killed leaves its file, so that its target shows as down until it is resumed.
+
+    Args:
+        directory: which Prometheus watches; None to tell nobody.
+        name: of the file, without its suffix; the same at each start of the run.
+        target: HOST:PORT.
+        labels: of everything scraped there.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if directory is None:
+        yield
+        return
+    path, temporary = directory / f"{name}.json", directory / f".{name}.tmp"
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps([{"targets": [target], "labels": dict(labels)}]) + "\n")
+    temporary.replace(path)
+    try:
+        yield
+    finally:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("Prometheus is still told of this run: %s", error)
 
 
 def _explained(error: OSError, address: str, port: int) -> OSError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+
+import ray
 
 from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.config import Config
@@ -21,7 +23,7 @@ from services.actors import ServiceLost
 from services.cluster import forget_address, ray_cluster, write_address
 from services.config import ServiceConfig
 from services.logs import log_to_file
-from services.metrics import PrometheusExporter
+from services.metrics import PrometheusExporter, advertised
 from services.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ def train(
         stack.enter_context(_log_file(paths))
         stack.enter_context(ray_cluster(services, namespace=str(run_dir.absolute())))
         write_address(paths)
+        stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
         on_start(exporter.url)
 
         def observed(report: Report, policy_step: int, gradient_step: int) -> None:
@@ -114,6 +117,22 @@ def _dropped_reports(log: RunLog) -> Report:
     """How many reports the log could not take, which it cannot say itself."""
     values = {"dreamer_dropped_reports_total": float(log.dropped_reports)}
     return Report(service="supervisor", values=values)
+
+
+def _told_to_prometheus(
+    config: Config, services: ServiceConfig, run_dir: Path, exporter: PrometheusExporter
+) -> AbstractContextManager[None]:
+    """Advertises this run under its directory's name."""
+    is_everywhere = exporter.address in ("0.0.0.0", "::")  # noqa: S104 (asked for)
+    host = ray.util.get_node_ip_address() if is_everywhere else exporter.address
+    labels = {
+        "run": run_dir.absolute().name,
+        "preset": config.preset,
+        "task": config.env.task,
+        "seed": str(config.seed),
+    }
+    name = "_".join(run_dir.absolute().parts[1:])
+    return advertised(services.metrics.targets_dir, name, f"{host}:{exporter.port}", labels)
 
 
 @contextmanager

@@ -1,0 +1,209 @@
+"""Commands on a cluster, given from elsewhere: `dreamer submit`, and `--on CLUSTER` of others.
+
+A cluster is named by the file that `ray up` was given, and then a command goes over ssh to the
+head; or by the address of its job server, http://HOST:8265, and then it goes as a Ray job. Either
+way it runs in the home directory on the head, where relative run directories are looked for, and
+what it prints appears here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+_RELAYED = "DREAMER_IS_RELAYED"  # set where `run` has sent a command to
+_JOB_SERVER = "http://127.0.0.1:8265"  # as seen from the head
+_TAIL_LINES = 15
+STARTED = "Started at gradient step"
+"""What a run says once it trains."""
+
+Say = Callable[[str], None]
+
+
+class ClusterUnreachable(RuntimeError):
+    """A command could not be brought to the cluster, or its result not back."""
+
+
+def is_cluster(name: str) -> bool:
+    """Whether a word names a cluster: a .yaml file or an http address."""
+    return name.startswith(("http://", "https://")) or name.endswith((".yaml", ".yml"))
+
+
+def require_cluster(name: str) -> None:
+    """Raises ValueError unless the word names a cluster."""
+    is_file = name.endswith((".yaml", ".yml"))
+    if not is_cluster(name) or (is_file and not Path(name).is_file()):
+        raise ValueError(
+            f"Wanted a cluster, but got {name!r}, which is no file; name the .yaml file that "
+            "`ray up` was given, or the address of Ray's job server, as http://HOST:8265"
+        )
+
+
+def run(cluster: str, words: list[str], say: Say) -> int:
+    """Runs `dreamer WORDS` on the head, shows what it prints, returns its exit code.
+
+    Raises:
+        ValueError: the name is of no cluster.
+        ClusterUnreachable: the command did not get there, or broke off.
+    """
+    require_cluster(cluster)
+    mark = secrets.token_hex(8)
+    script = _script(words, mark)
+    if not cluster.startswith("http"):
+        return _relay(_over_ssh(cluster, script), mark, say)
+    client = _job_client(cluster)
+    job = _submit(client, script, "dreamer-" + words[0])
+    try:
+        return asyncio.run(_follow(client, job, mark, say, until=None))
+    except KeyboardInterrupt:
+        client.stop_job(job)
+        raise
+
+
+def submit(cluster: str, words: list[str], run_dir: Path, say: Say) -> int:
+    """Starts `dreamer train WORDS` as a Ray job on the head; returns once it trains.
+
+    Args:
+        cluster: see the module.
+        words: preset and options, `--run-dir` among them.
+        run_dir: of the run, for the name of the job.
+        say: is shown what the command prints until then.
+
+    Returns:
+        0, or the exit code of a command that ended before it trained.
+
+    Raises:
+        ValueError, ClusterUnreachable: as in `run`.
+    """
+    require_cluster(cluster)
+    if not cluster.startswith("http"):
+        return run(cluster, ["submit", _JOB_SERVER, *words], say)
+    client, mark = _job_client(cluster), secrets.token_hex(8)
+    train = ["train", *words, "--runtime.ray-address", "auto"]
+    job = _submit(client, _script(train, mark), re.sub(r"[^\w-]", "_", run_dir.name))
+    code = asyncio.run(_follow(client, job, mark, say, until=STARTED))
+    if code == 0:
+        say(f"Job {job}")
+    return code
+
+
+def _script(words: list[str], mark: str) -> str:
+    """What a shell on the head runs: the command between two marks, the second with its code."""
+    columns = shutil.get_terminal_size().columns
+    return (
+        f"cd; export COLUMNS={columns} NO_COLOR=1 {_RELAYED}=1; echo {mark}; "
+        f"dreamer {shlex.join(words)}; code=$?; echo {mark} $code; exit $code"
+    )
+
+
+def _relay(lines: Iterable[str], mark: str, say: Say) -> int:
+    """Shows the lines between the marks; returns the exit code behind the second."""
+    reader, other = _Marked(mark, say), list[str]()
+    for line in lines:
+        reader.take(line)
+        other = [*other, line][-_TAIL_LINES:]
+    return reader.code_or_raise(other)
+
+
+class _Marked:
+    """Reads a command's output between its marks."""
+
+    def __init__(self, mark: str, say: Say) -> None:
+        self._mark, self._say = mark, say
+        self._has_begun = False
+        self.code: int | None = None
+
+    def take(self, line: str) -> None:
+        line = line.rstrip("\r\n")
+        if line.startswith(f"{self._mark} "):
+            self.code = int(line.split()[1])
+        elif line == self._mark:
+            self._has_begun = True
+        elif self._has_begun and self.code is None:
+            self._say(line)
+
+    def code_or_raise(self, tail: list[str]) -> int:
+        if self.code is None:
+            words = " ".join(" ".join(tail).split()) or "no word came back"
+            raise ClusterUnreachable(
+                f"Wanted the end of a command on the cluster, but the connection gave none: {words}"
+            )
+        return self.code
+
+
+def _over_ssh(cluster: str, script: str) -> Iterator[str]:
+    """Yields the lines of Ray's own ssh to the head, and of what runs there."""
+    ray = Path(sys.executable).with_name("ray")
+    # In a shell of its own, since Ray wants to go on after it.
+    command = [ray, "exec", cluster, f"bash -c {shlex.quote(script)} || true"]
+    with subprocess.Popen(  # noqa: S603 (Ray's own command; the rest is quoted)
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace",
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        yield from process.stdout
+
+
+def _job_client(address: str) -> Any:
+    from ray.job_submission import JobSubmissionClient  # noqa: PLC0415 (takes a second)
+
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _submit(client: Any, script: str, name: str) -> str:
+    """Starts a script as a job; returns the job's name."""
+    job = f"{name}-{secrets.token_hex(3)}"
+    try:
+        return client.submit_job(
+            entrypoint=f"bash -c {shlex.quote(script)}", submission_id=job
+        )  # fmt: skip
+    except (ConnectionError, RuntimeError) as error:
+        raise _unreachable(client.get_address(), error) from error
+
+
+def _unreachable(address: str, error: Exception) -> ClusterUnreachable:
+    return ClusterUnreachable(
+        f"Wanted Ray's job server at {address}, but {error}. It listens on the head's loopback "
+        "unless told otherwise: use an ssh tunnel to its port, and the cluster's token in "
+        "RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    )
+
+
+async def _follow(client: Any, job: str, mark: str, say: Say, *, until: str | None) -> int:
+    """Shows a job's output until its end, or until a line with these words; 0 then."""
+    reader, tail = _Marked(mark, say), list[str]()
+    async with aclosing(_job_lines(client, job)) as lines:
+        async for line in lines:
+            reader.take(line)
+            tail = [*tail, line][-_TAIL_LINES:]
+            if until is not None and until in line:
+                return 0
+    return reader.code_or_raise(tail)
+
+
+async def _job_lines(client: Any, job: str) -> AsyncGenerator[str]:
+    rest = ""
+    async for text in client.tail_job_logs(job):
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            yield line
+    if rest:
+        yield rest
+
+
+def is_relayed() -> bool:
+    """Whether this command was itself sent by `run`."""
+    return _RELAYED in os.environ

@@ -24,6 +24,7 @@ from services.actors import EXCHANGE, reason
 from services.calls import Calls
 from services.cluster import read_address
 from services.evaluator import Evaluator
+from services.placement import on_node
 
 _POLL_S = 0.2
 _ANSWER_S = 30.0  # for what needs no work
@@ -37,7 +38,7 @@ class AttachCommand:
     run_dir: tyro.conf.Positional[Path]
     """Directory of the run."""
     evaluators: int = 1
-    """Processes that play at the same time, on processor time that is left over."""
+    """Processes on this machine that play at the same time, on processor time that is left over."""
     episodes: int | None = 5
     """Episodes in all; None plays until the run ends."""
     mode: Literal["greedy", "sample"] = "greedy"
@@ -164,7 +165,8 @@ class _Crowd:
         (weights,), policy_step = newest
         if name not in self._actors:
             seed = env_seed(self._config.seed, _ATTACHED_INCARNATION + secrets.randbelow(2**20))
-            make: Any = ray.remote(Evaluator).options(num_cpus=0)
+            here = on_node(ray.get_runtime_context().get_node_id())
+            make: Any = ray.remote(Evaluator).options(num_cpus=0, **here)
             self._actors[name] = make.remote(self._config, seed)
         mode: ActionMode = self._command.mode
         played = self._actors[name].evaluate.remote(weights, 1, mode, policy_step)

@@ -36,6 +36,12 @@ def test_what_does_not_goes_to_its_role_or_else_anywhere(service):
     assert found["fallback_strategy"] == [{"label_selector": {"dreamer-role": f"!{service}"}}]
 
 
+@pytest.mark.parametrize("is_run_dir_shared", [False, True])
+def test_the_exchange_stays_with_the_supervisor_and_takes_no_cpu(is_run_dir_shared):
+    found = options("exchange", HOME, WITH_GPU, is_run_dir_shared=is_run_dir_shared)
+    assert found == {"num_cpus": 0, "label_selector": {"ray.io/node-id": "home"}}
+
+
 def test_a_shared_run_directory_binds_nobody():
     found = options("learner", HOME, WITH_GPU, is_run_dir_shared=True)
     assert found == {"num_cpus": 1, "num_gpus": 1, **BY_ROLE}

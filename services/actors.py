@@ -120,7 +120,7 @@ class Actors:
 
     def start_exchange(self) -> None:
         """Starts the exchange, under its name."""
-        make = ray.remote(Exchange).options(name=EXCHANGE, num_cpus=0)
+        make = ray.remote(Exchange).options(name=EXCHANGE, **self._options("exchange"))
         self._handles[EXCHANGE] = make.remote(self._config)
 
     def _options(self, service: str) -> dict[str, Any]:

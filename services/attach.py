@@ -25,6 +25,7 @@ from services.actors import EXCHANGE, reason
 from services.calls import Calls
 from services.cluster import ClusterAddress, read_address
 from services.evaluator import LATEST, Evaluator
+from services.placement import guest_options
 
 _POLL_S = 0.2
 _ANSWER_S = 30.0  # for what needs no work
@@ -39,7 +40,8 @@ class AttachCommand:
     run_dir: tyro.conf.Positional[Path]
     """Directory of the run."""
     evaluators: int = 1
-    """Processes that play at the same time, on processor time that is left over."""
+    """Processes that play at the same time, on processor time that is left over: on machines for
+    evaluators or, where the cluster has none, on this one."""
     episodes: int | None = 5
     """Episodes in all."""
     forever: bool = False
@@ -199,7 +201,8 @@ class _Crowd:
         weights, policy_step = found
         if name not in self._actors:
             seed = env_seed(self._config.seed, _ATTACHED_INCARNATION + secrets.randbelow(2**20))
-            make: Any = ray.remote(Evaluator).options(num_cpus=0)
+            here = ray.get_runtime_context().get_node_id()
+            make: Any = ray.remote(Evaluator).options(**guest_options(here))
             self._actors[name] = make.remote(self._config, seed)
         command = self._command
         played = self._actors[name].play.remote(

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 ROLE_LABEL = "dreamer-role"
 _NODE_ID_LABEL = "ray.io/node-id"  # Ray gives it to every node
 _USE_RUN_DIR = ("replay", "learner")
+_TAKE_NO_CPU = ("replay", "exchange")
 
 
 def actor_options(
@@ -28,11 +29,12 @@ def actor_options(
     """Returns the options of a service's actor: where it may start, what it takes there.
 
     What reads and writes the run directory stays with the supervisor, unless every node sees that
-    directory. Everything else goes to a node with its role or, so that the run goes on when the
-    last of those is gone or full, to any other.
+    directory. The exchange stays there too, so that no other node's end ends it. Everything else
+    goes to a node with its role or, so that the run goes on when the last of those is gone or full,
+    to any other.
 
     Args:
-        service: replay, learner, collector or evaluator.
+        service: replay, learner, collector, evaluator or exchange.
         nodes: of the cluster, as Ray lists them.
         home: id of the supervisor's node.
         is_run_dir_shared: see RuntimeConfig.
@@ -41,13 +43,26 @@ def actor_options(
     Raises:
         ValueError: the learner would wait for ever, since its node gives Ray no CPU.
     """
-    is_bound = service in _USE_RUN_DIR and not is_run_dir_shared
+    is_bound = service == "exchange" or (service in _USE_RUN_DIR and not is_run_dir_shared)
     only_node = home if is_bound else None
-    options = {"num_cpus": 0 if service == "replay" else 1, **_place(service, only_node)}
+    options = {"num_cpus": 0 if service in _TAKE_NO_CPU else 1, **_place(service, only_node)}
     if service == "learner":
         options["num_gpus"] = 0 if device == "cpu" else _num_gpus(nodes, only_node)
         _require_cpu(nodes, only_node)
     return options
+
+
+def guest_options(home: str) -> dict[str, Any]:
+    """Returns the options of an evaluator of another job: on a node for evaluators, or at home.
+
+    Args:
+        home: id of that job's node.
+    """
+    return {
+        "num_cpus": 0,
+        "label_selector": {ROLE_LABEL: "evaluator"},
+        "fallback_strategy": [{"label_selector": {_NODE_ID_LABEL: home}}],
+    }
 
 
 def _place(service: str, only_node: str | None) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from typing import Any
 
 _RELAYED = "DREAMER_IS_RELAYED"  # set where `run` has sent a command to
 _JOB_SERVER = "http://127.0.0.1:8265"  # as seen from the head
-_TAIL_LINES = 15
+_TAIL_LINES = 5
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal
 STARTED = "Started at gradient step"
 """What a run says once it trains."""
 
@@ -124,12 +125,12 @@ class _Marked:
         self.code: int | None = None
 
     def take(self, line: str) -> None:
-        line = line.rstrip("\r\n")
+        line = _ESCAPES.sub("", line.rstrip("\r\n"))
         if line.startswith(f"{self._mark} "):
             self.code = int(line.split()[1])
         elif line == self._mark:
             self._has_begun = True
-        elif self._has_begun and self.code is None:
+        elif self._has_begun and self.code is None and self._mark not in line:
             self._say(line)
 
     def code_or_raise(self, tail: list[str]) -> int:
@@ -145,7 +146,8 @@ def _over_ssh(cluster: str, script: str) -> Iterator[str]:
     """Yields the lines of Ray's own ssh to the head, and of what runs there."""
     ray = Path(sys.executable).with_name("ray")
     # In a shell of its own, since Ray wants to go on after it.
-    command = [ray, "exec", cluster, f"bash -c {shlex.quote(script)} || true"]
+    plain = ("--log-style=pretty", "--log-color=false")
+    command = [ray, "exec", *plain, cluster, f"bash -c {shlex.quote(script)} || true"]
     with subprocess.Popen(  # noqa: S603 (Ray's own command; the rest is quoted)
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace",

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from services.placement import actor_options
+from services.placement import actor_options, guest_options
 
 
 def node(name, *, is_alive=True, **resources):
@@ -36,6 +36,12 @@ def test_what_does_not_goes_to_its_role_or_else_anywhere(service):
     assert found["fallback_strategy"] == [{"label_selector": {"dreamer-role": f"!{service}"}}]
 
 
+@pytest.mark.parametrize("is_run_dir_shared", [False, True])
+def test_the_exchange_stays_with_the_supervisor_and_takes_no_cpu(is_run_dir_shared):
+    found = options("exchange", HOME, WITH_GPU, is_run_dir_shared=is_run_dir_shared)
+    assert found == {"num_cpus": 0, "label_selector": {"ray.io/node-id": "home"}}
+
+
 def test_a_shared_run_directory_binds_nobody():
     found = options("learner", HOME, WITH_GPU, is_run_dir_shared=True)
     assert found == {"num_cpus": 1, "num_gpus": 1, **BY_ROLE}
@@ -54,3 +60,11 @@ def test_the_learner_takes_a_gpu_of_a_node_where_it_may_be_and_says_if_it_cannot
 def test_a_home_without_a_cpu_for_the_learner_is_refused():
     with pytest.raises(ValueError, match=r"--num-cpus 1 or more.*--runtime.is-run-dir-shared"):
         options("learner", node("home"), WITH_GPU)
+
+
+def test_evaluators_of_another_job_go_to_their_role_or_else_stay_at_home():
+    assert guest_options("home") == {
+        "num_cpus": 0,
+        "label_selector": {"dreamer-role": "evaluator"},
+        "fallback_strategy": [{"label_selector": {"ray.io/node-id": "home"}}],
+    }

@@ -1,4 +1,4 @@
-"""`ray up` with deploy/ray/local.yaml over real ssh, and a run on it from the operator's machine."""
+"""`ray up` with deploy/ray/local.yaml over real ssh, and a run on it from an operator's machine."""
 
 import time
 

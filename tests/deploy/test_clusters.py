@@ -132,7 +132,7 @@ def test_the_manifest_has_the_same_roles_and_a_token(manifest):
 
 def test_pods_run_as_an_ordinary_user_without_privileges(manifest):
     for pod in pods(manifest[1]):
-        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsNonRoot"] and pod["shareProcessNamespace"]
         for container in pod["containers"]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}

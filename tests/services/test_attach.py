@@ -9,6 +9,8 @@ import pytest
 from dreamer_core.report import read_jsonl
 from tests.runs import CATCH, DREAMER, NO_EVALUATION, OFTEN, ROOT, Run, restarts
 
+KEEP = ("--checkpoint.keep-every", "1")
+
 
 def attach(run_dir, *options):
     return subprocess.Popen(
@@ -27,26 +29,32 @@ def evaluations(run_dir):
 
 @pytest.fixture(scope="module")
 def attached(tmp_path_factory):
-    """A run; a job of two evaluators that finished; one killed; one that outlived the run."""
+    """A run, a job of two evaluators that finished, one that outlived the run, samples, a film.
+
+    One more was killed.
+    """
     run_dir = tmp_path_factory.mktemp("attached") / "run"
-    run = Run("train", run_dir, *CATCH, *OFTEN, *NO_EVALUATION, "--steps", "100000")
+    run = Run("train", run_dir, *CATCH, *OFTEN, *NO_EVALUATION, *KEEP, "--steps", "100000")
     run.wait_for("dreamer_gradient_steps_total", least=5)
     finished = attach(run_dir, "--evaluators", "2", "--episodes", "4", "--mode", "sample")
     finished.output = finished.communicate(timeout=90)
-    killed = attach(run_dir, "--episodes", "None")
+    (step, *_) = sorted(int(path.parent.name) for path in run_dir.glob("checkpoints/*/*.json"))
+    filmed = attach(run_dir, "--weights", str(step), "--episodes", "1", "--video")
+    filmed.output, filmed.step = filmed.communicate(timeout=90), step
+    killed = attach(run_dir, "--forever")
     killed.stdout.readline()
     killed.kill()
     killed.wait()
     run.kill("ray::Exchange")
     run.wait_for("dreamer_restarts_total", "exchange")
-    left_over = attach(run_dir, "--episodes", "None")
+    left_over = attach(run_dir, "--forever")
     left_over.stdout.readline()
     run.wait_until(lambda: len(evaluations(run_dir)) >= 6)
     samples = run.scrape()
     run.terminate()
     assert run.finish() == 143, run.stderr
     left_over.output = left_over.communicate(timeout=90)
-    return run, finished, left_over, samples
+    return run, finished, left_over, samples, filmed
 
 
 def test_the_episodes_asked_for_are_played_and_shown(attached):
@@ -58,13 +66,30 @@ def test_the_episodes_asked_for_are_played_and_shown(attached):
 
 
 def test_the_results_are_in_the_run(attached):
-    run, *_, samples = attached
+    run, _, _, samples, _ = attached
     found = evaluations(run.run_dir)
     assert {line.labels["mode"] for line in found[:4]} == {"sample"}
     assert all(line.labels["weights_version"] >= 0 and len(line.episodes) == 1 for line in found)
     assert {"sample", "greedy"} <= {
         key[1] for key in samples if key[0] == "dreamer_evaluation_return"
     }
+
+
+def test_weights_of_a_checkpoint_are_played_and_filmed(attached):
+    run, _, _, samples, filmed = attached
+    stdout, stderr = filmed.output
+    assert filmed.returncode == 0, stderr
+    assert f"weights of gradient step {filmed.step:,}" in stdout
+    assert samples["dreamer_evaluation_gradient_steps", "greedy", str(filmed.step)] == filmed.step
+    (video,) = (run.run_dir / "videos").iterdir()
+    assert video.name.startswith(f"{filmed.step:012d}-greedy-") and video.suffix == ".mp4"
+    assert video.read_bytes()[4:8] == b"ftyp"
+
+
+def test_a_checkpoint_that_is_not_there_is_named(attached):
+    job = attach(attached[0].run_dir, "--weights", "7" * 9)
+    _, stderr = job.communicate(timeout=60)
+    assert job.returncode != 0 and "Traceback" not in stderr
 
 
 def test_training_notices_neither_jobs_that_are_killed_nor_a_killed_exchange(attached):
@@ -77,7 +102,7 @@ def test_training_notices_neither_jobs_that_are_killed_nor_a_killed_exchange(att
 
 
 def test_a_job_whose_run_ends_says_so(attached):
-    _, _, left_over, _ = attached
+    left_over = attached[2]
     assert left_over.returncode == 1
     words = " ".join(left_over.output[1].split())
     assert "has ended" in words and "Traceback" not in words
@@ -93,7 +118,7 @@ def test_there_is_nothing_to_attach_to_once_a_run_has_ended(attached):
 def test_ctrl_c_ends_a_job_that_would_play_for_ever(tmp_path):
     run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "100000")
     run.wait_for("dreamer_gradient_steps_total", least=5)
-    job = attach(tmp_path / "run", "--episodes", "None")
+    job = attach(tmp_path / "run", "--forever")
     job.stdout.readline()
     os.kill(job.pid, signal.SIGINT)
     job.communicate(timeout=30)

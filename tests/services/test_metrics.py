@@ -1,5 +1,6 @@
 """What Prometheus sees, by real scrapes over HTTP."""
 
+import json
 import socket
 import urllib.error
 import urllib.request
@@ -9,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dreamer_core.report import METRICS
 from dreamer_core.types import EpisodeSummary, Report
-from services.metrics import PortInUse, PrometheusExporter
+from services.metrics import PortInUse, PrometheusExporter, advertised
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def report_total(exporter, total, service="learner"):
 
 
 def test_every_metric_appears_under_its_name_and_kind(exporter):
-    labels = {"service": "learner", "mode": "greedy"}
+    labels = {"service": "learner", "mode": "greedy", "weights": "latest"}
     exporter.observe(Report(service="learner", values=dict.fromkeys(METRICS, 1.0), labels=labels))
     with urllib.request.urlopen(exporter.url, timeout=10) as response:
         text = response.read().decode()
@@ -162,3 +163,18 @@ def test_two_exporters_do_not_share_values(exporter):
     report_total(exporter, 5)
     with PrometheusExporter(0) as other:
         assert ("dreamer_gradient_steps_total",) not in scrape(other)
+
+
+def test_prometheus_is_told_of_a_run_by_a_file_while_it_runs(tmp_path):
+    labels = {"run": "pong", "seed": "0"}
+    with advertised(tmp_path / "targets", "runs_pong", "127.0.0.1:9464", labels):
+        (file,) = (tmp_path / "targets").iterdir()
+        assert file.name == "runs_pong.json"
+        assert json.loads(file.read_text()) == [{"targets": ["127.0.0.1:9464"], "labels": labels}]
+    assert not file.exists()
+
+
+def test_without_a_directory_nobody_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with advertised(None, "pong", "127.0.0.1:9464", {}):
+        assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,87 @@
+"""`dreamer stop` and `dreamer logs` on a real run; what `--on` and `submit` refuse."""
+
+import subprocess
+
+import pytest
+
+from tests.runs import CATCH, DREAMER, NO_EVALUATION, ROOT, Run, checkpoint_counts
+
+
+def dreamer(*words):
+    """Exit code, stdout and stderr of a command, in one line each."""
+    done = subprocess.run(
+        [DREAMER, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    return done.returncode, " ".join(done.stdout.split()), " ".join(done.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that `dreamer stop` ended, what that said, and what a log that followed it saw."""
+    run_dir = tmp_path_factory.mktemp("stopped") / "run"
+    run = Run("train", run_dir, *CATCH, *NO_EVALUATION, "--steps", "100000")
+    run.wait_for("dreamer_gradient_steps_total", least=5)
+    follower = subprocess.Popen(
+        [DREAMER, "logs", run_dir, "--follow"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    said = dreamer("stop", run_dir)
+    followed, _ = follower.communicate(timeout=30)
+    return run, said, followed
+
+
+def test_a_stop_waits_until_the_checkpoint_is_written(stopped):
+    run, (code, said, _), _ = stopped
+    assert (code, said) == (0, "Stopped")
+    assert run.finish(timeout_s=30) == 143
+    policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
+    assert policy_steps > 50 and gradient_steps >= 5
+
+
+def test_a_log_is_followed_until_the_run_ends(stopped):
+    _, _, followed = stopped
+    assert "Started at gradient step 0" in followed
+    assert "Stopped at gradient step" in followed.splitlines()[-1]
+
+
+def test_a_log_is_printed_of_a_run_that_has_ended(stopped):
+    code, printed, _ = dreamer("logs", stopped[0].run_dir)
+    assert code == 0 and "Stopped at gradient step" in printed
+
+
+def test_there_is_nothing_to_stop_where_nobody_trains(stopped):
+    code, said, _ = dreamer("stop", stopped[0].run_dir)
+    assert code == 0 and "Nobody trains in" in said
+
+
+@pytest.mark.parametrize("command", ["stop", "logs"])
+def test_a_directory_without_a_run_is_refused(tmp_path, command):
+    code, _, complaint = dreamer(command, tmp_path)
+    assert code == 2 and "Wanted a run directory" in complaint
+
+
+@pytest.mark.parametrize("cluster", ["nowhere.yaml", "pong"])
+def test_what_names_no_cluster_is_refused(cluster):
+    for words in (("status", "runs/pong", "--on", cluster), ("submit", cluster, "debug")):
+        code, _, complaint = dreamer(*words)
+        assert code == 2 and "http://HOST:8265" in complaint
+
+
+def test_a_submission_is_checked_before_it_leaves(tmp_path):
+    (tmp_path / "cluster.yaml").write_text("cluster_name: test\n")
+    code, _, complaint = dreamer("submit", tmp_path / "cluster.yaml", "debug", "--steps", "0")
+    assert code == 2 and "steps=0" in complaint
+    words = ("debug", "--runtime.ray-address", "auto")
+    code, _, complaint = dreamer("submit", tmp_path / "cluster.yaml", *words)
+    assert code == 2 and "drop it" in complaint
+
+
+def test_a_job_server_that_does_not_answer_is_named_with_what_to_do():
+    code, _, complaint = dreamer("status", "runs/pong", "--on", "http://127.0.0.1:1")
+    assert code == 1 and "http://127.0.0.1:1" in complaint and "ssh tunnel" in complaint
+
+
+def test_a_cluster_that_cannot_be_reached_says_what_ray_said(tmp_path):
+    (tmp_path / "cluster.yaml").write_text("cluster_name: test\n")
+    code, _, complaint = dreamer("status", "runs/pong", "--on", tmp_path / "cluster.yaml")
+    assert code == 1 and "Wanted the end of a command on the cluster" in complaint

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,6 +29,8 @@ def ray_cluster(services: ServiceConfig, namespace: str) -> Generator[None]:
         "num_cpus": max(os.cpu_count() or 1, _OTHERS + services.evaluator.count),
         "object_store_memory": runtime.object_store_bytes,
     }
+    if runtime.ray_address is None:
+        keep_token_private()
     ray.init(
         address=runtime.ray_address or "local",
         namespace=namespace,
@@ -37,6 +41,29 @@ def ray_cluster(services: ServiceConfig, namespace: str) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def keep_token_private() -> None:
+    """Makes the token file that Ray would make, or finds it, readable for its owner alone.
+
+    Whoever has the token can run code on the clusters of this user; Ray's own file would be
+    readable for all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        with suppress(PermissionError):  # somebody else's, who has to mend it
+            path.chmod(path.stat().st_mode & ~0o077)
+    else:
+        with os.fdopen(file, "w") as new:
+            new.write(secrets.token_hex(32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,13 @@ def test_the_token_is_in_no_log_and_no_run_directory(cluster, run):
     assert found == []
 
 
+def test_a_run_is_fetched_with_rays_own_command(cluster, run):
+    operator, _ = cluster
+    copy = operator.home / "copy"
+    operator.run("ray", "rsync-down", operator.cluster, "runs/first/", f"{copy}/")
+    assert (copy / "config.json").read_bytes() == (run[1] / "config.json").read_bytes()
+
+
 def test_a_stop_leaves_a_checkpoint_and_ray_down_leaves_nothing(cluster, run):
     operator, machines = cluster
     assert "Stopped" in operator.dreamer("stop", "runs/first", "--on", operator.cluster)

@@ -176,7 +176,7 @@ class Sweep:
         self._num_gpus = num_gpus
         self._observe = observe
         self._attempts: dict[RunKey, _Attempt] = {}
-        self._losses = {key: (0, 0) for key in plan.keys}  # policy step at the last, how many
+        self._losses = dict.fromkeys(plan.keys, (0, 0))  # policy step at the last, how many
         self._blind_nodes: list[str] = []
         self._looked_s = 0.0
         self._readers = {key: ProgressReader(directory.run_dir(key)) for key in plan.keys}
@@ -288,7 +288,7 @@ class Sweep:
         if outcome.ending == "done":
             self._finish(key)
         elif outcome.ending == "unseen":
-            self._avoid(key, attempt.place, outcome.reason)
+            self._avoid(attempt.place, outcome.reason)
         elif outcome.ending == "interrupted":
             self._count_loss(key, outcome.reason)
         elif outcome.ending != "stopped":
@@ -335,7 +335,7 @@ class Sweep:
         else:
             logger.warning("%s: %s; it resumes elsewhere", key, why)
 
-    def _avoid(self, key: RunKey, place: Place | None, why: str) -> None:
+    def _avoid(self, place: Place | None, why: str) -> None:
         """Starts nothing more on a node that does not see the directory."""
         if place is not None and place.node_id not in self._blind_nodes:
             logger.warning("%s", why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,16 +89,16 @@ def choose_games(games: str | None, config: Config) -> tuple[str, ...]:
             f"--games {ALL_GAMES} means the {len(PAPER_GAMES)} Atari games of the paper, but "
             f"env.suite={config.env.suite}; name the environments, separated by commas"
         )
-    named = PAPER_GAMES if games == ALL_GAMES else (games or config.env.task).split(",")
-    stripped = [name.strip() for name in named if name.strip()]
-    if config.env.suite == "atari":
-        stripped = [find_rom(name) for name in stripped]  # one spelling, one directory
-    chosen = tuple(dict.fromkeys(stripped))
-    if not chosen:
+    if games == ALL_GAMES:
+        return tuple(find_rom(game) for game in PAPER_GAMES)
+    named = [name.strip() for name in (games or config.env.task).split(",") if name.strip()]
+    if not named:
         raise ValueError(f"--games {games!r} names no game; name some, or {ALL_GAMES}")
-    for game in chosen:
+    if config.env.suite == "atari":
+        named = [find_rom(name) for name in named]  # one spelling, one directory
+    for game in named:
         environment_spec(replace(config.env, task=game))
-    return chosen
+    return tuple(dict.fromkeys(named))
 
 
 def refuse_options_of_one_run(arguments: list[str]) -> None:
@@ -123,7 +124,7 @@ def local_command(config: Config, run_dir: Path) -> list[str]:
 
 
 def _option(path: str, value: Any) -> list[str]:
-    *sections, name = path.replace("_", "-").split(".")
+    *sections, name = re.sub(r"_(?!$)", "-", path).split(".")  # `lambda_` keeps what it ends with
     if isinstance(value, bool):
         return ["--" + ".".join([*sections, name if value else f"no-{name}"])]
     return ["--" + ".".join([*sections, name]), str(value)]

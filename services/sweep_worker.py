@@ -165,7 +165,7 @@ def _start(order: Order, log: BinaryIO) -> subprocess.Popen[bytes]:
     log.write(head.encode())
     log.flush()
     # The kernel means the thread that starts it: the one that then waits for it in `_watch`.
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 (it is this program)
         (sys.executable, "-m", "services.tied", str(os.getpid()), *dreamer),
         cwd=order.cwd if order.cwd.is_dir() else None,
         env={**os.environ, "COLUMNS": "120", "TERM": "dumb"},

@@ -176,7 +176,7 @@ class Sweep:
         self._num_gpus = num_gpus
         self._observe = observe
         self._attempts: dict[RunKey, _Attempt] = {}
-        self._losses = dict.fromkeys(plan.keys, (0, 0))  # policy step at the last, how many
+        self._losses: dict[RunKey, tuple[int, int]] = {}  # policy step at the last, how many
         self._blind_nodes: list[str] = []
         self._looked_s = 0.0
         self._readers = {key: ProgressReader(directory.run_dir(key)) for key in plan.keys}
@@ -270,10 +270,11 @@ class Sweep:
     def _take_place(self, key: RunKey, attempt: _Attempt) -> None:
         answer, attempt.answer = attempt.answer, None
         with suppress(RayError):  # the worker is gone, which its outcome tells
-            attempt.place = ray.get(answer)
+            place: Place = ray.get(answer)
+            attempt.place = place
             self._readers[key].begin()
-            self._set(key, phase="running", node=attempt.place.name)
-            logger.info("%s: started on %s", key, attempt.place.name)
+            self._set(key, phase="running", node=place.name)
+            logger.info("%s: started on %s", key, place.name)
 
     def _take_outcome(self, key: RunKey, attempt: _Attempt) -> None:
         try:
@@ -326,7 +327,8 @@ class Sweep:
 
     def _count_loss(self, key: RunKey, why: str) -> None:
         """A run that lost its node did nothing wrong, but must not go on so for ever."""
-        policy_step, (last_step, losses) = self._states[key].policy_step, self._losses[key]
+        policy_step = self._states[key].policy_step
+        last_step, losses = self._losses.get(key, (policy_step, 0))
         losses = losses + 1 if policy_step <= last_step else 1
         self._losses[key] = (policy_step, losses)
         if losses > _FRUITLESS_LOSSES:

@@ -18,6 +18,7 @@ from services.display import REFRESH_HZ, UNKNOWN, format_duration, format_number
 from services.sweep_progress import RunState, SweepProgress
 
 _FIXED_LINES = 8  # of the table: frame, totals, headings, the line that counts what is left out
+_NAMES, _NAME_WIDTH = ("game", "node"), 24
 _PHASES = ("done", "running", "waiting", "failed")
 
 
@@ -66,11 +67,12 @@ def _counts(progress: SweepProgress) -> str:
 def _rows(shown: Sequence[RunState]) -> Table:
     body = Table(expand=True, box=None, padding=(0, 1), show_edge=False, pad_edge=False)
     for heading in ("game", "seed", "node", "policy steps", "return", "steps/s", "failures"):
-        is_number = heading not in ("game", "node")
+        is_name = heading in _NAMES
         body.add_column(
             Text(heading, style="bold"),
-            justify="right" if is_number else "left",
+            justify="left" if is_name else "right",
             no_wrap=True,
+            max_width=_NAME_WIDTH if is_name else None,
         )
     body.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for run in shown:
@@ -123,8 +125,9 @@ def render_end(progress: SweepProgress, sweep_dir: Path) -> RenderableType:
     if failed:
         parts += ["", _failures(failed)]
     places = Table.grid(padding=(0, 2))
-    for what, name in (("scores", "scores.json"), ("what happened", "sweep.log")):
-        places.add_row(f"  {what}", Text(str(sweep_dir / name)))
+    if progress.count("done"):
+        places.add_row("  scores", Text(str(sweep_dir / "scores.json")))
+    places.add_row("  what happened", Text(str(sweep_dir / "sweep.log")))
     places.add_row("  logs of the runs", Text(str(sweep_dir / "logs")))
     return Group(*parts, "", places)
 

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 
 import pytest
-import ray
 
 from dreamer_core.report import read_jsonl
 from services.sweep_directory import SweepDirectory
@@ -139,6 +138,8 @@ ONE_GPU = ("--env.suite", "gymnasium", "--env.action-repeat", "1",
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     """A sweep on a cluster that has one GPU, or says so, and CPUs to spare."""
+    import ray  # after `services`, which says how it authenticates
+
     sweep_dir = tmp_path_factory.mktemp("packed") / "sweep"
     ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False,
              object_store_memory=80_000_000)  # fmt: skip

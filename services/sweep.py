@@ -191,13 +191,7 @@ class Sweep:
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until every run is done or has failed for good, or until asked to stop."""
-        progress = self.progress
-        logger.info(
-            "%d runs: %d done before, %d to do",
-            len(progress.runs),
-            progress.count("done"),
-            progress.count("waiting"),
-        )
+        logger.info("Started: %s", self.progress)
         while not (self.progress.is_over or should_stop()):
             self._submit()
             self._wait()
@@ -205,6 +199,7 @@ class Sweep:
             self._observe(self.progress)
         self._stop_all()
         self._observe(self.progress)
+        logger.info("Ended: %s", self.progress)
 
     def _first_state(self, key: RunKey, score: Score | None) -> RunState:
         steps = self._plan.config.steps
@@ -322,8 +317,8 @@ class Sweep:
         if is_final:
             logger.error("%s: failed for good: %s", key, why)
         else:
-            left = self._command.retries + 1 - failures
-            logger.warning("%s: failed, %d tries left: %s", key, left, why)
+            tries = self._command.retries + 1
+            logger.warning("%s: failed, try %d of %d: %s", key, failures, tries, why)
 
     def _count_loss(self, key: RunKey, why: str) -> None:
         """A run that lost its node did nothing wrong, but must not go on so for ever."""

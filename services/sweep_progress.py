@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from dreamer_core.report import METRICS_FILE, LogLine, read_jsonl
 from services.sweep_directory import SCORED_EPISODES
 from services.sweep_plan import RunKey
 
-Phase = Literal["waiting", "running", "done", "failed"]
+Phase = Literal["done", "running", "waiting", "failed"]
 _FIRST_TAIL_BYTES = 1_000_000
 _TAIL_BYTES = 65_536  # more than a run writes between two looks
 _RATE_WINDOW_S = 60.0
@@ -47,6 +47,10 @@ class SweepProgress:
     """Where a sweep stands."""
 
     runs: tuple[RunState, ...]
+
+    def __str__(self) -> str:
+        phases: tuple[Phase, ...] = get_args(Phase)
+        return ", ".join(f"{self.count(phase)} {phase}" for phase in phases)
 
     def count(self, phase: Phase) -> int:
         """How many runs are in a phase."""

@@ -19,7 +19,6 @@ from services.sweep_progress import RunState, SweepProgress
 
 _FIXED_LINES = 8  # of the table: frame, totals, headings, the line that counts what is left out
 _NAMES, _NAME_WIDTH = ("game", "node"), 24
-_PHASES = ("done", "running", "waiting", "failed")
 
 
 def render(
@@ -60,8 +59,7 @@ def render(
 
 
 def _counts(progress: SweepProgress) -> str:
-    counts = ", ".join(f"{progress.count(phase)} {phase}" for phase in _PHASES)
-    return f"{progress.share:.0%} · {counts}"
+    return f"{progress.share:.0%} · {progress}"
 
 
 def _rows(shown: Sequence[RunState]) -> Table:

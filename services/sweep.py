@@ -330,7 +330,7 @@ class Sweep:
             reason = f"it was lost {losses} times without a policy step between them; last, {why}"
             self._count_failure(key, reason, is_final=True)
         else:
-            logger.warning("%s: %s; it resumes elsewhere", key, why)
+            logger.warning("%s: %s; it will be resumed", key, why)
 
     def _avoid(self, place: Place | None, why: str) -> None:
         """Starts nothing more on a node that does not see the directory."""

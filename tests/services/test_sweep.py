@@ -1,8 +1,10 @@
 """Real sweeps of small runs: killed, resumed, stopped, with failures, several on one GPU."""
 
+import contextlib
 import re
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -135,6 +137,18 @@ ONE_GPU = ("--env.suite", "gymnasium", "--env.action-repeat", "1",
            "--seeds", "2", "--steps", "100", "--retries", "1")  # fmt: skip
 
 
+def visible_gpus(sweep_dir):
+    """What the processes of the runs see of CUDA's devices."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            command = (path / "cmdline").read_text()
+            if "services.cli\0local" in command and str(sweep_dir) in command:
+                variables = (path / "environ").read_text().split("\0")
+                found |= {x for x in variables if x.startswith("CUDA_VISIBLE_DEVICES=")}
+    return found
+
+
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     """A sweep on a cluster that has one GPU, or says so, and CPUs to spare."""
@@ -152,6 +166,7 @@ def packed(tmp_path_factory):
         (taken / "thesis.tex").touch()
     too_large = Run("sweep", sweep_dir.with_name("large"), *ONE_GPU, "--cpus-per-run", "9",
                     "--ray-address", address)  # fmt: skip
+    run.gpus = run.wait_until(lambda: visible_gpus(sweep_dir))
     run.exit_code, too_large.exit_code = run.finish(timeout_s=200), too_large.finish()
     ray.shutdown()
     return run, too_large
@@ -164,6 +179,10 @@ def test_as_many_runs_share_a_gpu_as_it_has_parts_and_the_next_one_waits(packed)
     for word in happened:
         running += 1 if word == "started" else -1
         assert 0 <= running <= 4
+
+
+def test_a_run_sees_the_gpu_that_it_was_given(packed):
+    assert packed[0].gpus == {"CUDA_VISIBLE_DEVICES=0"}
 
 
 def test_a_run_that_fails_is_tried_again_and_listed_with_its_reason(packed):

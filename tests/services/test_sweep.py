@@ -13,7 +13,8 @@ from services.sweep_directory import SweepDirectory
 from services.sweep_plan import RunKey
 from tests.runs import OFTEN, Run, checkpoint_counts, due, replay_counts
 
-STEPS = 600
+pytestmark = pytest.mark.timeout(600)
+STEPS = 400
 STEPS_BEFORE_STOP = 60
 TWO_BY_TWO = ("--games", "pong,boxing", "--seeds", "2", "--steps", str(STEPS), *OFTEN)
 KEYS = {RunKey(game, seed) for game in ("pong", "boxing") for seed in (0, 1)}
@@ -125,12 +126,6 @@ def test_sigterm_leaves_a_checkpoint_of_everything_in_every_run(story):
 
 def test_the_end_says_what_each_game_reached(story):
     assert "4 done, 0 running, 0 waiting, 0 failed" in " ".join(story.ended.stdout.split())
-
-
-def test_a_sweep_that_is_done_ends_at_once_and_other_settings_are_refused(story):
-    again = Run("sweep", story.run.run_dir, *TWO_BY_TWO, "--behavior.horizon", "5")
-    assert again.finish() == 2
-    assert "behavior.horizon=4 there, 5 asked for" in " ".join(again.stderr.split())
 
 
 # Failures, and four runs on one GPU

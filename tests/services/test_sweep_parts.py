@@ -49,6 +49,18 @@ def text_of(renderable, width=110):
     return console.file.getvalue()
 
 
+@pytest.fixture
+def own_process():
+    """Gives back what a command takes over for the rest of its process: log and signals."""
+    handlers, level = logging.root.handlers, logging.root.level
+    taken = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    logging.root.handlers = []
+    yield
+    logging.root.handlers, logging.root.level = handlers, level
+    for number, handler in taken.items():
+        signal.signal(number, handler)
+
+
 # The plan
 
 
@@ -135,6 +147,25 @@ def test_the_command_of_a_run_gives_exactly_its_config(name):
 def test_sizes_that_make_no_sense_are_refused(values, words):
     with pytest.raises(ValueError, match=words):
         SweepCommand(config=DEBUG, **values)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--games", "pong,breakoutt"], "breakoutt"),
+        (["--games", "pong", "--env.task", "boxing"], "name them with --games"),
+        (["--games", "pong", "--behavior.horizon", "7"], "behavior.horizon=4 there, 7 asked for"),
+    ],
+)
+@pytest.mark.usefixtures("own_process")
+def test_a_sweep_that_cannot_be_is_refused_before_ray_starts(tmp_path, capsys, options, words):
+    with open_sweep(tmp_path, plan("pong")) as directory:
+        before = directory.marker.read_text()
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["sweep", "debug", "--sweep-dir", str(tmp_path), *options])
+    assert caught.value.code == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert directory.marker.read_text() == before
 
 
 # What a run takes of a node

@@ -21,7 +21,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.presets import leaves
@@ -133,13 +133,10 @@ def open_run(root: Path, config: Config) -> Generator[RunPaths]:
             "Choose another place with --run-dir, or mend its permissions"
         ) from error
     with lock:
-        _hold(lock, paths)
+        take_lock(lock, root)
         if paths.config.exists():
             _require_same(read_config(root), config, root)
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"process {os.getpid()} on {platform.node()}\n")
-        lock.flush()
+        sign_lock(lock)
         _write_config(paths, config)
         yield paths
 
@@ -182,7 +179,10 @@ def default_run_dir(config: Config) -> Path:
 
 
 def _require_empty(paths: RunPaths) -> None:
-    own = (paths.lock, _temporary(paths))  # all that a kill before the first config may leave
+    own = (
+        paths.lock,
+        _temporary(paths.config),
+    )  # all that a kill before the first config may leave
     foreign = sorted(p.name for p in paths.root.iterdir() if p not in own)
     if foreign:
         raise RunDirectoryError(
@@ -191,7 +191,17 @@ def _require_empty(paths: RunPaths) -> None:
         )
 
 
-def _hold(lock: Any, paths: RunPaths) -> None:
+def take_lock(lock: IO[str], root: Path, option: str = "--run-dir") -> None:
+    """Takes the lock of a directory until its file is closed.
+
+    Args:
+        lock: opened with mode `a+`.
+        root: the directory, for words.
+        option: of the command line, which names another directory.
+
+    Raises:
+        RunDirectoryError: another process has it; named.
+    """
     give_up_s = time.monotonic() + _LOCK_PATIENCE_S
     try:
         while time.monotonic() < give_up_s:
@@ -204,9 +214,17 @@ def _hold(lock: Any, paths: RunPaths) -> None:
         lock.seek(0)
         holder = lock.read().strip() or "another process"
         raise RunDirectoryError(
-            f"{paths.root} is in use by {holder}. Wait for that run, stop it, or name another "
-            "directory with --run-dir"
+            f"{root} is in use by {holder}. Wait for that run, stop it, or name another "
+            f"directory with {option}"
         ) from error
+
+
+def sign_lock(lock: IO[str]) -> None:
+    """Writes this process's name into a lock that it has taken."""
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"process {os.getpid()} on {platform.node()}\n")
+    lock.flush()
 
 
 def _require_same(saved: Config, wanted: Config, root: Path) -> None:
@@ -219,13 +237,8 @@ def _require_same(saved: Config, wanted: Config, root: Path) -> None:
 
 
 def _write_config(paths: RunPaths, config: Config) -> None:
-    temporary = _temporary(paths)
     try:
-        with temporary.open("w") as file:
-            file.write(json.dumps(to_dict(config), indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(paths.config)
+        write_json(paths.config, to_dict(config))
     except OSError as error:
         raise RunDirectoryError(
             f"Wanted to write {paths.config}, but {error.strerror or error}. "
@@ -233,5 +246,19 @@ def _write_config(paths: RunPaths, config: Config) -> None:
         ) from error
 
 
-def _temporary(paths: RunPaths) -> Path:
-    return paths.config.with_suffix(".json.tmp")
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as JSON, the whole of it or nothing, and onto the disk.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = _temporary(path)
+    with temporary.open("w") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_suffix(".json.tmp")

@@ -111,6 +111,8 @@ dreamer trains DreamerV2 agents inside their own world model.
                            train through the services (Ray); resumes if DIR holds the run
   dreamer local PRESET [--run-dir DIR] ...
                            the same algorithm in one process, without Ray
+  dreamer sweep PRESET --games all|pong,boxing --seeds N [--gpus-per-run 0.25] ...
+                           many runs, several at once, on this machine or a Ray cluster; resumes
   dreamer eval RUN_DIR [--episodes N] [--mode greedy|sample] [--video FILE]
                            play with the newest checkpoint
   dreamer attach RUN_DIR [--evaluators N] [--episodes N | --forever] [--mode greedy|sample]
@@ -175,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = {
         "train": _train,
         "local": _local,
+        "sweep": _sweep,
         "eval": _eval,
         "attach": _attach,
         "submit": _submit,
@@ -251,6 +254,28 @@ def _local(arguments: list[str]) -> int:
         )  # fmt: skip
 
     return _show(command.config, command.run_dir, start)
+
+
+def _sweep(arguments: list[str]) -> int:
+    """`dreamer sweep`."""
+    from services import sweep, sweep_plan, sweep_table  # noqa: PLC0415 (Ray takes a second)
+
+    sweep_plan.refuse_options_of_one_run(arguments)
+    command = _with_preset(sweep.SweepCommand, arguments, "dreamer sweep PRESET")
+    console = Console()
+    with sweep_table.SweepDisplay(command.directory, console=console) as display:
+        _log_through(console)
+        should_stop = StopRequest(console.log)
+        progress = sweep.sweep(
+            command,
+            observe=display.update,
+            on_start=should_stop.listen,
+            should_stop=should_stop,
+        )
+    console.print(sweep_table.render_end(progress, command.directory))
+    if should_stop.signal and not progress.is_over:
+        return _STOPPED_EXIT[should_stop.signal]
+    return _FAILED_EXIT if progress.where("failed") else 0
 
 
 def _attach(arguments: list[str]) -> int:

@@ -24,18 +24,43 @@ _OTHERS = 3  # processors that learner, collector and supervisor ask for
 def ray_cluster(services: ServiceConfig, namespace: str) -> Generator[None]:
     """Connects to the configured cluster, or runs one that ends with the block."""
     runtime = services.runtime
+    with connected(
+        runtime.ray_address,
+        namespace=namespace,
+        num_cpus=max(os.cpu_count() or 1, _OTHERS + services.evaluator.count),
+        object_store_bytes=runtime.object_store_bytes,
+    ):
+        yield
+
+
+@contextmanager
+def connected(
+    address: str | None,
+    *,
+    namespace: str,
+    object_store_bytes: int,
+    num_cpus: int | None = None,
+) -> Generator[None]:
+    """Connects to the cluster at an address; without one, runs a cluster that ends with the block.
+
+    Args:
+        address: HOST:PORT of Ray's control store.
+        namespace: of the names of actors.
+        object_store_bytes: shared memory of a cluster that is started here.
+        num_cpus: that it has for Ray; None for those of this machine.
+    """
     local: dict[str, Any] = {
         "include_dashboard": False,
-        "num_cpus": max(os.cpu_count() or 1, _OTHERS + services.evaluator.count),
-        "object_store_memory": runtime.object_store_bytes,
+        "num_cpus": num_cpus,
+        "object_store_memory": object_store_bytes,
     }
-    if runtime.ray_address is None:
+    if address is None:
         keep_token_private()
     ray.init(
-        address=runtime.ray_address or "local",
+        address=address or "local",
         namespace=namespace,
         logging_level=logging.ERROR,
-        **({} if runtime.ray_address else local),
+        **({} if address else local),
     )
     try:
         yield

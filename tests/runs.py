@@ -40,7 +40,10 @@ EXACT = (*("--schedule.report-interval-gradient-steps", "1"), *("--replay.segmen
 
 
 class Run:
-    """A `dreamer` process that trains preset debug, and all processes that it starts."""
+    """A `dreamer` process that trains preset debug, and all processes that it starts.
+
+    Of a sweep, `run_dir` is the directory of the sweep.
+    """
 
     def __init__(self, command, run_dir, *options):
         self.run_dir = run_dir
@@ -50,8 +53,9 @@ class Run:
             free.bind(("127.0.0.1", 0))
             self.metrics_port = free.getsockname()[1]
         port = ("--metrics.port", str(self.metrics_port)) if command == "train" else ()
+        place = "--sweep-dir" if command == "sweep" else "--run-dir"
         self._process = subprocess.Popen(
-            [DREAMER, command, "debug", "--run-dir", run_dir, *CPU, *port, *options],
+            [DREAMER, command, "debug", place, run_dir, *CPU, *port, *options],
             cwd=ROOT,
             env={**os.environ, **dict([self._mark.split("=")])},
             stdout=subprocess.PIPE,

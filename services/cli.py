@@ -105,6 +105,8 @@ dreamer trains DreamerV2 agents inside their own world model.
                            play with the newest checkpoint
   dreamer attach RUN_DIR [--evaluators N] [--episodes N|None] [--mode greedy|sample]
                            play beside a running run with its newest weights
+  dreamer watch RUN_DIR [--port N] [--mode greedy|sample] [--speed X]
+                           a web page of the agent at play and what its world model dreams
   dreamer status RUN_DIR   where a run stands
   dreamer replay inspect|verify RUN_DIR
                            what is stored; whether every byte of it is whole
@@ -157,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "local": _local,
         "eval": _eval,
         "attach": _attach,
+        "watch": _watch,
         "status": _status,
         "replay": replay_command.run,
         "bench": _bench,
@@ -242,6 +245,26 @@ def _attach(arguments: list[str]) -> int:
     try:
         attach.attach(command, on_episode=on_episode, should_stop=should_stop)
     except attach.NotRunning as error:
+        _complain(error)
+        return _FAILED_EXIT
+    return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0
+
+
+def _watch(arguments: list[str]) -> int:
+    """`dreamer watch`."""
+    from services import watch  # noqa: PLC0415 (the web server takes half a second to import)
+    from services.stage import PlayerEnded  # noqa: PLC0415
+
+    command = tyro.cli(watch.WatchCommand, args=arguments, prog="dreamer watch")
+    console = Console()
+    should_stop = StopRequest(lambda _: None)  # there is nothing to finish first
+
+    def on_listening(url: str) -> None:
+        console.print(f"Watch at {url} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
+
+    try:
+        watch.watch(command, on_listening=on_listening, should_stop=should_stop)
+    except PlayerEnded as error:
         _complain(error)
         return _FAILED_EXIT
     return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0

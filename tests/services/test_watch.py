@@ -1,0 +1,242 @@
+"""`dreamer watch`: one game for all who look, none for nobody, and only under its own name."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import aiohttp
+import cv2
+import numpy as np
+import pytest
+from aiohttp import web
+
+from dreamer_core.run_directory import read_config
+from services import watch as watching
+from services.stage import Stage
+from services.watch import WatchCommand
+from tests.runs import CATCH, DREAMER, ROOT, Run
+from tests.watching import Watch, cpu_seconds, frames
+
+FAST = ("--speed", "20")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The directory of a short run that has ended."""
+    run = Run("local", tmp_path_factory.mktemp("watched") / "run", *CATCH, "--steps", "120")
+    assert run.finish() == 0, run.stderr
+    return run.run_dir
+
+
+@pytest.fixture(scope="module")
+def watch(finished):
+    watch = Watch(finished, *FAST)
+    yield watch
+    assert watch.stop() == 143, watch.stderr
+
+
+def image_of(text):
+    return cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+# What is served
+
+
+def test_the_page_and_its_files_come_from_this_server_alone(watch):
+    for path, kind in (("/", "text/html"), ("/watch.js", "text/javascript")):
+        status, headers, content = watch.get(path)
+        assert status == 200 and headers["Content-Type"].startswith(kind)
+        assert b"https://" not in content
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+    for path in ("/config.json", "/../pyproject.toml", "/page/watch.html", "/watch.py"):
+        assert watch.get(path)[0] == 404
+
+
+def test_frames_arrive_step_by_step_with_all_that_the_page_shows(watch):
+    with watch.looking() as messages:
+        first, second = frames(messages, 2)
+    assert second["t"] > first["t"] or second["episode"] > first["episode"]
+    assert len(first["value"]) == len(first["predicted_reward"]) == 16
+    assert sum(first["preference"]) == pytest.approx(1, abs=1e-3)
+    assert len(first["preference"]) == len(first["action_names"]) == 3
+    assert first["gradient_step"] > 0 and first["saved_s"] <= time.time()
+    assert image_of(first["tiles"]).shape[:2] == (64, 18 * 64)
+    assert image_of(first["screen"]).shape[:2] == (64, 64)
+
+
+def test_the_screen_shown_is_the_models_input_where_no_other_is_known(watch):
+    with watch.looking() as messages:
+        for frame in frames(messages, 3):
+            assert np.array_equal(image_of(frame["screen"]), image_of(frame["tiles"])[:, :64])
+
+
+def test_all_who_look_see_the_same_game(watch):
+    with watch.looking() as one, watch.looking() as other:
+        seen = {(x["episode"], x["t"]): x for x in frames(one, 30)}
+        shared = [x for x in frames(other, 30) if (x["episode"], x["t"]) in seen]
+    assert shared and all(seen[x["episode"], x["t"]] == x for x in shared)
+
+
+def test_the_curve_says_what_the_run_is_and_where_it_stands(watch):
+    status, headers, content = watch.get("/curve")
+    run = json.loads(content)
+    assert status == 200 and headers["Cache-Control"] == "no-store"
+    assert (run["preset"], run["trainer"], run["policy_step"]) == ("debug", None, 120)
+    assert run["curves"]["return"] and run["curves"]["kl"]
+
+
+# Who looks
+
+
+def test_nobody_plays_while_nobody_looks(watch):
+    with watch.looking() as messages:
+        last = frames(messages, 3)[-1]
+    time.sleep(0.5)  # the closed connection is noticed
+    before = cpu_seconds(watch.player()) + cpu_seconds(watch.process.pid)
+    time.sleep(2)
+    used = cpu_seconds(watch.player()) + cpu_seconds(watch.process.pid) - before
+    with watch.looking() as messages:
+        again = frames(messages, 1)[0]
+    assert used <= 0.06, f"{used} s of 2 s"
+    assert again["episode"] * 50 + again["t"] - last["episode"] * 50 - last["t"] < 300
+
+
+def test_the_player_gets_only_processor_time_that_is_left_over(watch):
+    assert os.sched_getscheduler(watch.player()) == os.SCHED_IDLE
+
+
+async def read_beside_one_that_reads_nothing(app, stage, messages):
+    """Shows messages to a client that reads and one that does not; returns what they did."""
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    _, stuck = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    stuck.write(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    read = 0
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{port}/stream") as answer:
+            for message in messages:
+                await stage.show(message)
+                while not (await answer.content.readline()).startswith(b"data: " + message[:9]):
+                    pass
+                read += 1
+        async with asyncio.timeout(10):
+            await stage.until_looked_at(is_looked_at=False)  # the stuck one was cut off
+    stuck.close()
+    await runner.cleanup()
+    return read
+
+
+def test_a_client_that_reads_nothing_is_cut_off_and_holds_up_nobody(finished, monkeypatch):
+    monkeypatch.setattr(watching, "SLOW_CLIENT_S", 0.5)
+
+    async def scenario():
+        stage = Stage()
+        app = watching.make_app(WatchCommand(run_dir=finished), read_config(finished), stage)
+        messages = [b"%09d" % number + b"x" * 50_000 for number in range(200)]
+        return await read_beside_one_that_reads_nothing(app, stage, messages)
+
+    assert asyncio.run(scenario()) == 200
+
+
+# Who may
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example", "["])
+@pytest.mark.parametrize("path", ["/", "/stream", "/curve"])
+def test_a_request_under_a_foreign_name_is_refused(watch, host, path):
+    status, _, content = watch.get(path, Host=host)
+    assert status in (400, 403) and b"<canvas" not in content
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:9000", "127.0.0.1:1", "[::1]:80"])
+def test_a_name_of_this_machine_is_let_in_whatever_the_port_of_a_tunnel(watch, host):
+    assert watch.get("/", Host=host)[0] == 200
+
+
+# Refusals and ends
+
+
+def refused(*arguments):
+    done = subprocess.run(
+        [DREAMER, "watch", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr and "\n\n" not in done.stderr.strip()
+    return done.returncode, " ".join(done.stderr.split())
+
+
+def test_a_port_in_use_is_told_with_what_to_do(finished):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, words = refused(finished, "--port", taken.getsockname()[1])
+    assert code == 2 and "another program listens there" in words and "--port" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [(("--port", "70000"), "--port 70000"), (("--speed", "0"), "--speed 0"),
+     (("--address", "192.0.2.1"), "--address")],
+)  # fmt: skip
+def test_what_cannot_be_served_is_refused(finished, options, part):
+    code, words = refused(finished, *options)
+    assert code == 2 and part in words
+
+
+def test_a_directory_without_a_run_and_a_run_that_never_saved_are_refused(finished, tmp_path):
+    code, words = refused(tmp_path)
+    assert code == 2 and "holds no config.json" in words
+    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    code, words = refused(tmp_path)
+    assert code == 2 and "Wanted a checkpoint" in words and "nobody trains" in words
+
+
+def test_a_player_that_is_killed_ends_the_command_and_leaves_nothing_behind(finished):
+    watch = Watch(finished, *FAST)
+    with watch.looking() as messages:
+        frames(messages, 1)
+        os.kill(watch.player(), signal.SIGKILL)
+        _, stderr = watch.process.communicate(timeout=30)
+    assert watch.process.returncode == 1 and "exit code -9" in " ".join(stderr.split())
+
+
+def test_the_player_ends_with_a_command_that_is_killed(finished):
+    watch = Watch(finished, *FAST)
+    player = watch.player()
+    watch.process.kill()
+    watch.process.wait()
+    deadline_s = time.monotonic() + 30
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline_s:
+            os.kill(player, 0)
+            time.sleep(0.1)
+        raise AssertionError("the player outlived its server")
+
+
+# Beside a run
+
+
+def test_a_run_is_watched_from_before_its_first_checkpoint_until_after_its_end(tmp_path):
+    often = ("--checkpoint.interval-s", "3", "--steps", "100000")
+    run = Run("local", tmp_path / "run", *CATCH, *often)
+    run.wait_until((tmp_path / "run" / "config.json").exists)
+    watch = Watch(tmp_path / "run", *FAST)
+    with watch.looking() as messages:
+        waiting = next(messages)
+        early = frames(messages, 1)[0]
+        assert waiting["kind"] == "frame" or "No checkpoint yet" in waiting["reason"]
+        renewed = next(x for x in messages if x["gradient_step"] > early["gradient_step"])
+        assert json.loads(watch.get("/curve")[2])["trainer"] is not None
+        run.terminate()
+        assert run.finish() == 143
+        assert frames(messages, 2)[-1]["gradient_step"] >= renewed["gradient_step"]
+        assert json.loads(watch.get("/curve")[2])["trainer"] is None
+    watch.process.send_signal(signal.SIGINT)
+    watch.process.communicate(timeout=30)
+    assert watch.process.returncode == 130

@@ -15,9 +15,9 @@ from tests.runs import DREAMER, ROOT
 class Watch:
     """A `dreamer watch` process that listens."""
 
-    def __init__(self, run_dir, *options):
+    def __init__(self, run_dir, *options, port=0):
         self.process = subprocess.Popen(
-            [DREAMER, "watch", run_dir, "--port", "0", *options],
+            [DREAMER, "watch", run_dir, "--port", str(port), *options],
             cwd=ROOT,
             env={**os.environ, "COLUMNS": "200"},
             stdout=subprocess.PIPE,
@@ -27,6 +27,12 @@ class Watch:
         found = re.search(r"http://\S+:(\d+)/", self.process.stdout.readline())
         assert found, self.process.communicate(timeout=60)
         self.url, self.port = found[0], int(found[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
 
     def get(self, path, **headers):
         """(status, headers, content) of a request."""
@@ -57,8 +63,9 @@ class Watch:
 
     def stop(self):
         """SIGTERM; returns the exit code."""
-        self.process.terminate()
-        self.stdout, self.stderr = self.process.communicate(timeout=30)
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.stdout, self.stderr = self.process.communicate(timeout=30)
         return self.process.returncode
 
 

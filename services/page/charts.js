@@ -1,6 +1,6 @@
 // Line charts as SVG, with axes, labels and units.
 
-const SPACE = { left: 44, right: 14, top: 8, bottom: 32 };
+const SPACE = { left: 54, right: 14, top: 8, bottom: 32 };
 const RIGHT_AXIS = 44;
 
 /** A number with up to three significant digits and a suffix of thousands. */
@@ -21,7 +21,8 @@ function trimmed(text) {
  * Draws curves into an SVG element.
  *
  * curves: [{points: [[x, y], ...], color, isDots?, isRight?}]; those of the right axis share one
- * scale, all others the left one. labels: {x, left, right?}; empty is said where no curve has points.
+ * scale, all others the left one. A scale that spans more than a factor of 20 above 0 is
+ * logarithmic. labels: {x, left, right?}; empty is said where no curve has points.
  */
 export function drawChart(svg, curves, labels, empty) {
   const box = { width: svg.clientWidth, height: svg.clientHeight };
@@ -34,13 +35,13 @@ export function drawChart(svg, curves, labels, empty) {
   }
   const right = box.width - (labels.right ? RIGHT_AXIS : SPACE.right);
   const bottom = box.height - (labels.x ? SPACE.bottom : 18);
-  const x = scale(extent(drawn, 0), [SPACE.left, right]);
+  const x = scale([0, Math.max(1, extent(drawn, 0)[1])], [SPACE.left, right]);
   const parts = [];
   const sides = {};
   for (const isRight of [false, true]) {
     const own = drawn.filter((curve) => Boolean(curve.isRight) === isRight);
     if (!own.length) continue;
-    sides[isRight] = scale(padded(extent(own, 1)), [bottom, SPACE.top]);
+    sides[isRight] = sideScale(extent(own, 1), [bottom, SPACE.top]);
     parts.push(...sideAxis(sides[isRight], isRight, right, own[0].color, labels));
   }
   parts.push(...bottomAxis(x, bottom, box, labels.x));
@@ -62,7 +63,7 @@ function sideAxis(y, isRight, right, color, labels) {
   const place = isRight ? right + 5 : SPACE.left - 5;
   const title = isRight ? labels.right : labels.left;
   const parts = [];
-  for (const value of ticks(y.domain, 3)) {
+  for (const value of y.ticks) {
     const at = y(value);
     if (!isRight) parts.push(line(SPACE.left, at, right, at));
     const kind = labels.right ? color : "";
@@ -70,23 +71,34 @@ function sideAxis(y, isRight, right, color, labels) {
   }
   const turned = text(0, 0, title, "middle", labels.right ? color : "");
   const middle = (y.range[0] + y.range[1]) / 2;
-  turned.setAttribute("transform", `translate(${isRight ? right + 40 : 9} ${middle}) rotate(-90)`);
+  turned.setAttribute("transform", `translate(${isRight ? right + 40 : 10} ${middle}) rotate(-90)`);
   return [...parts, turned];
 }
 
 function bottomAxis(x, bottom, box, title) {
   const parts = [line(SPACE.left, bottom, x.range[1], bottom)];
-  for (const value of ticks(x.domain, 4)) {
+  for (const value of x.ticks) {
     parts.push(text(x(value), bottom + 13, short(value), "middle"));
   }
   const middle = (x.range[0] + x.range[1]) / 2;
   return title ? [...parts, text(middle, box.height - 4, title, "middle")] : parts;
 }
 
-function scale(domain, range) {
+function scale(domain, range, count = 5) {
   const place = (value) =>
     range[0] + ((value - domain[0]) / (domain[1] - domain[0])) * (range[1] - range[0]);
-  return Object.assign(place, { domain, range });
+  return Object.assign(place, { range, ticks: ticks(domain, count) });
+}
+
+function sideScale([low, high], range) {
+  if (!(low > 0 && high > 20 * low)) return scale(padded([low, high]), range, 4);
+  const linear = scale(padded([Math.log10(low), Math.log10(high)]), range);
+  const round = [];
+  for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10) {
+    round.push(...[1, 3].map((factor) => factor * power));
+  }
+  const shown = round.filter((value) => low <= value && value <= high);
+  return Object.assign((value) => linear(Math.log10(value)), { range, ticks: shown });
 }
 
 function extent(curves, column) {

@@ -111,14 +111,20 @@ function signed(value, digits = 2) {
   return value > 0 ? `+${text}` : text;
 }
 
+/** A number to two digits after the point, without a zero below zero. */
+function cents(value) {
+  const text = value.toFixed(2);
+  return text === "-0.00" ? "0.00" : text;
+}
+
 function drawFacts(frame) {
   put("episode", frame.episode + 1);
   put("t", frame.is_last ? `${frame.t} (end)` : frame.t);
   put("return", short(frame.episode_return, 4));
   put("reward", frame.reward ? signed(frame.reward, 4) : "0");
-  put("value", frame.value[0].toFixed(2));
-  put("predicted", frame.predicted_reward[0].toFixed(2));
-  put("got", frame.transformed_reward.toFixed(2));
+  put("value", cents(frame.value[0]));
+  put("predicted", cents(frame.predicted_reward[0]));
+  put("got", cents(frame.transformed_reward));
   put("reward-unit", frame.reward_unit);
   const age = duration((Date.now() - clockOffsetMs) / 1000 - frame.saved_s);
   put("weights", `weights of gradient step ${frame.gradient_step.toLocaleString("en")}, saved ${age} ago`);
@@ -130,7 +136,8 @@ function drawActions(frame) {
     list.replaceChildren(...frame.action_names.map(actionRow));
     put("acts-title", frame.is_discrete ? "Action probabilities" : "Actions: the actor's mode");
   }
-  put("action", actionName(frame, frame.action));
+  const name = frame.is_discrete ? `${frame.action_names[frame.action]} ` : "";
+  put("action", `${name}${actionName(frame, frame.action)}`);
   frame.preference.forEach((share, i) => {
     const [, track, number] = list.children[i].children;
     const bar = track.firstChild.style;
@@ -172,8 +179,8 @@ function drawStrip(frame, tiles) {
     paintTile(canvas, tiles, 2 + k);
     canvas.style.opacity = 0.2 + 0.8 * frame.lives_on[k];
     after.lastChild.textContent = actionName(frame, frame.imagined_action[k - 1]);
-    value.lastChild.textContent = frame.value[k].toFixed(2);
-    reward.lastChild.textContent = frame.predicted_reward[k].toFixed(2);
+    value.lastChild.textContent = cents(frame.value[k]);
+    reward.lastChild.textContent = cents(frame.predicted_reward[k]);
     reward.classList.toggle("good", frame.predicted_reward[k] >= 0.05);
     reward.classList.toggle("bad", frame.predicted_reward[k] <= -0.05);
   }

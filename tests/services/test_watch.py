@@ -36,9 +36,9 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def watch(finished):
-    watch = Watch(finished, *FAST)
-    yield watch
-    assert watch.stop() == 143, watch.stderr
+    with Watch(finished, *FAST) as watch:
+        yield watch
+    assert watch.process.returncode == 143, watch.stderr
 
 
 def image_of(text):
@@ -198,12 +198,11 @@ def test_a_directory_without_a_run_and_a_run_that_never_saved_are_refused(finish
 
 
 def test_a_player_that_is_killed_ends_the_command_and_leaves_nothing_behind(finished):
-    watch = Watch(finished, *FAST)
-    with watch.looking() as messages:
+    with Watch(finished, *FAST) as watch, watch.looking() as messages:
         frames(messages, 1)
         os.kill(watch.player(), signal.SIGKILL)
         _, stderr = watch.process.communicate(timeout=30)
-    assert watch.process.returncode == 1 and "exit code -9" in " ".join(stderr.split())
+        assert watch.process.returncode == 1 and "exit code -9" in " ".join(stderr.split())
 
 
 def test_the_player_ends_with_a_command_that_is_killed(finished):
@@ -226,8 +225,7 @@ def test_a_run_is_watched_from_before_its_first_checkpoint_until_after_its_end(t
     often = ("--checkpoint.interval-s", "3", "--steps", "100000")
     run = Run("local", tmp_path / "run", *CATCH, *often)
     run.wait_until((tmp_path / "run" / "config.json").exists)
-    watch = Watch(tmp_path / "run", *FAST)
-    with watch.looking() as messages:
+    with Watch(tmp_path / "run", *FAST) as watch, watch.looking() as messages:
         waiting = next(messages)
         early = frames(messages, 1)[0]
         assert waiting["kind"] == "frame" or "No checkpoint yet" in waiting["reason"]
@@ -237,6 +235,11 @@ def test_a_run_is_watched_from_before_its_first_checkpoint_until_after_its_end(t
         assert run.finish() == 143
         assert frames(messages, 2)[-1]["gradient_step"] >= renewed["gradient_step"]
         assert json.loads(watch.get("/curve")[2])["trainer"] is None
-    watch.process.send_signal(signal.SIGINT)
-    watch.process.communicate(timeout=30)
-    assert watch.process.returncode == 130
+
+
+def test_ctrl_c_ends_the_command_as_it_ends_all_others(finished):
+    with Watch(finished, *FAST) as watch, watch.looking() as messages:
+        frames(messages, 1)
+        watch.process.send_signal(signal.SIGINT)
+        _, stderr = watch.process.communicate(timeout=30)
+        assert (watch.process.returncode, stderr) == (130, "")

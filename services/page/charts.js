@@ -121,7 +121,7 @@ function padded([low, high]) {
 function ticks([low, high], count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough);
   const found = [];
   for (let i = Math.ceil(low / step); i * step <= high; i += 1) found.push(i * step);
   return found;

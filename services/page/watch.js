@@ -136,8 +136,8 @@ function drawActions(frame) {
     list.replaceChildren(...frame.action_names.map(actionRow));
     put("acts-title", frame.is_discrete ? "Action probabilities" : "Actions: the actor's mode");
   }
-  const name = frame.is_discrete ? `${frame.action_names[frame.action]} ` : "";
-  put("action", `${name}${actionName(frame, frame.action)}`);
+  const name = frame.is_discrete ? frame.action_names[frame.action] : "";
+  put("action", `${name} ${ARROWS[name.replace(/FIRE$/, "")] ?? ""}`);
   frame.preference.forEach((share, i) => {
     const [, track, number] = list.children[i].children;
     const bar = track.firstChild.style;
@@ -163,9 +163,9 @@ function actionName(frame, action) {
   if (!frame.is_discrete) return action.map((x) => x.toFixed(1)).join(" ");
   const name = frame.action_names[action];
   if (name === "FIRE") return "●";
-  const isFire = name.endsWith("FIRE");
-  const arrow = ARROWS[isFire ? name.slice(0, -4) : name];
-  return arrow ? `${arrow}${isFire ? " ●" : ""}` : name;
+  const arrow = ARROWS[name.replace(/FIRE$/, "")];
+  if (!arrow) return name.replace(/^action /, "a");
+  return name.endsWith("FIRE") ? `${arrow} ●` : arrow;
 }
 
 function drawStrip(frame, tiles) {
@@ -205,10 +205,11 @@ function stripCell(k) {
 function drawSpark(frame) {
   if (spark.episode !== frame.episode) spark = { episode: frame.episode, value: [], total: [] };
   spark.value.push([frame.t, frame.value[0]]);
+  const before = spark.total.at(-1)?.[1] ?? 0;
+  if (before !== frame.episode_return) spark.total.push([frame.t, before]); // a stair, no slope
   spark.total.push([frame.t, frame.episode_return]);
-  if (spark.value.length > MAX_SPARK_POINTS) {
-    spark.value = spark.value.filter((_, i) => i % 2);
-    spark.total = spark.total.filter((_, i) => i % 2);
+  for (const [name, points] of [["value", spark.value], ["total", spark.total]]) {
+    if (points.length > MAX_SPARK_POINTS) spark[name] = points.filter((_, i) => i % 2);
   }
   drawChart(
     byId("spark"),

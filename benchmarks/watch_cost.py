@@ -96,7 +96,7 @@ def summary(pairs: list[dict[str, float]], seconds: float) -> dict[str, Any]:
     """The result as it goes into a file."""
     ratios = [pair["watched"] / pair["alone"] for pair in pairs]
     return {
-        "what": "speed of learning while somebody looks at dreamer watch, by that while nobody does",
+        "what": "speed of learning while dreamer watch is looked at, by that while it is not",
         "median_ratio": statistics.median(ratios),
         "quartiles": statistics.quantiles(ratios, n=4)[::2],
         "gradient_steps_per_second_alone": statistics.median(p["alone"] for p in pairs),

@@ -241,10 +241,10 @@ def main() -> None:
     try:
         with num_threads(1):
             Player(PlayerOptions(**json.loads(sys.argv[1])), Orders(0), send).run()
-    except (ValueError, EnvironmentCrashed) as error:
-        send({"kind": "failed", "reason": str(error)})
     except (EOFError, BrokenPipeError):
         pass  # nobody is left to play for
+    except (ValueError, OSError, EnvironmentCrashed) as error:
+        send({"kind": "failed", "reason": str(error)})
 
 
 if __name__ == "__main__":

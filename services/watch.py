@@ -235,8 +235,9 @@ def _curve(command: WatchCommand, config: Config) -> _Handler:
     async def handle(_request: web.Request) -> web.Response:
         async with reading:
             await asyncio.to_thread(curves.read_on)
+            read = curves.as_json()
         now = {"now_s": time.time(), "trainer": holder(RunPaths(command.run_dir))}
-        return web.json_response(facts | now | curves.as_json(), headers=_HEADERS)
+        return web.json_response(facts | now | read, headers=_HEADERS)
 
     return handle
 

@@ -37,7 +37,8 @@ function connect() {
 
 function say(state, words) {
   document.body.dataset.game = state;
-  if (byId("game").textContent !== words) byId("game").textContent = words;
+  if (byId("game").textContent !== words) byId("game").textContent = words; // it is read out
+  if (state !== "playing") byId("speed").textContent = "";
 }
 
 function notice(words) {
@@ -85,7 +86,8 @@ function drawFrame(frame, screen, tiles) {
   drawActions(frame);
   drawStrip(frame, tiles);
   drawSpark(frame);
-  say("playing", `Live, ${measuredSpeed(frame)} of ${short(frame.wanted_speed)} policy steps/s`);
+  say("playing", "Live");
+  put("speed", `, ${measuredSpeed(frame)} of ${short(frame.wanted_speed)} policy steps/s`);
   notice(frame.problem && `The newest checkpoint cannot be used: ${frame.problem}`);
   document.body.dataset.frames = Number(document.body.dataset.frames ?? 0) + 1;
 }

@@ -18,7 +18,7 @@ import tyro
 from aiohttp import web
 
 from dreamer_core import checkpoint
-from dreamer_core.checkpoint_store import open_store
+from dreamer_core.checkpoint_store import Store, open_store
 from dreamer_core.config import Config
 from dreamer_core.report import METRICS_FILE
 from dreamer_core.run_directory import RunDirectoryError, RunPaths, holder, read_config
@@ -110,7 +110,7 @@ def watch(
     asyncio.run(_serve(command, config, on_listening, should_stop))
 
 
-def _store(config: Config, paths: RunPaths) -> Any:
+def _store(config: Config, paths: RunPaths) -> Store:
     return open_store(config.checkpoint, paths.checkpoints)
 
 

@@ -9,6 +9,10 @@ import subprocess
 import time
 from pathlib import Path
 
+from aiohttp import web
+
+from dreamer_core.run_directory import read_config
+from services.watch import WatchCommand, make_app
 from tests.runs import DREAMER, ROOT
 
 
@@ -67,6 +71,20 @@ class Watch:
             self.process.terminate()
             self.stdout, self.stderr = self.process.communicate(timeout=30)
         return self.process.returncode
+
+
+@contextlib.asynccontextmanager
+async def served(run_dir, stage):
+    """Serves a run's page with whatever is shown on the stage; yields its URL."""
+    command = WatchCommand(run_dir=run_dir)
+    app = make_app(command, read_config(run_dir), stage)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
 
 
 def frames(messages, count):

@@ -9,19 +9,17 @@ import signal
 import socket
 import subprocess
 import time
+from urllib.parse import urlsplit
 
 import aiohttp
 import cv2
 import numpy as np
 import pytest
-from aiohttp import web
 
-from dreamer_core.run_directory import read_config
 from services import watch as watching
 from services.stage import Stage
-from services.watch import WatchCommand
 from tests.runs import CATCH, DREAMER, ROOT, Run
-from tests.watching import Watch, cpu_seconds, frames
+from tests.watching import Watch, cpu_seconds, frames, served
 
 FAST = ("--speed", "20")
 
@@ -111,39 +109,28 @@ def test_the_player_gets_only_processor_time_that_is_left_over(watch):
     assert os.sched_getscheduler(watch.player()) == os.SCHED_IDLE
 
 
-async def read_beside_one_that_reads_nothing(app, stage, messages):
-    """Shows messages to a client that reads and one that does not; returns what they did."""
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    _, stuck = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-    stuck.write(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    read = 0
-    async with aiohttp.ClientSession() as session:
-        async with session.get(f"http://127.0.0.1:{port}/stream") as answer:
+async def show_beside_one_who_reads_nothing(run_dir, messages):
+    """Shows messages to a client that reads each and to one that does not; counts those read."""
+    stage, num_read = Stage(), 0
+    async with served(run_dir, stage) as url, aiohttp.ClientSession() as session:
+        _, stuck = await asyncio.open_connection("127.0.0.1", urlsplit(url).port, limit=1024)
+        stuck.write(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with session.get(f"{url}stream") as answer:
             for message in messages:
                 await stage.show(message)
                 while not (await answer.content.readline()).startswith(b"data: " + message[:9]):
                     pass
-                read += 1
-        async with asyncio.timeout(10):
+                num_read += 1
+        async with asyncio.timeout(30):
             await stage.until_looked_at(is_looked_at=False)  # the stuck one was cut off
-    stuck.close()
-    await runner.cleanup()
-    return read
+        stuck.close()
+    return num_read
 
 
 def test_a_client_that_reads_nothing_is_cut_off_and_holds_up_nobody(finished, monkeypatch):
     monkeypatch.setattr(watching, "SLOW_CLIENT_S", 0.5)
-
-    async def scenario():
-        stage = Stage()
-        app = watching.make_app(WatchCommand(run_dir=finished), read_config(finished), stage)
-        messages = [b"%09d" % number + b"x" * 50_000 for number in range(200)]
-        return await read_beside_one_that_reads_nothing(app, stage, messages)
-
-    assert asyncio.run(scenario()) == 200
+    messages = [b"%09d" % number + b"x" * 50_000 for number in range(200)]
+    assert asyncio.run(show_beside_one_who_reads_nothing(finished, messages)) == 200
 
 
 # Who may

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from services.stage import Stage
 from tests.browser import browser, needs_chromium
 from tests.runs import CATCH, Run
-from tests.watching import Watch
+from tests.watching import Watch, served
 
 pytestmark = needs_chromium
 FRAMES = "Number(document.body.dataset.frames ?? 0)"
@@ -49,7 +50,17 @@ async def look(run_dir, profile):
         with Watch(run_dir, port=watch.port):
             await until_more_frames(page, 1)
             seen["back"] = await page.evaluate("document.body.dataset.game")
+        seen["waiting"] = await look_before_the_first_checkpoint(page, run_dir)
     return seen
+
+
+async def look_before_the_first_checkpoint(page, run_dir):
+    stage = Stage()
+    await stage.show(b'{"kind": "waiting", "reason": "No checkpoint yet."}')
+    async with served(run_dir, stage) as url:
+        await page.open(url)
+        await page.wait_until("document.body.dataset.game === 'waiting'")
+        return await page.evaluate("document.querySelector('header ~ #notice').innerText")
 
 
 async def until_more_frames(page, count):
@@ -109,6 +120,10 @@ def test_a_narrow_window_needs_no_scrolling_sideways(seen):
 
 def test_every_picture_has_a_name_for_those_who_cannot_see_it(seen):
     assert seen["facts"]["unnamed"] == 0
+
+
+def test_before_the_first_checkpoint_the_page_says_what_it_waits_for(seen):
+    assert seen["waiting"].startswith("No checkpoint yet. The game begins by itself")
 
 
 def test_a_server_that_is_gone_is_tried_again_until_it_is_back(seen):

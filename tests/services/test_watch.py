@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import time
 from urllib.parse import urlsplit
 
@@ -16,9 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from services import cli
 from services import watch as watching
 from services.stage import Stage
-from tests.runs import CATCH, DREAMER, ROOT, Run
+from tests.runs import CATCH, Run
 from tests.watching import Watch, cpu_seconds, frames, served
 
 FAST = ("--speed", "20")
@@ -151,19 +151,29 @@ def test_a_name_of_this_machine_is_let_in_whatever_the_port_of_a_tunnel(watch, h
 # Refusals and ends
 
 
-def refused(*arguments):
-    done = subprocess.run(
-        [DREAMER, "watch", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr and "\n\n" not in done.stderr.strip()
-    return done.returncode, " ".join(done.stderr.split())
+@pytest.fixture
+def refused(capsys, monkeypatch):
+    """Runs the command, which must be refused as bad input, and returns its one paragraph."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        taken = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["watch", *map(str, arguments)])
+        for number, handler in taken.items():
+            signal.signal(number, handler)
+        words = capsys.readouterr().err
+        assert caught.value.code == 2, words
+        assert "Traceback" not in words and "\n\n" not in words.strip()
+        return " ".join(words.split())
+
+    return run
 
 
-def test_a_port_in_use_is_told_with_what_to_do(finished):
+def test_a_port_in_use_is_told_with_what_to_do(finished, refused):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        code, words = refused(finished, "--port", taken.getsockname()[1])
-    assert code == 2 and "another program listens there" in words and "--port" in words
+        words = refused(finished, "--port", taken.getsockname()[1])
+    assert "another program listens there" in words and "--port" in words
 
 
 @pytest.mark.parametrize(
@@ -171,17 +181,18 @@ def test_a_port_in_use_is_told_with_what_to_do(finished):
     [(("--port", "70000"), "--port 70000"), (("--speed", "0"), "--speed 0"),
      (("--address", "192.0.2.1"), "--address")],
 )  # fmt: skip
-def test_what_cannot_be_served_is_refused(finished, options, part):
-    code, words = refused(finished, *options)
-    assert code == 2 and part in words
+def test_what_cannot_be_served_is_refused(finished, refused, options, part):
+    assert part in refused(finished, *options)
 
 
-def test_a_directory_without_a_run_and_a_run_that_never_saved_are_refused(finished, tmp_path):
-    code, words = refused(tmp_path)
-    assert code == 2 and "holds no config.json" in words
+def test_a_directory_without_a_run_is_refused(refused, tmp_path):
+    assert "holds no config.json" in refused(tmp_path)
+
+
+def test_a_run_that_never_saved_and_does_not_train_is_refused(finished, refused, tmp_path):
     (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
-    code, words = refused(tmp_path)
-    assert code == 2 and "Wanted a checkpoint" in words and "nobody trains" in words
+    words = refused(tmp_path)
+    assert "Wanted a checkpoint" in words and "nobody trains" in words
 
 
 def test_a_player_that_is_killed_ends_the_command_and_leaves_nothing_behind(finished):

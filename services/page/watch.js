@@ -63,13 +63,16 @@ function take(message) {
 
 async function drawNewest() {
   isDrawing = true;
-  while (waitingFrame) {
-    const frame = waitingFrame;
-    waitingFrame = null;
-    const [screen, tiles] = await Promise.all([decode(frame.screen), decode(frame.tiles)]);
-    drawFrame(frame, screen, tiles);
+  try {
+    while (waitingFrame) {
+      const frame = waitingFrame;
+      waitingFrame = null;
+      const [screen, tiles] = await Promise.all([decode(frame.screen), decode(frame.tiles)]);
+      drawFrame(frame, screen, tiles);
+    }
+  } finally {
+    isDrawing = false;
   }
-  isDrawing = false;
 }
 
 async function decode(png) {

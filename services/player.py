@@ -226,6 +226,18 @@ def _rounded(values: Any) -> list[float]:
     return [round(float(value), 5) for value in np.nan_to_num(values)]
 
 
+def _let_training_go_first() -> None:
+    """Leaves the processor to whatever else wants it, where the system allows that.
+
+    Linux may share it between sessions first (autogroup) and between their processes only then, so
+    this process's session, which it has for itself, is put last as well.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19")
+
+
 def main() -> None:
     """Plays until stdin ends."""
     log_to_stderr("player")
@@ -236,8 +248,7 @@ def main() -> None:
         out.write(json.dumps(message, allow_nan=False).encode() + b"\n")
         out.flush()
 
-    with contextlib.suppress(OSError, AttributeError):  # where the system allows it
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
+    _let_training_go_first()
     try:
         with num_threads(1):
             Player(PlayerOptions(**json.loads(sys.argv[1])), Orders(0), send).run()

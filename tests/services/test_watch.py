@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -107,6 +108,8 @@ def test_nobody_plays_while_nobody_looks(watch):
 
 def test_the_player_gets_only_processor_time_that_is_left_over(watch):
     assert os.sched_getscheduler(watch.player()) == os.SCHED_IDLE
+    group = Path(f"/proc/{watch.player()}/autogroup")
+    assert not group.exists() or group.read_text().strip().endswith("nice 19")
 
 
 async def show_beside_one_who_reads_nothing(run_dir, messages):

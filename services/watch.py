@@ -125,7 +125,7 @@ async def _serve(
         make_app(command, config, stage),
         access_log=None,
         handler_cancellation=True,  # a tab that is closed is noticed at once
-        shutdown_timeout=1.0,
+        shutdown_timeout=0.1,  # streams have no end of their own
     )
     await runner.setup()
     try:

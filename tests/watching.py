@@ -78,7 +78,7 @@ async def served(run_dir, stage):
     """Serves a run's page with whatever is shown on the stage; yields its URL."""
     command = WatchCommand(run_dir=run_dir)
     app = make_app(command, read_config(run_dir), stage)
-    runner = web.AppRunner(app, handler_cancellation=True)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:

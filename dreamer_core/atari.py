@@ -125,6 +125,10 @@ class AtariEnvironment:
         image = resize_image(self._screen)
         return EnvStep(image=image, reward=float(reward), is_last=is_last, is_terminal=is_terminal)
 
+    def screen(self) -> UInt8Array:
+        """Returns the console's newest screen in colour, [210, 160, 3] in most games."""
+        return self._ale.getScreenRGB()
+
     def state(self) -> dict[str, Any]:
         """Returns the emulator's state with its random numbers, and what is kept beside it."""
         return {

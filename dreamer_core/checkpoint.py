@@ -93,6 +93,8 @@ class Checkpoint:
     """Counters, config and versions, as given to `save`."""
     location: str
     """Its directory or URL, for messages."""
+    wall_time_s: float
+    """When it was saved, in seconds since 1970."""
 
 
 def save(
@@ -342,4 +344,5 @@ def _read_step(store: Store, step: int) -> Checkpoint:
         raise _Damaged(f"{manifest.blob} holds no tensors ({reason})") from error
     if not isinstance(tensors, dict):
         raise _Damaged(f"{manifest.blob} holds a {type(tensors).__name__}, wanted a dictionary")
-    return Checkpoint(step, tensors, manifest.facts, _location(store, step))
+    location = _location(store, step)
+    return Checkpoint(step, tensors, manifest.facts, location, manifest.wall_time_s)

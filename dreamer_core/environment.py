@@ -91,6 +91,10 @@ class Environment(Protocol):
         """
         ...
 
+    def screen(self) -> UInt8Array:
+        """Returns what a person would want to see of the newest step, [height, width, 1 or 3]."""
+        ...
+
     def state(self) -> dict[str, Any] | None:
         """Returns everything that the next steps depend on, as numbers, strings and arrays.
 

@@ -61,6 +61,7 @@ class GymnasiumEnvironment:
         self._image_space = _image_space(config, self._env.observation_space)
         self._action_space = _action_space(config.task, self._env.action_space)
         self._episode_steps: int | None = None
+        self._observed: UInt8Array | None = None
         is_discrete = isinstance(self._action_space, spaces.Discrete)
         self._spec = EnvSpec(
             image_shape=(IMAGE_SIZE, IMAGE_SIZE, 1 if config.is_grayscale else 3),
@@ -116,6 +117,16 @@ class GymnasiumEnvironment:
         self._episode_steps = None if is_last else episode_steps
         return EnvStep(image=image, reward=reward, is_last=is_last, is_terminal=is_terminal)
 
+    def screen(self) -> UInt8Array:
+        """Returns the newest observed image in its own size and colours.
+
+        Raises:
+            ValueError: nothing was observed yet.
+        """
+        if self._observed is None:
+            raise ValueError("screen needs an observed image; call reset first")
+        return self._observed.reshape(*self._observed.shape[:2], -1).copy()
+
     def state(self) -> None:
         """Returns None: Gymnasium has no way to ask an environment for its state."""
         return
@@ -152,6 +163,7 @@ class GymnasiumEnvironment:
                 f"{self._config.task} declares a uint8 image of shape {space.shape}, but returned "
                 f"{image.dtype} of shape {image.shape}; correct its observation or its space"
             )
+        self._observed = cast(UInt8Array, image)
         if self._config.is_grayscale and image.shape[2:] == (3,):
             image = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
         return resize_image(cast(UInt8Array, image))

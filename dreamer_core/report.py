@@ -350,10 +350,10 @@ def iterate_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> Iterato
             file.readline()  # this line may have lost its beginning
         for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
-                yield _parse_line(line.decode(errors="replace"), f"{path}:{number}")
+                yield parse_line(line.decode(errors="replace"), f"{path}:{number}")
 
 
-def _parse_line(text: str, where: str) -> LogLine:
+def parse_line(text: str, where: str) -> LogLine:
     """Rebuilds a line from its JSON.
 
     Raises:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -208,6 +209,34 @@ class Evaluation:
     """Images [64, 64, channels] as the agent saw them; empty unless asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlayedRow:
+    """One row of an episode that is played for its score, and what the policy made of it."""
+
+    step: EnvStep
+    state: PolicyState
+    """Posterior state at the row's image and the action chosen there; after the last row nobody
+    takes it."""
+
+
+def play_episode(
+    env: Environment, policy: Policy, *, mode: ActionMode, words: tuple[int, ...]
+) -> Iterator[PlayedRow]:
+    """Yields the rows of one episode from its reset to its end; arguments of `evaluate_episode`.
+
+    The environment stands at the row that was yielded last. New weights that are loaded between
+    two rows count from the next row on.
+    """
+    step, state = env.reset(), policy.initial()
+    for index in itertools.count():
+        generator = step_generator(_EVALUATE_STREAM, *words, index)
+        action, state = policy.act(state, step.image, generator, mode)
+        yield PlayedRow(step, state)
+        if step.is_last:
+            return
+        step = env.step(action)
+
+
 def evaluate_episode(
     env: Environment,
     policy: Policy,
@@ -227,18 +256,14 @@ def evaluate_episode(
         policy_step: policy steps of the run behind the weights, for the summary.
         has_frames: whether to keep the images.
     """
-    step, state = env.reset(), policy.initial()
-    frames = [step.image] if has_frames else []
-    total, length = 0.0, 0
+    frames: list[UInt8Array] = []
+    total, num_rows = 0.0, 0
     with num_threads(1):
-        while not step.is_last:
-            generator = step_generator(_EVALUATE_STREAM, *words, length)
-            action, state = policy.act(state, step.image, generator, mode)
-            step = env.step(action)
-            total, length = total + step.reward, length + 1
+        for row in play_episode(env, policy, mode=mode, words=words):
+            total, num_rows = total + row.step.reward, num_rows + 1
             if has_frames:
-                frames.append(step.image)
-    summary = EpisodeSummary(policy_step=policy_step, episode_return=total, length=length)
+                frames.append(row.step.image)
+    summary = EpisodeSummary(policy_step=policy_step, episode_return=total, length=num_rows - 1)
     return Evaluation(summary, tuple(frames))
 
 

@@ -118,6 +118,8 @@ dreamer trains DreamerV2 agents inside their own world model.
   dreamer attach RUN_DIR [--evaluators N] [--episodes N | --forever] [--mode greedy|sample]
                  [--weights latest|STEP] [--video]
                            play beside a running run, by default with its newest weights
+  dreamer watch RUN_DIR [--port N] [--mode greedy|sample] [--speed X]
+                           a web page of the agent at play and what its world model dreams
   dreamer status RUN_DIR   where a run stands
   dreamer logs RUN_DIR [--follow]
                            its starts, stops, checkpoints and faults
@@ -181,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "eval": _eval,
         "attach": _attach,
         "submit": _submit,
+        "watch": _watch,
         "status": _status,
         "logs": _logs,
         "stop": _stop,
@@ -345,6 +348,26 @@ def _say(line: str) -> None:
     """Writes a line, at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _watch(arguments: list[str]) -> int:
+    """`dreamer watch`."""
+    from services import watch  # noqa: PLC0415 (the web server takes half a second to import)
+    from services.stage import PlayerEnded  # noqa: PLC0415
+
+    command = tyro.cli(watch.WatchCommand, args=arguments, prog="dreamer watch")
+    console = Console()
+    should_stop = StopRequest(lambda _: None)  # there is nothing to finish first
+
+    def on_listening(url: str) -> None:
+        console.print(f"Watch at {url} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
+
+    try:
+        watch.watch(command, on_listening=on_listening, should_stop=should_stop)
+    except PlayerEnded as error:
+        _complain(error)
+        return _FAILED_EXIT
+    return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0
 
 
 def _eval(arguments: list[str]) -> int:

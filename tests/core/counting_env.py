@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dreamer_core.environment import EnvSpec, EnvStep
-from dreamer_core.types import FloatArray
+from dreamer_core.types import FloatArray, UInt8Array
 
 CALM_STEPS = 90
 
@@ -49,6 +49,9 @@ class CountingEnvironment:
         self.actions.append(action.copy())
         self._step += 1
         return self._arrive(100.0 * self._episode + self._step)
+
+    def screen(self) -> UInt8Array:
+        return np.full((4, 2, 3), self._step, np.uint8)
 
     def state(self) -> dict[str, Any]:
         return {"episode": self._episode, "step": self._step}

@@ -232,6 +232,14 @@ def test_colour_images_have_three_channels():
     assert env.step(one_hot(NOOP)).image.shape == (64, 64, 3)
 
 
+def test_the_screen_is_the_consoles_own_in_colour_whatever_the_agent_sees():
+    env = atari("boxing")
+    first = env.reset().image
+    screen = env.screen()
+    assert screen.shape == (210, 160, 3) and screen.std(axis=-1).max() > 10
+    assert first.shape == (64, 64, 1)
+
+
 def test_images_of_earlier_steps_stay_as_they_were():
     env = atari("boxing")
     first = env.reset().image

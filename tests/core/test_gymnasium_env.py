@@ -182,6 +182,23 @@ def test_colour_becomes_luma_or_stays(wrap: Wrap):
     assert (colour == [200, 100, 50]).all()
 
 
+@pytest.mark.parametrize("shape", [(210, 160), (210, 160, 3), (16, 16, 1)])
+def test_the_screen_is_the_newest_observed_image_in_its_own_size(
+    wrap: Wrap, shape: tuple[int, ...]
+):
+    env = wrap(Counting(shape))
+    env.reset()
+    env.step(one_hot(0))
+    screen = env.screen()
+    assert screen.shape == (*shape[:2], 3 if shape[2:] == (3,) else 1)
+    assert (screen == 1).all()
+
+
+def test_a_screen_before_the_first_reset_is_refused(wrap: Wrap):
+    with pytest.raises(ValueError, match="call reset first"):
+        wrap(Counting()).screen()
+
+
 def test_an_image_may_lie_under_the_key_image(wrap: Wrap):
     inner = Counting()
     space = inner.observation_space

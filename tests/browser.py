@@ -1,0 +1,112 @@
+"""A headless Chromium, driven over its DevTools protocol, for tests of pages."""
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs a browser (Debian package chromium)"
+)
+_START_S, _ANSWER_S = 60.0, 30.0
+
+
+class Page:
+    """One tab, and what went wrong in it."""
+
+    def __init__(self, socket):
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self.errors = []
+        """Uncaught exceptions and messages of the console that tell of an error."""
+
+    async def open(self, url, *, width=1280, height=800):
+        """Loads a page into a window of this size."""
+        for domain in ("Page", "Runtime", "Log"):
+            await self._call(f"{domain}.enable")
+        await self.resize(width, height)
+        await self._call("Page.navigate", url=url)
+        await self.wait_until(f"document.readyState === 'complete' && location.href === '{url}'")
+
+    async def resize(self, width, height):
+        """Gives the window another size."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        await self._call("Emulation.setDeviceMetricsOverride", **size)
+
+    async def evaluate(self, expression):
+        """Returns the value of a JavaScript expression, awaited if it is a promise."""
+        answer = await self._call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    async def wait_until(self, expression, timeout_s=120):
+        """Returns the expression's first true value."""
+        async with asyncio.timeout(timeout_s):
+            while not (value := await self.evaluate(expression)):
+                await asyncio.sleep(0.1)
+            return value
+
+    async def screenshot(self):
+        """The whole window as PNG."""
+        answer = await self._call("Page.captureScreenshot", format="png")
+        return base64.b64decode(answer["data"])
+
+    async def _call(self, method, **arguments):
+        number = next(self._numbers)
+        await self._socket.send_json({"id": number, "method": method, "params": arguments})
+        async with asyncio.timeout(_ANSWER_S):
+            while True:
+                message = json.loads((await self._socket.receive()).data)
+                if message.get("id") == number:
+                    assert "error" not in message, message
+                    return message["result"]
+                self._note(message)
+
+    def _note(self, message):
+        if message.get("method") == "Runtime.exceptionThrown":
+            self.errors.append(str(message["params"]["exceptionDetails"]))
+        entry = message.get("params", {}).get("entry", {})
+        if entry.get("level") == "error":
+            self.errors.append(entry["text"])
+
+
+@contextlib.asynccontextmanager
+async def browser(profile: Path):
+    """Yields a tab of a browser that ends with the block; `profile` is a directory of its own."""
+    process = await asyncio.create_subprocess_exec(
+        CHROMIUM,
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio"),
+        *("--disable-dev-shm-usage", "--remote-debugging-port=0", f"--user-data-dir={profile}"),
+        "about:blank",
+        env={**os.environ, "HOME": str(profile)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        port = await _devtools_port(profile / "DevToolsActivePort")
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                tabs = await answer.json()
+            (url,) = (tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+            async with session.ws_connect(url, max_msg_size=0) as socket:
+                yield Page(socket)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _devtools_port(path):
+    async with asyncio.timeout(_START_S):
+        while not (path.exists() and (lines := path.read_text().splitlines())):
+            await asyncio.sleep(0.05)
+        return int(lines[0])

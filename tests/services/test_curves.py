@@ -1,0 +1,96 @@
+"""Curves of a run: true to the file, small however long it is, and read only once."""
+
+import json
+
+import pytest
+
+from dreamer_core.report import RunLog
+from dreamer_core.types import EpisodeSummary, Report
+from services.curves import MAX_POINTS, Curve, RunCurves
+
+
+def write(run_dir, steps, service="learner", name="dreamer_kl_nats"):
+    with RunLog(run_dir, action_repeat=4) as log:
+        for step in steps:
+            report = Report(service=service, values={name: step / 2}, labels={"mode": "greedy"})
+            log.write(report, policy_step=step, gradient_step=step)
+
+
+@pytest.fixture
+def curves(tmp_path):
+    return RunCurves(tmp_path / "metrics.jsonl")
+
+
+def test_a_short_curve_is_what_was_put_in():
+    curve = Curve()
+    for x in range(MAX_POINTS - 1):
+        curve.add(x, x * x)
+    assert curve.points() == [(x, x * x) for x in range(MAX_POINTS - 1)]
+
+
+def test_a_long_curve_stays_small_in_order_and_ends_with_its_newest_point():
+    curve = Curve()
+    for x in range(100_000):
+        curve.add(x, 2 * x)
+    points = curve.points()
+    assert MAX_POINTS / 2 <= len(points) <= MAX_POINTS
+    assert [x for x, _ in points] == sorted(x for x, _ in points)
+    assert all(y == 2 * x for x, y in points)
+    assert points[-1][0] > 99_000
+
+
+def test_a_point_that_is_not_finite_is_left_out():
+    curve = Curve()
+    curve.add(1, float("nan"))
+    curve.add(2, 5)
+    assert curve.points() == [(2, 5)]
+
+
+def test_a_run_without_reports_has_no_curves(curves):
+    curves.read_on()
+    assert curves.as_json()["curves"] == {} and curves.as_json()["reported_s"] is None
+
+
+def test_what_the_run_wrote_since_is_added_at_its_frame(tmp_path, curves):
+    write(tmp_path, [1, 2])
+    curves.read_on()
+    write(tmp_path, [3])
+    curves.read_on()
+    curves.read_on()
+    found = curves.as_json()
+    assert found["curves"]["kl"] == [(4, 0.5), (8, 1.0), (12, 1.5)]
+    assert found["env_frame"] == 12 and found["values"]["dreamer_kl_nats"] == 1.5
+
+
+def test_returns_of_training_and_of_evaluation_are_curves_of_their_own(tmp_path, curves):
+    write(tmp_path, [10], "evaluator", "dreamer_evaluation_return")
+    with RunLog(tmp_path, action_repeat=4) as log:
+        ended = [EpisodeSummary(policy_step=s, episode_return=s / 10, length=3) for s in (10, 20)]
+        log.write(
+            Report(service="collector", episodes=tuple(ended)), policy_step=25, gradient_step=1
+        )
+    curves.read_on()
+    found = curves.as_json()["curves"]
+    assert found["evaluation"] == [(40, 5.0)]
+    assert found["return"] == [(40, 1.0), (80, 2.0)]
+    assert found["mean_return"] == [(40, 1.0), (80, 1.5)]
+
+
+def test_a_line_is_taken_when_it_is_whole_and_a_foreign_one_is_left_out(tmp_path, curves):
+    write(tmp_path, [1, 2])
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    curves.read_on()
+    assert len(curves.as_json()["curves"]["kl"]) == 1
+    path.write_bytes(whole + b"no metrics\n")
+    curves.read_on()
+    assert len(curves.as_json()["curves"]["kl"]) == 2
+
+
+def test_nothing_that_json_cannot_hold_is_served(tmp_path, curves):
+    with RunLog(tmp_path, action_repeat=4) as log:
+        values = {"dreamer_kl_nats": float("nan")}
+        log.write(Report(service="learner", values=values), policy_step=1, gradient_step=1)
+    curves.read_on()
+    assert json.loads(json.dumps(curves.as_json(), allow_nan=False))["curves"]["kl"] == []

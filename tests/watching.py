@@ -1,0 +1,104 @@
+"""`dreamer watch` as a user starts it, and its clients, for tests."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+from aiohttp import web
+
+from dreamer_core.run_directory import read_config
+from services.watch import WatchCommand, make_app
+from tests.runs import DREAMER, ROOT
+
+
+class Watch:
+    """A `dreamer watch` process that listens."""
+
+    def __init__(self, run_dir, *options, port=0):
+        self.process = subprocess.Popen(
+            [DREAMER, "watch", run_dir, "--port", str(port), *options],
+            cwd=ROOT,
+            env={**os.environ, "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        found = re.search(r"http://\S+:(\d+)/", self.process.stdout.readline())
+        assert found, self.process.communicate(timeout=60)
+        self.url, self.port = found[0], int(found[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def get(self, path, **headers):
+        """(status, headers, content) of a request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    @contextlib.contextmanager
+    def looking(self):
+        """Yields the messages as they come, to one who looks for the length of the block."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("GET", "/stream")
+            answer = connection.getresponse()
+            assert answer.headers["Content-Type"] == "text/event-stream"
+            lines = iter(answer.readline, b"")
+            yield (json.loads(line[6:]) for line in lines if line.startswith(b"data: "))
+            connection.sock.close()
+
+    def player(self):
+        """Process id of the process that plays."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        while not (children := path.read_text().split()):  # it starts when the page is served
+            time.sleep(0.05)
+        return int(children[0])
+
+    def stop(self):
+        """SIGTERM; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.stdout, self.stderr = self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+@contextlib.asynccontextmanager
+async def served(run_dir, stage):
+    """Serves a run's page with whatever is shown on the stage; yields its URL."""
+    command = WatchCommand(run_dir=run_dir)
+    app = make_app(command, read_config(run_dir), stage)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+def frames(messages, count):
+    """The next frames, other messages left out."""
+    found = []
+    for message in messages:
+        if message["kind"] == "frame":
+            found.append(message)
+        if len(found) == count:
+            return found
+    raise AssertionError(f"the stream ended after {len(found)} frames")
+
+
+def cpu_seconds(pid):
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

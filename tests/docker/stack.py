@@ -22,8 +22,9 @@ import sys, urllib.request
 with urllib.request.urlopen(sys.argv[1], timeout=10) as response:
     sys.stdout.write(response.read().decode())
 """
-_OPTIONS = (  # a run that trains within seconds, and does not end by itself
+_OPTIONS = (  # a run that trains within seconds, has short episodes and does not end by itself
     "--steps 1000000 --schedule.prefill-policy-steps 200 --checkpoint.interval-s 5"
+    " --env.time-limit-steps 100"
 )
 _FILES = ("-f", "docker-compose.yml", "-f", "tests/docker/build.yml")
 _BUILD = ("compose", *_FILES, "build", "head", "prometheus")

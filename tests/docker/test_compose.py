@@ -171,7 +171,7 @@ def test_down_leaves_the_runs_and_with_volumes_nothing(stack):
     stack.compose("--profile=*", "down", timeout_s=120)
     assert stack.engine.docker("ps", "--all", "--quiet") == ""
     kept = stack.engine.docker("volume", "ls", "--quiet").split()
-    assert kept == ["dreamer_prometheus", "dreamer_runs", "dreamer_token"]
+    assert {"dreamer_runs", "dreamer_token"} <= set(kept)
     stack.compose("--profile=*", "down", "--volumes")
     assert stack.engine.docker("volume", "ls", "--quiet") == ""
     assert stack.engine.docker("network", "ls", "--filter=type=custom", "--quiet") == ""

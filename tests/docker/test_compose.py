@@ -158,7 +158,7 @@ def test_a_stop_leaves_a_checkpoint_and_a_start_goes_on_from_there(stack):
 
 
 def test_a_run_that_is_complete_keeps_its_container(stack):
-    options = "--steps 240 --schedule.prefill-policy-steps 200"
+    options = "--steps 240 --schedule.prefill-policy-steps 200 --env.time-limit-steps 100"
     short = {"DREAMER_RUN": "short", "DREAMER_OPTIONS": options}
     stack.compose("up", "--detach", "--no-build", **short)
     stack.wait_until(lambda: "The run is complete" in stack.compose("logs", "learner"))

@@ -131,6 +131,7 @@ def engine(directory: Path, *, has_networks: bool) -> Generator[Engine]:
         process.kill()
         process.wait()
         (directory / "pid").unlink(missing_ok=True)
+        shutil.rmtree(directory / "exec", ignore_errors=True)  # pids, which mean others by then
         _remove_groups(group)
 
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.docker.engine import Engine, engine, make_base_image
 
 PORT = "9464"
-_SCRAPE = f"""
+_PROMETHEUS_PORT = "9090"
+_GET = """
 import sys, urllib.request
-with urllib.request.urlopen("http://127.0.0.1:{PORT}/metrics", timeout=10) as response:
+with urllib.request.urlopen(sys.argv[1], timeout=10) as response:
     sys.stdout.write(response.read().decode())
 """
-_OPTIONS = (  # a run that trains within seconds, and does not end by itself
+_OPTIONS = (  # a run that trains within seconds, has short episodes and does not end by itself
     "--steps 1000000 --schedule.prefill-policy-steps 200 --checkpoint.interval-s 5"
+    " --env.time-limit-steps 100"
 )
-_BUILD = ("compose", "-f", "docker-compose.yml", "-f", "tests/docker/build.yml", "build", "head")
+_FILES = ("-f", "docker-compose.yml", "-f", "tests/docker/build.yml")
+_BUILD = ("compose", *_FILES, "build", "head", "prometheus")
 
 
 class Stack:
@@ -36,7 +42,7 @@ class Stack:
 
     def compose(self, *arguments: str, timeout_s: float = 300, **environment: str) -> str:
         """Returns what a docker compose command prints."""
-        environment = {"DREAMER_OPTIONS": _OPTIONS, **environment}
+        environment = {"DREAMER_OPTIONS": _OPTIONS, "COMPOSE_DISABLE_ENV_FILE": "1", **environment}
         return self.engine.docker("compose", *arguments, timeout_s=timeout_s, **environment)
 
     def inside(self, service: str, *command: str) -> str:
@@ -63,7 +69,7 @@ class Stack:
     def scrape(self) -> dict[tuple[str, ...], float]:
         """What Prometheus would see now on the published port, {} while nothing answers."""
         try:
-            text = self.engine.beside(sys.executable, "-S", "-c", _SCRAPE)
+            text = self._get(PORT, "metrics")
         except AssertionError:
             return {}
         return {
@@ -71,6 +77,11 @@ class Stack:
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
+
+    def ask_prometheus(self, path: str, **parameters: str) -> Any:
+        """Returns what the Prometheus of the stack answers on its published port."""
+        answer = self._get(_PROMETHEUS_PORT, f"api/v1/{path}?{urlencode(parameters)}")
+        return json.loads(answer)["data"]
 
     def gradient_steps(self) -> float:
         """Gradient steps that the run has taken, 0 while nobody says."""
@@ -86,6 +97,10 @@ class Stack:
         while not condition():
             assert time.monotonic() < deadline_s, f"not within {timeout_s} s; {self.scrape()}"
             time.sleep(1)
+
+    def _get(self, port: str, path: str) -> str:
+        url = f"http://127.0.0.1:{port}/{path}"
+        return self.engine.beside(sys.executable, "-S", "-c", _GET, url)
 
 
 @contextlib.contextmanager
@@ -104,4 +119,4 @@ def running_stack(directory: Path) -> Generator[Stack]:
             stack.compose("up", "--wait", "--no-build")
             yield stack
         finally:
-            stack.compose("down", "--volumes", "--timeout=5")
+            stack.compose("--profile=*", "down", "--volumes", "--timeout=5")

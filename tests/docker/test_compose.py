@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.docker.stack import PORT
@@ -9,6 +11,11 @@ from tests.docker.stack import PORT
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
 SERVICES = ("head", "collector", "learner")
+WITH_EVALUATOR = (*SERVICES, "evaluator")
+EVALUATOR = ("--profile=evaluator", "up", "--wait", "--no-build", "evaluator")
+SAMPLING = {"DREAMER_EVALUATOR_OPTIONS": "--mode sample"}  # as the run's own evaluator does not
+SAMPLED = ("dreamer_evaluation_return", "sample")
+IMAGE = "dreamerv2-service:cpu"
 TOKEN = "/var/lib/dreamer/token"
 NEW_STEPS = 40  # more than were taken between the last report before a kill and the kill
 
@@ -21,7 +28,15 @@ def test_a_stack_without_a_gpu_trains(stack):
     assert "ray::Learner" in stack.compose("top", "learner")
 
 
-@pytest.mark.parametrize("service", SERVICES)
+def test_an_evaluator_joins_a_run_and_tells_it_what_it_sees(stack):
+    assert SAMPLED not in stack.scrape()
+    stack.compose(*EVALUATOR, **SAMPLING)
+    assert stack.restarts("learner") == 0
+    stack.wait_until(lambda: SAMPLED in stack.scrape(), timeout_s=300)
+    assert "ray::Evaluator" in stack.compose("top", "evaluator")
+
+
+@pytest.mark.parametrize("service", WITH_EVALUATOR)
 def test_a_container_runs_under_tini_as_an_ordinary_user(stack, service):
     assert stack.inside(service, "cat", "/proc/1/cmdline").startswith("tini\0")
     assert stack.inside(service, "id", "--user", "--name").strip() == "dreamer"
@@ -35,9 +50,19 @@ def test_the_image_for_machines_without_a_gpu_has_no_cuda(stack):
     assert not [x for x in packages.splitlines() if x.startswith(("nvidia-", "cuda-", "triton"))]
 
 
+def test_the_override_for_a_gpu_gives_it_to_the_learner_alone(stack):
+    files = ("-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml")
+    services = json.loads(stack.compose(*files, "config", "--format=json"))["services"]
+    learner = services.pop("learner")
+    assert learner["build"]["target"] == "gpu" and learner["image"] == "dreamerv2-service:gpu"
+    (device,) = learner["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"] and device["driver"] == "nvidia"
+    assert {service["build"]["target"] for service in services.values()} == {"cpu"}
+
+
 def test_no_port_is_published_but_that_of_metrics_on_loopback(stack):
     published = {}
-    for service in SERVICES:
+    for service in WITH_EVALUATOR:
         ports = stack.engine.inspect(stack.container(service))["NetworkSettings"]["Ports"]
         published |= {port: places for port, places in ports.items() if places}
     assert published == {f"{PORT}/tcp": [{"HostIp": "127.0.0.1", "HostPort": PORT}]}
@@ -46,12 +71,20 @@ def test_no_port_is_published_but_that_of_metrics_on_loopback(stack):
 def test_the_token_is_readable_by_its_owner_alone_and_told_to_nobody(stack):
     token = stack.inside("head", "cat", TOKEN)
     assert len(token) == 64
-    assert stack.inside("learner", "cat", TOKEN) == token
+    assert stack.inside("evaluator", "cat", TOKEN) == token
     assert stack.inside("head", "stat", "--format=%a %U", TOKEN).strip() == "600 dreamer"
     told = stack.compose("logs") + stack.compose("config") + stack.compose("top")
-    for service in SERVICES:
-        told += stack.engine.docker("inspect", stack.container(service))
+    told += stack.engine.docker("history", "--no-trunc", IMAGE)
+    for inspected in (IMAGE, *map(stack.container, WITH_EVALUATOR)):
+        told += stack.engine.docker("inspect", inspected)
     assert token not in told
+
+
+@pytest.mark.parametrize("service", ["head", "learner", "evaluator"])
+def test_no_file_of_a_container_holds_the_token_but_its_own(stack, service):
+    places = ("/etc", "/home", "/opt", "/run", "/runs", "/tmp", "/usr/local", "/var")
+    search = f"grep -rlsF -f {TOKEN} {' '.join(places)} || true"  # fails over what it may not read
+    assert stack.inside(service, "bash", "-c", search).split() == [TOKEN]
 
 
 def test_without_the_token_the_cluster_is_refused(stack):
@@ -59,6 +92,31 @@ def test_without_the_token_the_cluster_is_refused(stack):
     assert "Resources" in stack.inside("collector", *ask)
     with pytest.raises(AssertionError, match="InvalidAuthToken"):
         stack.inside("collector", "env", "RAY_AUTH_MODE=disabled", *ask)
+
+
+def test_prometheus_finds_the_run_and_its_rules(stack):
+    stack.compose("--profile=monitoring", "up", "--wait", "--no-build", "prometheus")
+
+    def samples():
+        return stack.ask_prometheus("query", query="dreamer_gradient_steps_total")["result"]
+
+    stack.wait_until(samples)
+    (sample,) = samples()
+    assert sample["metric"]["run"] == "docker" and sample["metric"]["instance"] == f"learner:{PORT}"
+    rules = [x for group in stack.ask_prometheus("rules")["groups"] for x in group["rules"]]
+    assert {"DreamerTargetDown", "run:dreamer_gradient_steps:rate5m"} <= {x["name"] for x in rules}
+
+
+def test_a_killed_evaluator_comes_back_and_the_run_does_not_notice(stack):
+    before, restarts = stack.scrape(), stack.restarts("evaluator")
+    stack.crash("evaluator")
+    stack.wait_until(lambda: stack.restarts("evaluator") == restarts + 1)
+    stack.wait_until(lambda: stack.is_healthy("evaluator"))
+    newest = ("dreamer_evaluation_policy_steps", "sample")
+    stack.wait_until(lambda: stack.scrape()[newest] > before[newest], timeout_s=300)
+    trouble = ("dreamer_restarts_total", "dreamer_errors_total")
+    for key, value in stack.scrape().items():
+        assert key[0] not in trouble or value == before.get(key, 0.0), key
 
 
 @pytest.mark.parametrize("service", ["collector", "learner"])
@@ -70,6 +128,13 @@ def test_a_killed_container_comes_back_and_the_run_goes_on(stack, service):
     stack.wait_until(lambda: stack.is_healthy(service))
     stack.wait_until(lambda: stack.gradient_steps() > before + NEW_STEPS)
     stack.wait_until(lambda: stack.policy_steps() > stored)
+
+
+def test_an_evaluator_joins_the_run_that_goes_on(stack):
+    stack.wait_until(
+        lambda: SAMPLED in stack.scrape(), timeout_s=300
+    )  # a new process, a new scrape
+    assert stack.is_healthy("evaluator")
 
 
 def test_a_head_that_is_killed_has_the_others_start_again_and_the_run_goes_on(stack):
@@ -84,7 +149,8 @@ def test_a_head_that_is_killed_has_the_others_start_again_and_the_run_goes_on(st
 def test_a_stop_leaves_a_checkpoint_and_a_start_goes_on_from_there(stack):
     stack.wait_until(lambda: stack.gradient_steps() >= 10)
     before = stack.gradient_steps()
-    stack.compose("stop", "learner")
+    stack.compose("stop", "evaluator", "learner")
+    assert stack.engine.inspect(stack.container("evaluator"))["State"]["ExitCode"] == 143
     assert stack.engine.inspect(stack.container("learner"))["State"]["ExitCode"] == 143
     stack.compose("start", "learner")
     stack.wait_until(lambda: stack.gradient_steps() > before + NEW_STEPS)
@@ -92,7 +158,7 @@ def test_a_stop_leaves_a_checkpoint_and_a_start_goes_on_from_there(stack):
 
 
 def test_a_run_that_is_complete_keeps_its_container(stack):
-    options = "--steps 240 --schedule.prefill-policy-steps 200"
+    options = "--steps 240 --schedule.prefill-policy-steps 200 --env.time-limit-steps 100"
     short = {"DREAMER_RUN": "short", "DREAMER_OPTIONS": options}
     stack.compose("up", "--detach", "--no-build", **short)
     stack.wait_until(lambda: "The run is complete" in stack.compose("logs", "learner"))
@@ -102,12 +168,10 @@ def test_a_run_that_is_complete_keeps_its_container(stack):
 
 
 def test_down_leaves_the_runs_and_with_volumes_nothing(stack):
-    stack.compose("down", timeout_s=120)
+    stack.compose("--profile=*", "down", timeout_s=120)
     assert stack.engine.docker("ps", "--all", "--quiet") == ""
-    assert stack.engine.docker("volume", "ls", "--quiet").split() == [
-        "dreamer_runs",
-        "dreamer_token",
-    ]
-    stack.compose("down", "--volumes")
+    kept = stack.engine.docker("volume", "ls", "--quiet").split()
+    assert {"dreamer_runs", "dreamer_token"} <= set(kept)
+    stack.compose("--profile=*", "down", "--volumes")
     assert stack.engine.docker("volume", "ls", "--quiet") == ""
     assert stack.engine.docker("network", "ls", "--filter=type=custom", "--quiet") == ""

@@ -7,8 +7,6 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import ray
-
 from dreamer_core.agent import NonFiniteLoss
 from dreamer_core.config import Config
 from dreamer_core.device import choose_execution
@@ -20,7 +18,7 @@ from dreamer_core.train_local import Observer, RunResult
 from dreamer_core.trainer import require_place
 from dreamer_core.types import Report
 from services.actors import ServiceLost
-from services.cluster import forget_address, ray_cluster, write_address
+from services.cluster import forget_address, node_address, ray_cluster, write_address
 from services.config import ServiceConfig
 from services.logs import log_to_file
 from services.metrics import PrometheusExporter, advertised
@@ -124,7 +122,7 @@ def _told_to_prometheus(
 ) -> AbstractContextManager[None]:
     """Advertises this run under its directory's name."""
     is_everywhere = exporter.address in ("0.0.0.0", "::")  # noqa: S104 (asked for)
-    host = ray.util.get_node_ip_address() if is_everywhere else exporter.address
+    host = node_address() if is_everywhere else exporter.address
     labels = {
         "run": run_dir.absolute().name,
         "preset": config.preset,

@@ -46,7 +46,7 @@ def write_run(run_dir, *, episodes=0, reports=20, evaluations=0):
                 report = Report(
                     service="evaluator",
                     values={"dreamer_evaluation_return": -20.0 + 2 * i},
-                    labels={"mode": "greedy"},
+                    labels={"mode": "greedy", "weights": "latest"},
                 )
                 log.write(report, policy_step=step, gradient_step=250 * i)
     return run_dir

@@ -127,7 +127,7 @@ def test_a_name_unlike_any_other_is_refused_with_all_names():
 
 
 def test_a_metric_with_labels_is_refused_without_them():
-    with pytest.raises(KeyError, match=r"without the labels \['mode'\]"):
+    with pytest.raises(KeyError, match=r"without the labels \['mode', 'weights'\]"):
         checked_values(Report(service="evaluator", values={"dreamer_evaluation_return": 1.0}))
 
 
@@ -164,6 +164,7 @@ def test_tensorboard_shows_each_episode_where_it_ended(tmp_path):
 def test_tensorboard_tells_labelled_series_apart(tmp_path):
     for mode, value in {"greedy": 2.0, "sample": 1.0}.items():
         values = {"dreamer_evaluation_return": value}
-        write_once(tmp_path, Report(service="evaluator", values=values, labels={"mode": mode}))
-    assert scalars(tmp_path, "dreamer_evaluation_return/greedy") == [(400, 2.0)]
-    assert scalars(tmp_path, "dreamer_evaluation_return/sample") == [(400, 1.0)]
+        labels = {"mode": mode, "weights": "latest"}
+        write_once(tmp_path, Report(service="evaluator", values=values, labels=labels))
+    assert scalars(tmp_path, "dreamer_evaluation_return/greedy/latest") == [(400, 2.0)]
+    assert scalars(tmp_path, "dreamer_evaluation_return/sample/latest") == [(400, 1.0)]

@@ -12,7 +12,8 @@ from services.curves import MAX_POINTS, Curve, RunCurves
 def write(run_dir, steps, service="learner", name="dreamer_kl_nats"):
     with RunLog(run_dir, action_repeat=4) as log:
         for step in steps:
-            report = Report(service=service, values={name: step / 2}, labels={"mode": "greedy"})
+            labels = {"mode": "greedy", "weights": "latest"}
+            report = Report(service=service, values={name: step / 2}, labels=labels)
             log.write(report, policy_step=step, gradient_step=step)
 
 

@@ -11,7 +11,8 @@ from services.actors import reason
 
 MODULES = sorted(Path(services.__file__).parent.glob("*.py"))
 SUPERVISOR = {"supervisor.py", "actors.py", "calls.py", "cluster.py"}
-KNOW_RAY = SUPERVISOR | {"attach.py", "bench.py"}  # jobs of their own
+OTHERS = {"attach.py", "bench.py", "remote.py", "sweep.py", "sweep_runs.py", "sweep_worker.py"}
+KNOW_RAY = SUPERVISOR | OTHERS  # these are jobs of their own, or start some
 
 
 def uses_of_ray(source):

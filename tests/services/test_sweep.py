@@ -28,15 +28,16 @@ def finished(run):
     return set(SweepDirectory(run.run_dir).finished())
 
 
+def reached(run, key):
+    """How far a run has come; 0 before it has begun."""
+    lines = read_jsonl(run_dir(run, key) / "metrics.jsonl")
+    return max((line.policy_step for line in lines), default=0)
+
+
 def policy_steps(run):
     """How far each unfinished run has come that has begun."""
-    newest = {
-        key: max(
-            (x.policy_step for x in read_jsonl(run_dir(run, key) / "metrics.jsonl")), default=0
-        )
-        for key in KEYS - finished(run)
-    }
-    return {key: step for key, step in newest.items() if step > 0}
+    steps = {key: reached(run, key) for key in KEYS - finished(run)}
+    return {key: step for key, step in steps.items() if step > 0}
 
 
 def last_writes(run, keys):
@@ -72,8 +73,9 @@ class Story:
         self.done_at_kill, self.steps_at_kill = finished(run), policy_steps(run)
         self.writes_at_kill = last_writes(run, self.done_at_kill)
         self.stopped = stopped = Run("sweep", sweep_dir, *TWO_BY_TWO)
+        left = KEYS - self.done_at_kill
         wanted = sum(self.steps_at_kill.values()) + STEPS_BEFORE_STOP
-        stopped.wait_until(lambda: sum(policy_steps(stopped).values()) >= wanted, timeout_s=200)
+        stopped.wait_until(lambda: sum(reached(stopped, k) for k in left) >= wanted, timeout_s=200)
         stopped.terminate()
         self.stop_exit_code = stopped.finish()
         self.counts_at_stop = {

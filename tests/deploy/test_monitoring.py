@@ -146,7 +146,7 @@ def scraped(tmp_path_factory):
         run.wait_for("dreamer_gradient_steps_total")
         run.kill("collector")
         run.wait_for("dreamer_restarts_total", "collector")
-        run.wait_for("dreamer_evaluation_policy_steps", "greedy")
+        run.wait_for("dreamer_evaluation_policy_steps", "greedy", "latest")
         began_s = time.monotonic()
         run.wait_until(lambda: time.monotonic() - began_s > SCRAPED_S)
         yield run, prometheus

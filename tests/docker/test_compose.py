@@ -14,7 +14,7 @@ SERVICES = ("head", "collector", "learner")
 WITH_EVALUATOR = (*SERVICES, "evaluator")
 EVALUATOR = ("--profile=evaluator", "up", "--wait", "--no-build", "evaluator")
 SAMPLING = {"DREAMER_EVALUATOR_OPTIONS": "--mode sample"}  # as the run's own evaluator does not
-SAMPLED = ("dreamer_evaluation_return", "sample")
+SAMPLED = ("dreamer_evaluation_return", "sample", "latest")
 IMAGE = "dreamerv2-service:cpu"
 TOKEN = "/var/lib/dreamer/token"
 NEW_STEPS = 40  # more than were taken between the last report before a kill and the kill
@@ -112,7 +112,7 @@ def test_a_killed_evaluator_comes_back_and_the_run_does_not_notice(stack):
     stack.crash("evaluator")
     stack.wait_until(lambda: stack.restarts("evaluator") == restarts + 1)
     stack.wait_until(lambda: stack.is_healthy("evaluator"))
-    newest = ("dreamer_evaluation_policy_steps", "sample")
+    newest = ("dreamer_evaluation_policy_steps", "sample", "latest")
     stack.wait_until(lambda: stack.scrape()[newest] > before[newest], timeout_s=300)
     trouble = ("dreamer_restarts_total", "dreamer_errors_total")
     for key, value in stack.scrape().items():

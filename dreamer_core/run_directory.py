@@ -207,9 +207,11 @@ def take_lock(lock: IO[str], root: Path, option: str = "--run-dir") -> None:
         while time.monotonic() < give_up_s:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock.truncate(0)  # whoever held it before must not be taken for this process
                 return
             time.sleep(_LOCK_PATIENCE_S / 10)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.truncate(0)
     except OSError as error:
         lock.seek(0)
         holder = lock.read().strip() or "another process"

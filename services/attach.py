@@ -16,20 +16,24 @@ import tyro
 from ray.exceptions import RayError, RayTaskError
 
 from dreamer_core.config import Config
+from dreamer_core.environment import EnvironmentCrashed
 from dreamer_core.envs import environment_spec
 from dreamer_core.evaluation import checkpoint_weights
 from dreamer_core.rollout import env_seed
 from dreamer_core.run_directory import RunPaths, holder, read_config
 from dreamer_core.types import EpisodeSummary, Report
-from services.actors import EXCHANGE, reason
+from services.actors import EXCHANGE, failed_to_start, reason
 from services.calls import Calls
 from services.cluster import ClusterAddress, read_address
 from services.evaluator import LATEST, Evaluator
 from services.placement import guest_options
 
+logger = logging.getLogger(__name__)
+
 _POLL_S = 0.2
 _ANSWER_S = 30.0  # for what needs no work
 _SILENCE_S = 30.0  # a run without an exchange for so long has ended: it replaces a lost one at once
+_MAX_FRUITLESS_RESTARTS = 5
 _ATTACHED_INCARNATION = 2**21  # keeps their environment seeds apart from all others
 
 
@@ -168,6 +172,7 @@ class _Crowd:
         self._calls = Calls()
         self._actors: dict[str, Any] = {}
         self._num_begun = 0
+        self._fruitless_restarts = 0
         self.num_played = 0
 
     @property
@@ -187,11 +192,23 @@ class _Crowd:
             return
         try:
             call.on_done(ray.get(call.reference))
-        except RayTaskError as error:
+        except RayError as error:
+            self._replace(call.kind, error)
+
+    def _replace(self, name: str, error: RayError) -> None:
+        """Has another evaluator play the episode: this one was killed, or lost its weights.
+
+        Raises:
+            NotRunning: another one would fail the same way, or several did without an episode.
+        """
+        self._fruitless_restarts += 1
+        is_crash = isinstance(error, RayTaskError) and isinstance(error.cause, EnvironmentCrashed)
+        may_pass = is_crash or not (isinstance(error, RayTaskError) or failed_to_start(error))
+        if not may_pass or self._fruitless_restarts > _MAX_FRUITLESS_RESTARTS:
             raise NotRunning(f"An evaluation failed: {reason(error)}") from error
-        except RayError:  # killed, or its weights went with their node or with the run
-            ray.kill(self._actors.pop(call.kind))
-            self._num_begun -= 1
+        logger.warning("An evaluator is replaced: %s", reason(error))
+        ray.kill(self._actors.pop(name))
+        self._num_begun -= 1
 
     def _begin(self, name: str) -> bool:
         """Has an evaluator play an episode with the wanted weights; False if there are none."""
@@ -243,6 +260,7 @@ class _Crowd:
     def _take(self, played: tuple[Report, bytes | None]) -> None:
         report, video = played
         self.num_played += 1
+        self._fruitless_restarts = 0
         version: int = report.labels["weights_version"]
         if video is not None:
             directory = RunPaths(self._command.run_dir).videos
@@ -250,5 +268,19 @@ class _Crowd:
             name = f"{version:012d}-{self._command.mode}-{secrets.token_hex(3)}.mp4"
             (directory / name).write_bytes(video)
         self._on_episode(report.episodes[0], version)
-        if self._exchange is not None:
-            self._exchange.leave.remote(report)
+        self._leave(report)
+
+    def _leave(self, report: Report) -> None:
+        """Brings a report to the run, which takes it up soon."""
+        for _ in range(2):  # the exchange may just have been replaced
+            if _has_ended(self._command):  # Ray would wait long for its cluster
+                break
+            try:
+                self._exchange = self._exchange or ray.get_actor(EXCHANGE)
+                ray.get(self._exchange.leave.remote(report), timeout=_ANSWER_S)
+            except (ValueError, RayError):
+                self._exchange = None
+                time.sleep(1.0)
+            else:
+                return
+        logger.warning("A result did not reach the run, which may have ended")

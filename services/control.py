@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import tyro
 from dreamer_core.run_directory import RunPaths, holder, read_config
 
 _POLL_S = 0.2
+_SIGNATURE = re.compile(r"process (\d+) on (.+)")  # of a lock, as open_run writes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +56,17 @@ def stop(command: StopCommand) -> bool:
     who = holder(paths)
     if who is None:
         return False
-    _, pid, _, machine = who.split(" ", 3)  # as open_run writes it
+    signature = _SIGNATURE.fullmatch(who)
+    if signature is None:
+        raise StillRunning(f"The run in {command.run_dir} is just starting; try again")
+    pid, machine = signature.groups()
     if machine != platform.node():
         raise StillRunning(
             f"Wanted to stop the run in {command.run_dir}, but {who} holds it and this is "
             f"{platform.node()}; stop it there, or with --on"
         )
-    os.kill(int(pid), signal.SIGTERM)
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(int(pid), signal.SIGTERM)
     give_up_s = time.monotonic() + command.timeout_s
     while holder(paths) == who:
         if time.monotonic() > give_up_s:
@@ -80,6 +87,11 @@ def log_lines(command: LogsCommand) -> Iterator[str]:
     """
     read_config(command.run_dir)
     paths = RunPaths(command.run_dir)
+    if not paths.log.exists():
+        raise FileNotFoundError(
+            f"Wanted the log of a run, but {command.run_dir} has none; `dreamer train` writes one, "
+            "`dreamer local` does not"
+        )
     rest = ""
     with paths.log.open(errors="replace") as log:
         while True:

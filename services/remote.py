@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ STARTED = "Started at gradient step"
 Say = Callable[[str], None]
 
 
-class ClusterUnreachable(RuntimeError):
+class ClusterUnreachable(Exception):
     """A command could not be brought to the cluster, or its result not back."""
 
 
@@ -65,9 +65,10 @@ def run(cluster: str, words: list[str], say: Say) -> int:
     client = _job_client(cluster)
     job = _submit(client, script, "dreamer-" + words[0])
     try:
-        return asyncio.run(_follow(client, job, mark, say, until=None))
-    except KeyboardInterrupt:
-        client.stop_job(job)
+        return _followed(client, job, mark, say, until=None)
+    except BaseException:  # Ctrl-C, or nobody reads on: the command must not go on there
+        with suppress(*_broken()):
+            client.stop_job(job)
         raise
 
 
@@ -92,15 +93,16 @@ def submit(cluster: str, words: list[str], run_dir: Path, say: Say) -> int:
     client, mark = _job_client(cluster), secrets.token_hex(8)
     train = ["train", *words, "--runtime.ray-address", "auto"]
     job = _submit(client, _script(train, mark), re.sub(r"[^\w-]", "_", run_dir.name))
-    code = asyncio.run(_follow(client, job, mark, say, until=STARTED))
-    if code == 0:
-        say(f"Job {job}")
-    return code
+    say(f"Job {job}")
+    return _followed(client, job, mark, say, until=STARTED)
 
 
 def _script(words: list[str], mark: str) -> str:
-    """What a shell on the head runs: the command between two marks, the second with its code."""
-    columns = shutil.get_terminal_size().columns
+    """What a shell on the head runs: the command between two marks, the second with its code.
+
+    The output of a training is searched for what it says, so that no narrow terminal may fold it.
+    """
+    columns = 200 if words[0] == "train" else shutil.get_terminal_size().columns
     return (
         f"cd; export COLUMNS={columns} NO_COLOR=1 {_RELAYED}=1; echo {mark}; "
         f"dreamer {shlex.join(words)}; code=$?; echo {mark} $code; exit $code"
@@ -161,7 +163,7 @@ def _job_client(address: str) -> Any:
 
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as error:
+    except (*_broken(), ValueError) as error:
         raise _unreachable(address, error) from error
 
 
@@ -172,16 +174,38 @@ def _submit(client: Any, script: str, name: str) -> str:
         return client.submit_job(
             entrypoint=f"bash -c {shlex.quote(script)}", submission_id=job
         )  # fmt: skip
-    except (ConnectionError, RuntimeError) as error:
+    except _broken() as error:
         raise _unreachable(client.get_address(), error) from error
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What the way to a job server may end with."""
+    import aiohttp  # noqa: PLC0415 (both take their time)
+    from ray.exceptions import AuthenticationError  # noqa: PLC0415
+
+    return OSError, RuntimeError, AuthenticationError, aiohttp.ClientError
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _unreachable(address: str, error: Exception) -> ClusterUnreachable:
     return ClusterUnreachable(
-        f"Wanted Ray's job server at {address}, but {error}. It listens on the head's loopback "
-        "unless told otherwise: use an ssh tunnel to its port, and the cluster's token in "
+        f"Wanted Ray's job server at {address}, but {_first_line(error)}. It listens on the head's "
+        "loopback unless told otherwise: use an ssh tunnel to its port, and the cluster's token in "
         "RAY_AUTH_TOKEN or ~/.ray/auth_token"
     )
+
+
+def _followed(client: Any, job: str, mark: str, say: Say, *, until: str | None) -> int:
+    """Shows a job's output; see `_follow`."""
+    try:
+        return asyncio.run(_follow(client, job, mark, say, until=until))
+    except BrokenPipeError:  # of what is said here
+        raise
+    except _broken() as error:
+        raise _unreachable(client.get_address(), error) from error
 
 
 async def _follow(client: Any, job: str, mark: str, say: Say, *, until: str | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import urllib.parse
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -120,16 +121,18 @@ def _dropped_reports(log: RunLog) -> Report:
 def _told_to_prometheus(
     config: Config, services: ServiceConfig, run_dir: Path, exporter: PrometheusExporter
 ) -> AbstractContextManager[None]:
-    """Advertises this run under its directory's name."""
+    """Advertises this run under the path of its directory, from home where it is there."""
     is_everywhere = exporter.address in ("0.0.0.0", "::")  # noqa: S104 (asked for)
     host = node_address() if is_everywhere else exporter.address
+    path = run_dir.absolute()
+    is_home = path.is_relative_to(Path.home())
     labels = {
-        "run": run_dir.absolute().name,
+        "run": str(path.relative_to(Path.home()) if is_home else path),
         "preset": config.preset,
         "task": config.env.task,
         "seed": str(config.seed),
     }
-    name = "_".join(run_dir.absolute().parts[1:])
+    name = urllib.parse.quote(str(path), safe="")
     return advertised(services.metrics.targets_dir, name, f"{host}:{exporter.port}", labels)
 
 

@@ -120,6 +120,7 @@ class Supervisor:
                     self._beat()
                     self._take_reports()
             self._drop_evaluations()
+            self._take_reports()
             self._settle(_STOP_S if should_stop() else math.inf)
             self._beat()
             if self._save(is_stopping=should_stop()):

@@ -71,6 +71,12 @@ def test_its_services_are_on_the_machines_of_their_roles(cluster, run):
     assert services_on(judge) == {"Evaluator"}
 
 
+def test_the_exit_code_comes_back(cluster, run):
+    operator, _ = cluster
+    with pytest.raises(AssertionError, match="holds no config"):
+        operator.dreamer("status", "runs/other", "--on", operator.cluster)
+
+
 def test_status_and_log_are_seen_over_ssh(cluster, run):
     operator, _ = cluster
     assert "running" in operator.dreamer("status", "runs/first", "--on", operator.cluster)
@@ -107,10 +113,11 @@ def test_the_job_server_takes_the_same_commands(cluster, run):
 def test_prometheus_is_told_of_the_run_by_a_file_while_it_runs(cluster, run):
     _, (head, *_) = cluster
     targets = head.directory / "home" / "dreamer" / "deploy" / "prometheus" / "targets"
-    (file,) = targets.glob("*first.json")
-    assert '"run": "first"' in file.read_text() and '"preset": "debug"' in file.read_text()
+    (file,) = targets.iterdir()
+    assert '"run": "runs/first"' in file.read_text() and '"preset": "debug"' in file.read_text()
 
 
+JOIN = "import ray; ray.init(address='{}:6379'); print('joined')"
 REACH = "import socket; socket.create_connection(('{address}', {port}), timeout=5)"
 
 
@@ -125,9 +132,14 @@ def test_a_client_is_refused(cluster, tmp_path, token):
     _, (head, player, _) = cluster
     own = ("env", "-u", "RAY_AUTH_TOKEN", f"HOME={tmp_path}", "RAY_AUTH_MODE=token")
     given = (f"RAY_AUTH_TOKEN={token}",) if token else ()
-    join = f"import ray; ray.init(address='{head.address}:6379')"
-    with pytest.raises(AssertionError, match=r"(?i)token|auth"):
-        player.run(*own, *given, BIN / "python", "-c", join, timeout_s=60)
+    with pytest.raises(AssertionError, match=r"AuthenticationError|InvalidAuthToken"):
+        player.run(*own, *given, BIN / "python", "-c", JOIN.format(head.address), timeout_s=60)
+
+
+def test_a_client_with_the_token_is_not(cluster):
+    operator, (head, player, _) = cluster
+    own = ("env", f"RAY_AUTH_TOKEN={operator.token}", "RAY_AUTH_MODE=token")
+    assert "joined" in player.run(*own, BIN / "python", "-c", JOIN.format(head.address))
 
 
 def test_the_token_is_in_no_log_and_no_run_directory(cluster, run):

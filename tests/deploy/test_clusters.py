@@ -56,6 +56,11 @@ def test_the_project_is_installed_with_its_pins(name):
     assert {".venv", "runs"} <= set(file["rsync_exclude"])
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_prometheus_on_the_head_is_told_of_no_run_but_those_there(name):
+    assert "targets/local.json" in cluster(name)["rsync_exclude"]
+
+
 @pytest.mark.parametrize("name", CLOUDS)
 def test_a_cloud_has_a_machine_for_each_role_of_which_the_learners_is_no_spot_machine(name):
     kinds = cluster(name)["available_node_types"]
@@ -94,9 +99,8 @@ WORKERS = GROUP | {
 
 @pytest.fixture(scope="module")
 def manifest():
-    text = (ROOT / "deploy" / "kuberay" / "rayjob.yaml").read_text()
-    claim, job = yaml.safe_load_all(text)
-    return claim, job
+    directory = ROOT / "deploy" / "kuberay"
+    return tuple(yaml.safe_load((directory / f).read_text()) for f in ("runs.yaml", "rayjob.yaml"))
 
 
 def pods(job):
@@ -147,6 +151,14 @@ def test_every_volume_of_a_pod_is_there_and_the_runs_outlive_the_job(manifest):
     runs = next(v for v in pods(job)[0]["volumes"] if v["name"] == "runs")
     assert runs["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     assert claim["kind"] == "PersistentVolumeClaim"
+
+
+def test_objects_fit_into_the_shared_memory_of_each_pod(manifest):
+    spec = manifest[1]["spec"]["rayClusterSpec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        volumes = {v["name"]: v for v in group["template"]["spec"]["volumes"]}
+        size = int(volumes["shm"]["emptyDir"]["sizeLimit"].removesuffix("Gi")) * 2**30
+        assert 80e6 < int(group["rayStartParams"]["object-store-memory"]) < 0.8 * size
 
 
 def test_the_entrypoint_is_a_command_that_this_version_takes(manifest):

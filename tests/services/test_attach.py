@@ -3,10 +3,15 @@
 import os
 import signal
 import subprocess
+from collections import defaultdict
 
 import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
 
+from dreamer_core.environment import EnvironmentCrashed
 from dreamer_core.report import read_jsonl
+from services import attach as attach_module
+from services.attach import AttachCommand, NotRunning
 from tests.runs import CATCH, DREAMER, NO_EVALUATION, OFTEN, ROOT, Run, restarts
 
 KEEP = ("--checkpoint.keep-every", "1")
@@ -125,3 +130,38 @@ def test_ctrl_c_ends_a_job_that_would_play_for_ever(tmp_path):
     assert job.returncode == 130
     run.interrupt()
     assert run.finish() == 130
+
+
+# An evaluator that fails
+
+
+def crowd(monkeypatch):
+    monkeypatch.setattr("ray.kill", lambda _: None)
+    found = attach_module._Crowd(AttachCommand(run_dir=ROOT), lambda *_: None)
+    found._num_begun = 100
+    found._actors = defaultdict(object)
+    return found
+
+
+def test_an_evaluator_that_cannot_start_ends_the_job_with_its_reason(monkeypatch):
+    error = ActorDiedError(RayTaskError("__init__", "ValueError: no such game", ValueError()))
+    monkeypatch.setattr(attach_module, "failed_to_start", lambda _: True)
+    with pytest.raises(NotRunning, match="An evaluation failed"):
+        crowd(monkeypatch)._replace("evaluator-0", error)
+
+
+def test_evaluators_that_are_killed_again_and_again_end_the_job(monkeypatch):
+    players = crowd(monkeypatch)
+    for _ in range(5):
+        players._actors["evaluator-0"] = object()
+        players._replace("evaluator-0", ActorDiedError())
+    assert players._num_begun == 95
+    with pytest.raises(NotRunning):
+        players._replace("evaluator-0", ActorDiedError())
+
+
+def test_an_environment_that_crashes_once_is_replaced(monkeypatch):
+    players = crowd(monkeypatch)
+    players._actors["evaluator-0"] = object()
+    players._replace("evaluator-0", RayTaskError("play", "", EnvironmentCrashed("it fell")))
+    assert players._num_begun == 99

@@ -1,17 +1,22 @@
 """`dreamer stop` and `dreamer logs` on a real run; what `--on` and `submit` refuse."""
 
+import fcntl
+import os
 import subprocess
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
+from services import remote
 from tests.runs import CATCH, DREAMER, NO_EVALUATION, ROOT, Run, checkpoint_counts
 
 
-def dreamer(*words):
+def dreamer(*words, **variables):
     """Exit code, stdout and stderr of a command, in one line each."""
     done = subprocess.run(
         [DREAMER, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False,
-        timeout=120,
+        timeout=120, env={**os.environ, **variables},
     )  # fmt: skip
     return done.returncode, " ".join(done.stdout.split()), " ".join(done.stderr.split())
 
@@ -76,9 +81,74 @@ def test_a_submission_is_checked_before_it_leaves(tmp_path):
     assert code == 2 and "drop it" in complaint
 
 
+def assert_names_the_way(address, **variables):
+    code, _, complaint = dreamer("status", "runs/pong", "--on", address, **variables)
+    assert code == 1 and "Traceback" not in complaint, complaint
+    assert address in complaint and "ssh tunnel" in complaint and "token" in complaint
+
+
 def test_a_job_server_that_does_not_answer_is_named_with_what_to_do():
-    code, _, complaint = dreamer("status", "runs/pong", "--on", "http://127.0.0.1:1")
-    assert code == 1 and "http://127.0.0.1:1" in complaint and "ssh tunnel" in complaint
+    assert_names_the_way("http://127.0.0.1:1", RAY_AUTH_TOKEN="0" * 64)
+
+
+def test_a_missing_token_is_named_with_what_to_do(tmp_path):
+    assert_names_the_way("http://127.0.0.1:1", RAY_AUTH_TOKEN="", HOME=str(tmp_path))
+
+
+class Refuses(BaseHTTPRequestHandler):
+    """A job server to which every token is wrong."""
+
+    def do_GET(self):
+        self.send_response(int(self.server.status))
+        self.end_headers()
+        self.wfile.write(b"no")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_refused_is_named_with_what_to_do(status):
+    server = HTTPServer(("127.0.0.1", 0), Refuses)
+    server.status = status
+    Thread(target=server.serve_forever, daemon=True).start()
+    assert_names_the_way(f"http://127.0.0.1:{server.server_port}", RAY_AUTH_TOKEN="0" * 64)
+    server.shutdown()
+
+
+def test_what_a_training_says_is_not_folded_by_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "COLUMNS=200 " in remote._script(["train", "debug"], "mark")
+    assert "COLUMNS=40 " in remote._script(["status", "runs/pong"], "mark")
+
+
+def test_what_a_command_prints_is_what_stands_between_the_marks():
+    said = []
+    lines = [
+        "chatter",
+        "\x1b[0mmark\r\n",
+        "one\r\n",
+        "entrypoint: echo mark",
+        "two",
+        "mark 3",
+        "bye",
+    ]
+    assert remote._relay(lines, "mark", said.append) == 3
+    assert said == ["one", "two"]
+
+
+def test_a_lock_that_is_not_signed_yet_stops_nobody(tmp_path, stopped):
+    (tmp_path / "config.json").write_bytes((stopped[0].run_dir / "config.json").read_bytes())
+    with (tmp_path / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, _, complaint = dreamer("stop", tmp_path)
+    assert code == 1 and "just starting; try again" in complaint
+
+
+def test_a_run_without_a_log_says_so(tmp_path, stopped):
+    (tmp_path / "config.json").write_bytes((stopped[0].run_dir / "config.json").read_bytes())
+    code, _, complaint = dreamer("logs", tmp_path)
+    assert code == 2 and "`dreamer local` does not" in complaint
 
 
 def test_a_cluster_that_cannot_be_reached_says_what_ray_said(tmp_path):

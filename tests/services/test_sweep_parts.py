@@ -423,9 +423,9 @@ def order(tmp_path, *arguments, sweep_id="abc"):
                  marker=tmp_path / "sweep.json", sweep_id=sweep_id, cwd=tmp_path)  # fmt: skip
 
 
-def test_a_worker_tells_bad_input_from_a_failure_and_keeps_what_was_said(tmp_path):
+def test_a_worker_takes_bad_input_for_a_failure_and_keeps_what_was_said(tmp_path):
     outcome = SweepWorker().run(order(tmp_path, "local", "debg"))
-    assert outcome.ending == "refused" and "There is no preset 'debg'" in outcome.reason
+    assert outcome.ending == "failed" and "There is no preset 'debg'" in outcome.reason
     assert "-m services.cli local debg" in (tmp_path / "logs" / "run.log").read_text()
 
 

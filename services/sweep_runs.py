@@ -100,12 +100,14 @@ class SweepRuns:
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until every run is done or has failed for good, or until asked to stop."""
         logger.info("Started: %s", self.progress)
-        while not (self.progress.is_over or should_stop()):
-            self._submit()
-            self._wait()
-            self._look()
-            self._observe(self.progress)
-        self._stop_all()
+        try:
+            while not (self.progress.is_over or should_stop()):
+                self._submit()
+                self._wait()
+                self._look()
+                self._observe(self.progress)
+        finally:
+            self._stop_all()
         self._observe(self.progress)
         logger.info("Ended: %s", self.progress)
 
@@ -204,11 +206,11 @@ class SweepRuns:
     def _finish(self, key: RunKey, place: Place | None) -> None:
         if place is not None:
             self._nodes.add_done(place.node_id)
-        score = read_score(self._directory.run_dir(key), key, self._plan.config.steps)
         try:
+            score = read_score(self._directory.run_dir(key), key, self._plan.config.steps)
             self._directory.record(score)
-        except OSError as error:
-            self._count_failure(key, f"its score was not written: {error}")
+        except (ValueError, OSError) as error:
+            self._count_failure(key, f"it was trained, but its score was not written: {error}")
             return
         self._set(
             key,
@@ -257,19 +259,22 @@ class SweepRuns:
             self._count_failure(state.key, why, is_final=True)
 
     def _stop_all(self) -> None:
-        """Has every run write a checkpoint and end."""
-        for key, attempt in list(self._attempts.items()):
-            if attempt.place is None:
+        """Has every run write a checkpoint and end; kills what does not, whatever happens."""
+        try:
+            for key, attempt in list(self._attempts.items()):
+                if attempt.place is None:
+                    self._release(key)
+                else:
+                    attempt.worker.stop.remote()
+            give_up_s = time.monotonic() + STOP_PATIENCE_S + _STOP_MARGIN_S
+            while self._attempts and time.monotonic() < give_up_s:
+                self._wait()
+                self._observe(self.progress)
+        finally:
+            for key in list(self._attempts):
+                logger.error("%s: did not end; its worker is killed", key)
+                self._set(key, phase="waiting", policy_steps_per_second=None)
                 self._release(key)
-            else:
-                attempt.worker.stop.remote()
-        give_up_s = time.monotonic() + STOP_PATIENCE_S + _STOP_MARGIN_S
-        while self._attempts and time.monotonic() < give_up_s:
-            self._wait()
-            self._observe(self.progress)
-        for key in list(self._attempts):
-            logger.error("%s: did not end; its worker is killed", key)
-            self._release(key)
 
     def _look(self) -> None:
         """Reads how far the running runs are and what nodes there are, now and then."""

@@ -247,6 +247,16 @@ def test_a_score_is_the_mean_of_the_last_100_training_episodes(tmp_path, log):
     assert (found.policy_steps, found.env_frames) == (2000, 8000)
 
 
+def test_a_damaged_line_is_left_out_of_the_score_with_a_warning(tmp_path, log, caplog):
+    log(10, 3.0)
+    with (tmp_path / "pong_1" / "metrics.jsonl").open("a") as file:
+        file.write("garbage\n")
+    log(20, 5.0)
+    found = read_score(tmp_path / "pong_1", PONG_1, steps=20)
+    assert (found.mean_return, found.episodes) == (4.0, 2)
+    assert "leaves out 1 lines" in caplog.text and "metrics.jsonl:2" in caplog.text
+
+
 def test_a_run_without_an_episode_or_without_metrics_has_no_score(tmp_path, log):
     log(10, policy_steps_per_second=1.0)
     assert read_score(tmp_path / "pong_1", PONG_1, steps=10).mean_return is None
@@ -353,6 +363,16 @@ def test_a_run_that_has_written_nothing_or_garbage_is_where_it_was(tmp_path):
     assert ProgressReader(tmp_path).read(before) == before
 
 
+def test_a_damaged_line_is_left_out_of_the_progress_and_told_once(tmp_path, log, caplog):
+    log(10, 3.0)
+    with (tmp_path / "pong_1" / "metrics.jsonl").open("a") as file:
+        file.write("garbage\n")
+    log(20, 5.0)
+    reader = ProgressReader(tmp_path / "pong_1")
+    assert [reader.read(state()).policy_step for _ in range(3)] == [20] * 3
+    assert len(caplog.records) == 1 and "pong 0 leaves out damaged lines" in caplog.text
+
+
 # The table
 
 
@@ -405,6 +425,12 @@ def test_a_line_and_the_end_say_what_is_done_and_what_is_not():
     )
     assert "hero 2 7.50 7 8" in text
     assert "boxing 0 3 the simulator's licence ran out" in text and "scores.json" in text
+
+
+def test_a_sweep_that_has_waiting_or_running_runs_at_its_end_was_stopped():
+    for phase in ("waiting", "running"):
+        stopped = SweepProgress((state("hero", phase="done"), state(phase=phase)))
+        assert "Stopped; the same" in text_of(render_end(stopped, Path("sweeps/debug")))
 
 
 # The worker

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from dreamer_core.presets import preset
+from dreamer_core.run_directory import RunDirectoryError
 from services import sweep_runs
-from services.sweep_directory import open_sweep
+from services.sweep_directory import SweepDirectory, open_sweep
 from services.sweep_plan import SweepPlan
 from services.sweep_runs import RunLimits, SweepRuns
 from services.sweep_worker import Outcome, Place
 
 DONE, FAILED = Outcome("done"), Outcome("failed", "no CUDA driver")
+LOST = Outcome("interrupted", "its node was lost")
 UNTIL_STOPPED, FOR_EVER = Outcome("stopped"), Outcome("stopped", "it never is")
 
 
@@ -156,3 +158,54 @@ def test_the_last_node_is_never_set_aside(sweep, caplog):
     runs, _ = sweep(lambda game, _: DONE if game == "skiing" else FAILED, *GAMES, at_once=1)
     assert str(runs.progress) == "1 done, 0 running, 0 waiting, 4 failed"
     assert "set aside" not in caplog.text
+
+
+def test_scores_that_cannot_be_written_fail_their_runs_and_not_the_sweep(sweep, monkeypatch):
+    def record(_, score):
+        if score.game == "pong":
+            raise RunDirectoryError("scores.json cannot be read")
+
+    monkeypatch.setattr(SweepDirectory, "record", record)
+    runs, fake = sweep(lambda *_: DONE, "pong", "boxing")
+    assert str(runs.progress) == "1 done, 0 running, 0 waiting, 1 failed"
+    assert "scores.json cannot be read" in runs.progress.where("failed")[0].reason
+    assert fake.begun.count(("pong", "box")) == 3
+
+
+# The end
+
+
+def test_every_run_is_stopped_when_the_sweep_itself_fails(sweep):
+    shares = iter([0, 0, 1])
+    with pytest.raises(ZeroDivisionError):
+        sweep(lambda *_: UNTIL_STOPPED, *GAMES, should_stop=lambda: 1 / (1 - next(shares)) < 1)
+
+
+def test_a_run_that_does_not_end_within_the_patience_is_killed_and_waits(sweep, monkeypatch):
+    monkeypatch.setattr(sweep_runs, "STOP_PATIENCE_S", 0.2)
+    monkeypatch.setattr(sweep_runs, "_STOP_MARGIN_S", 0.1)
+    answers = iter([False, False, False, True])
+    tape = {"pong": FOR_EVER, "boxing": UNTIL_STOPPED}
+    runs, fake = sweep(lambda game, _: tape[game], *tape, should_stop=lambda: next(answers))
+    assert str(runs.progress) == "0 done, 0 running, 2 waiting, 0 failed"
+    assert all(worker.is_stopping for worker in fake.workers)
+
+
+# Limits
+
+
+def test_no_more_runs_are_begun_than_may_run_at_once(sweep):
+    runs, fake = sweep(lambda *_: DONE, *GAMES, at_once=2)
+    assert fake.most_at_once == 2 and runs.progress.count("done") == 5
+
+
+def test_a_run_that_is_lost_four_times_without_a_step_fails_for_good(sweep):
+    runs, fake = sweep(lambda *_: LOST)
+    (failed,) = runs.progress.where("failed")
+    assert len(fake.begun) == 4 and "lost 4 times without a policy step" in failed.reason
+
+
+def test_a_run_that_is_lost_is_not_counted_as_failed(sweep):
+    outcomes = iter([LOST, LOST, LOST, DONE])
+    runs, _ = sweep(lambda *_: next(outcomes), retries=0)
+    assert [(run.phase, run.failures) for run in runs.progress.runs] == [("done", 0)]

@@ -134,12 +134,17 @@ class SweepDirectory:
 
 
 def by_game(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
-    """Returns for each game how many seeds have a score, and the mean of those."""
+    """Returns for each game its largest `steps`, how many seeds have a score there, and their mean.
+
+    Seeds that were trained for fewer steps, before `--steps` was raised, are left out.
+    """
     games: dict[str, dict[str, Any]] = {}
     for game in dict.fromkeys(score.game for score in scores):
-        means = [s.mean_return for s in scores if s.game == game and s.mean_return is not None]
+        steps = max(score.steps for score in scores if score.game == game)
+        longest = [score for score in scores if (score.game, score.steps) == (game, steps)]
+        means = [score.mean_return for score in longest if score.mean_return is not None]
         mean = sum(means) / len(means) if means else None
-        games[game] = {"seeds": len(means), "mean_return": mean}
+        games[game] = {"steps": steps, "seeds": len(means), "mean_return": mean}
     return games
 
 

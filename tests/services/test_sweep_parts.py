@@ -142,11 +142,18 @@ def test_the_command_of_a_run_gives_exactly_its_config(name):
         ({"retries": -1}, "--retries -1"),
         ({"cpus_per_run": 0.0}, "--cpus-per-run 0"),
         ({"gpus_per_run": 2.0}, "--gpus-per-run 2"),
+        ({"wait_for_nodes": True}, "say --gpus-per-run, 0 for none"),
     ],
 )
 def test_sizes_that_make_no_sense_are_refused(values, words):
     with pytest.raises(ValueError, match=words):
         SweepCommand(config=DEBUG, **values)
+
+
+def test_a_sweep_may_wait_for_nodes_once_it_says_what_its_runs_train_on():
+    on_cpu = replace(DEBUG, learner=replace(DEBUG.learner, device="cpu"))
+    assert SweepCommand(config=on_cpu, wait_for_nodes=True).gpus_per_run is None
+    assert SweepCommand(config=DEBUG, wait_for_nodes=True, gpus_per_run=0).gpus_per_run == 0
 
 
 @pytest.mark.parametrize(
@@ -273,12 +280,18 @@ def test_what_is_done_stays_done_and_a_run_that_was_deleted_does_not(tmp_path):
         RunPaths(directory.run_dir(PONG_1)).config.unlink()
         assert [str(key) for key in directory.finished()] == ["pong 0"]
     saved = json.loads((tmp_path / "sweep" / "scores.json").read_text())
-    assert saved["games"] == {"pong": {"seeds": 2, "mean_return": 0.5}}
+    assert saved["games"] == {"pong": {"steps": 200, "seeds": 2, "mean_return": 0.5}}
     assert [run["seed"] for run in saved["runs"]] == [0, 1]
 
 
 def test_a_game_whose_runs_have_no_score_has_no_mean():
-    assert by_game([score(mean=None)]) == {"pong": {"seeds": 0, "mean_return": None}}
+    none = {"steps": 200, "seeds": 0, "mean_return": None}
+    assert by_game([score(mean=None)]) == {"pong": none}
+
+
+def test_only_seeds_that_were_trained_as_long_as_the_longest_are_averaged():
+    short, long = score(), score(RunKey("pong", 2), mean=5.0, steps=400)
+    assert by_game([short, long]) == {"pong": {"steps": 400, "seeds": 1, "mean_return": 5.0}}
 
 
 def test_more_games_seeds_and_steps_may_come_later_and_the_id_stays(tmp_path):

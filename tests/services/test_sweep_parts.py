@@ -23,7 +23,7 @@ from dreamer_core.types import EpisodeSummary, Report
 from services import cli
 from services.sweep import SweepCommand
 from services.sweep_directory import Score, by_game, open_sweep, read_score
-from services.sweep_place import choose_gpus, has_room, require_room, with_device
+from services.sweep_place import NodeRecord, choose_gpus, has_room, require_room, with_device
 from services.sweep_plan import (
     RunKey,
     SweepPlan,
@@ -179,7 +179,7 @@ def test_a_sweep_that_cannot_be_is_refused_before_ray_starts(tmp_path, capsys, o
 
 
 def node(*, is_alive=True, name="box", **resources):
-    return {"NodeManagerHostname": name, "Alive": is_alive, "Resources": resources}
+    return {"NodeID": name, "NodeManagerHostname": name, "Alive": is_alive, "Resources": resources}
 
 
 def test_runs_get_a_gpu_if_the_cluster_has_any_and_nobody_asked_for_less(caplog):
@@ -211,6 +211,30 @@ def test_runs_that_no_node_could_hold_are_refused_with_what_there_is():
     assert has_room(nodes, num_cpus=1, num_gpus=1)
     with pytest.raises(ValueError, match=r"2 CPUs and 1 GPUs.*small 2.*large 1.*--wait-for-nodes"):
         require_room(nodes, num_cpus=2, num_gpus=1)
+
+
+def test_a_run_goes_back_to_where_it_failed_when_no_other_node_is_left():
+    record = NodeRecord(num_cpus=1, num_gpus=1)
+    first, second = node(name="a", CPU=1.0, GPU=1.0), node(name="b", CPU=1.0, GPU=1.0)
+    small = node(name="small", CPU=1.0)
+    record.add_failure(PONG_1, "a", "a", [first, second, small])
+    assert record.avoided_by(PONG_1, [first, second, small]) == ("a",)
+    assert record.avoided_by(RunKey("pong", 0), [first, second]) == ()
+    assert record.avoided_by(PONG_1, [first, {**second, "Alive": False}, small]) == ()
+    record.add_failure(PONG_1, "b", "b", [first, second])
+    assert record.avoided_by(PONG_1, [first, second]) == ("b",), "the one of its last try"
+
+
+def test_a_run_that_is_done_clears_its_node_and_a_blind_node_stays_out():
+    record, nodes = NodeRecord(num_cpus=1, num_gpus=0), [node(name=n, CPU=1.0) for n in "ab"]
+    for seed in range(4):
+        record.add_failure(RunKey("pong", seed), "a", "a", nodes)
+        if seed == 1:
+            record.add_done("a")
+    assert record.avoided_by(RunKey("pong", 9), nodes) == ()
+    assert record.add_blind("a") and not record.add_blind("a")
+    assert record.avoided_by(RunKey("pong", 9), nodes[:1]) == ("a",)
+    assert record.has_room(nodes) and not record.has_room(nodes[:1])
 
 
 # The directory

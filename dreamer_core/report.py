@@ -324,12 +324,16 @@ class RunLog:
         self.close()
 
 
-def read_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> list[LogLine]:
+def read_jsonl(
+    path: Path | str, *, tail_bytes: int | None = None, damaged: list[str] | None = None
+) -> list[LogLine]:
     """Returns the lines of a metrics file, oldest first; see `iterate_jsonl`."""
-    return list(iterate_jsonl(path, tail_bytes=tail_bytes))
+    return list(iterate_jsonl(path, tail_bytes=tail_bytes, damaged=damaged))
 
 
-def iterate_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> Iterator[LogLine]:
+def iterate_jsonl(
+    path: Path | str, *, tail_bytes: int | None = None, damaged: list[str] | None = None
+) -> Iterator[LogLine]:
     """Yields the lines of a metrics file, oldest first; none if the file does not exist.
 
     May be called while the run writes: a last line without its newline is left out.
@@ -337,9 +341,11 @@ def iterate_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> Iterato
     Args:
         path: of the file.
         tail_bytes: read only so much of its end; None reads all of it.
+        damaged: collects what is wrong with each damaged line, which is then left out.
 
     Raises:
-        ValueError: a complete line is not what `RunLog` writes; named by its number.
+        ValueError: a complete line is not what `RunLog` writes, and `damaged` is None; named by
+            its number.
     """
     path = Path(path)
     if not path.exists():
@@ -349,8 +355,16 @@ def iterate_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> Iterato
             file.seek(-tail_bytes, os.SEEK_END)
             file.readline()  # this line may have lost its beginning
         for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n"):
-                yield parse_line(line.decode(errors="replace"), f"{path}:{number}")
+            if not line.endswith(b"\n"):
+                continue
+            try:
+                parsed = parse_line(line.decode(errors="replace"), f"{path}:{number}")
+            except ValueError as error:
+                if damaged is None:
+                    raise
+                damaged.append(str(error))
+            else:
+                yield parsed
 
 
 def parse_line(text: str, where: str) -> LogLine:

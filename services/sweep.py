@@ -50,7 +50,7 @@ class SweepCommand:
     ray_address: str | None = None
     """Cluster to run on; None starts one in this process that ends with it."""
     wait_for_nodes: bool = False
-    """Accept sizes that no node of the cluster has yet, since it grows."""
+    """Accept sizes that no node of the cluster has yet, since it grows; wants --gpus-per-run."""
 
     def __post_init__(self) -> None:
         for name, least in (("seeds", 1), ("first_seed", 0), ("runs_at_once", 1), ("retries", 0)):
@@ -64,6 +64,13 @@ class SweepCommand:
             raise ValueError(
                 f"--gpus-per-run {self.gpus_per_run:g}: wanted 0 to 1, since a run uses one GPU or "
                 "a part of it"
+            )
+        is_open = self.gpus_per_run is None and self.config.learner.device == "auto"
+        if self.wait_for_nodes and is_open:
+            raise ValueError(
+                "--wait-for-nodes: the nodes that are still to come cannot say whether they have "
+                "GPUs, and all runs would train on CPUs if those that are here have none; say "
+                "--gpus-per-run, 0 for none"
             )
 
     @property

@@ -11,6 +11,7 @@ GAME_SEED/    run directories
 from __future__ import annotations
 
 import json
+import logging
 import math
 import secrets
 from collections.abc import Generator, Mapping, Sequence
@@ -31,6 +32,8 @@ from dreamer_core.run_directory import (
     write_json,
 )
 from services.sweep_plan import RunKey, SweepPlan
+
+logger = logging.getLogger(__name__)
 
 SCORED_EPISODES = 100
 _OPTION = "--sweep-dir"
@@ -123,6 +126,7 @@ class SweepDirectory:
 
         Raises:
             OSError: it cannot be written.
+        RunDirectoryError: the scores that are there cannot be read.
         """
         scores = sorted({**self.finished(), score.key: score}.values(), key=lambda s: s.key)
         runs = [asdict(each) for each in scores]
@@ -130,12 +134,17 @@ class SweepDirectory:
 
 
 def by_game(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
-    """Returns for each game how many seeds have a score, and the mean of those."""
+    """Returns for each game its largest `steps`, how many seeds have a score there, and their mean.
+
+    Seeds that were trained for fewer steps, before `--steps` was raised, are left out.
+    """
     games: dict[str, dict[str, Any]] = {}
     for game in dict.fromkeys(score.game for score in scores):
-        means = [s.mean_return for s in scores if s.game == game and s.mean_return is not None]
+        steps = max(score.steps for score in scores if score.game == game)
+        longest = [score for score in scores if (score.game, score.steps) == (game, steps)]
+        means = [score.mean_return for score in longest if score.mean_return is not None]
         mean = sum(means) / len(means) if means else None
-        games[game] = {"seeds": len(means), "mean_return": mean}
+        games[game] = {"steps": steps, "seeds": len(means), "mean_return": mean}
     return games
 
 
@@ -146,10 +155,14 @@ def read_score(run_dir: Path, key: RunKey, steps: int) -> Score:
         run_dir: of the run.
         key: of the run.
         steps: policy steps that were asked for.
+
+    Raises:
+        OSError: its metrics cannot be read.
     """
     path, tail_bytes = run_dir / METRICS_FILE, _FIRST_TAIL_BYTES
     while True:
-        lines = read_jsonl(path, tail_bytes=tail_bytes)
+        damaged: list[str] = []
+        lines = read_jsonl(path, tail_bytes=tail_bytes, damaged=damaged)
         returns = {
             episode.policy_step: episode.episode_return  # once, however often a resume repeats it
             for line in lines
@@ -160,6 +173,8 @@ def read_score(run_dir: Path, key: RunKey, steps: int) -> Score:
         if is_whole or len(returns) >= SCORED_EPISODES:
             break
         tail_bytes *= 4
+    if damaged:
+        logger.warning("%s: its score leaves out %d lines: %s", key, len(damaged), damaged[0])
     last = [value for _, value in sorted(returns.items()) if math.isfinite(value)]
     last = last[-SCORED_EPISODES:]
     return Score(

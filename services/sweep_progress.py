@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +13,8 @@ from typing import Literal, get_args
 from dreamer_core.report import METRICS_FILE, LogLine, read_jsonl
 from services.sweep_directory import SCORED_EPISODES
 from services.sweep_plan import RunKey
+
+logger = logging.getLogger(__name__)
 
 Phase = Literal["done", "running", "waiting", "failed"]
 _FIRST_TAIL_BYTES = 1_000_000
@@ -101,6 +104,7 @@ class ProgressReader:
         self._newest_s = 0.0
         self._begun_s = 0.0
         self._returns: dict[int, float] = {}
+        self._has_told_damage = False
 
     def begin(self) -> None:
         """Speeds of before do not count any more: the run is started again."""
@@ -108,9 +112,12 @@ class ProgressReader:
 
     def read(self, state: RunState) -> RunState:
         """Returns the state with what the run has written since."""
-        lines: list[LogLine] = []
-        with suppress(OSError, ValueError):  # its metrics are told elsewhere; the run goes on
-            lines = read_jsonl(self._path, tail_bytes=self._tail_bytes)
+        lines, damaged = list[LogLine](), list[str]()
+        with suppress(OSError):  # a file system that is away for a while; the run goes on
+            lines = read_jsonl(self._path, tail_bytes=self._tail_bytes, damaged=damaged)
+        if damaged and not self._has_told_damage:
+            self._has_told_damage = True
+            logger.warning("The progress of %s leaves out damaged lines: %s", state.key, damaged[0])
         if not lines:
             return state
         self._tail_bytes, self._newest_s = _TAIL_BYTES, lines[-1].wall_time_s

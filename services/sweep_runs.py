@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from services.actors import reason
 from services.sweep_directory import Score, SweepDirectory, read_score
-from services.sweep_place import has_room
+from services.sweep_place import NodeRecord
 from services.sweep_plan import RunKey, SweepPlan, local_command
 from services.sweep_progress import ProgressReader, RunState, SweepProgress
 from services.sweep_worker import STOP_PATIENCE_S, Order, Outcome, Place, SweepWorker
@@ -56,6 +56,8 @@ class _Attempt:
     """Reference of what `SweepWorker.run` will return."""
     answer: Any
     """Reference of what `SweepWorker.place` will return; None once it has."""
+    avoided: tuple[str, ...]
+    """Ids of the nodes on which it does not start."""
     place: Place | None = None
     """Where it is; None until there is room."""
 
@@ -83,7 +85,7 @@ class SweepRuns:
         self._observe = observe
         self._attempts: dict[RunKey, _Attempt] = {}
         self._losses: dict[RunKey, tuple[int, int]] = {}  # policy step at the last, how many
-        self._blind_nodes: list[str] = []
+        self._nodes = NodeRecord(num_cpus=limits.num_cpus, num_gpus=limits.num_gpus)
         self._looked_s = 0.0
         self._readers = {key: ProgressReader(directory.run_dir(key)) for key in plan.keys}
         finished = directory.finished()
@@ -98,12 +100,14 @@ class SweepRuns:
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until every run is done or has failed for good, or until asked to stop."""
         logger.info("Started: %s", self.progress)
-        while not (self.progress.is_over or should_stop()):
-            self._submit()
-            self._wait()
-            self._look()
-            self._observe(self.progress)
-        self._stop_all()
+        try:
+            while not (self.progress.is_over or should_stop()):
+                self._submit()
+                self._wait()
+                self._look()
+                self._observe(self.progress)
+        finally:
+            self._stop_all()
         self._observe(self.progress)
         logger.info("Ended: %s", self.progress)
 
@@ -135,8 +139,9 @@ class SweepRuns:
             "num_gpus": self._limits.num_gpus,
             "max_concurrency": 2,  # `stop` is answered beside `run`
         }
-        if self._blind_nodes:
-            options["label_selector"] = {_NODE_ID_LABEL: f"!in({', '.join(self._blind_nodes)})"}
+        avoided = self._nodes.avoided_by(key, ray.nodes())
+        if avoided:
+            options["label_selector"] = {_NODE_ID_LABEL: f"!in({', '.join(avoided)})"}
         run_dir = self._directory.run_dir(key)
         order = Order(
             arguments=tuple(local_command(self._plan.config_of(key), run_dir)),
@@ -148,15 +153,15 @@ class SweepRuns:
         )
         worker: Any = ray.remote(SweepWorker).options(**options).remote()
         answer = worker.place.remote()
-        self._attempts[key] = _Attempt(worker, worker.run.remote(order), answer)
+        self._attempts[key] = _Attempt(worker, worker.run.remote(order), answer, avoided)
 
     def _wait(self) -> None:
         """Takes what Ray has to say, if it says something soon."""
         keys: dict[Any, RunKey] = {}
         for key, attempt in self._attempts.items():
-            keys[attempt.outcome] = key
             if attempt.answer is not None:
-                keys[attempt.answer] = key
+                keys[attempt.answer] = key  # before its outcome, which is told with the place
+            keys[attempt.outcome] = key
         if not keys:
             time.sleep(_POLL_S)
             return
@@ -188,21 +193,24 @@ class SweepRuns:
         self._states[key] = self._readers[key].read(self._states[key])
         self._set(key, phase="waiting", policy_steps_per_second=None)
         if outcome.ending == "done":
-            self._finish(key)
+            self._finish(key, attempt.place)
         elif outcome.ending == "unseen":
             self._avoid(attempt.place, outcome.reason)
         elif outcome.ending == "interrupted":
             self._count_loss(key, outcome.reason)
-        elif outcome.ending != "stopped":
-            is_final = outcome.ending == "refused"
-            self._count_failure(key, outcome.reason, is_final=is_final)
+        elif outcome.ending == "failed":
+            self._count_failure(key, outcome.reason)
+            if (place := attempt.place) is not None:
+                self._nodes.add_failure(key, place.node_id, place.name, ray.nodes())
 
-    def _finish(self, key: RunKey) -> None:
-        score = read_score(self._directory.run_dir(key), key, self._plan.config.steps)
+    def _finish(self, key: RunKey, place: Place | None) -> None:
+        if place is not None:
+            self._nodes.add_done(place.node_id)
         try:
+            score = read_score(self._directory.run_dir(key), key, self._plan.config.steps)
             self._directory.record(score)
-        except OSError as error:
-            self._count_failure(key, f"its score was not written: {error}", is_final=False)
+        except (ValueError, OSError) as error:
+            self._count_failure(key, f"it was trained, but its score was not written: {error}")
             return
         self._set(
             key,
@@ -213,7 +221,7 @@ class SweepRuns:
         )
         logger.info("%s: done, %s", key, describe(score))
 
-    def _count_failure(self, key: RunKey, why: str, *, is_final: bool) -> None:
+    def _count_failure(self, key: RunKey, why: str, *, is_final: bool = False) -> None:
         """A run that failed waits for its next try, if it has one."""
         failures = self._states[key].failures + 1
         is_final = is_final or failures > self._limits.retries
@@ -240,44 +248,46 @@ class SweepRuns:
 
     def _avoid(self, place: Place | None, why: str) -> None:
         """Starts nothing more on a node that does not see the directory."""
-        if place is not None and place.node_id not in self._blind_nodes:
+        if place is not None and self._nodes.add_blind(place.node_id):
             logger.warning("%s", why)
-            self._blind_nodes.append(place.node_id)
         for other, attempt in list(self._attempts.items()):
             if attempt.place is None:
                 self._release(other)  # Ray may have promised it that node
-        if self._limits.is_growing or has_room(
-            [node for node in ray.nodes() if node["NodeID"] not in self._blind_nodes],
-            num_cpus=self._limits.num_cpus,
-            num_gpus=self._limits.num_gpus,
-        ):
+        if self._limits.is_growing or self._nodes.has_room(ray.nodes()):
             return
         for state in self.progress.where("waiting"):
             self._count_failure(state.key, why, is_final=True)
 
     def _stop_all(self) -> None:
-        """Has every run write a checkpoint and end."""
-        for key, attempt in list(self._attempts.items()):
-            if attempt.place is None:
+        """Has every run write a checkpoint and end; kills what does not, whatever happens."""
+        try:
+            for key, attempt in list(self._attempts.items()):
+                if attempt.place is None:
+                    self._release(key)
+                else:
+                    attempt.worker.stop.remote()
+            give_up_s = time.monotonic() + STOP_PATIENCE_S + _STOP_MARGIN_S
+            while self._attempts and time.monotonic() < give_up_s:
+                self._wait()
+                self._observe(self.progress)
+        finally:
+            for key in list(self._attempts):
+                logger.error("%s: did not end; its worker is killed", key)
+                self._set(key, phase="waiting", policy_steps_per_second=None)
                 self._release(key)
-            else:
-                attempt.worker.stop.remote()
-        give_up_s = time.monotonic() + STOP_PATIENCE_S + _STOP_MARGIN_S
-        while self._attempts and time.monotonic() < give_up_s:
-            self._wait()
-            self._observe(self.progress)
-        for key in list(self._attempts):
-            logger.error("%s: did not end; its worker is killed", key)
-            self._release(key)
 
     def _look(self) -> None:
-        """Reads how far the running runs are, now and then."""
+        """Reads how far the running runs are and what nodes there are, now and then."""
         now_s = time.monotonic()
         if now_s - self._looked_s < _LOOK_INTERVAL_S:
             return
         self._looked_s = now_s
         for state in self.progress.where("running"):
             self._states[state.key] = self._readers[state.key].read(state)
+        nodes = ray.nodes()
+        for key, attempt in list(self._attempts.items()):
+            if attempt.place is None and attempt.avoided != self._nodes.avoided_by(key, nodes):
+                self._release(key)  # it waits for a node that went wrong, or avoids all there are
 
     def _release(self, key: RunKey) -> None:
         ray.kill(self._attempts.pop(key).worker)

@@ -111,7 +111,7 @@ def render_line(progress: SweepProgress) -> str:
 def render_end(progress: SweepProgress, sweep_dir: Path) -> RenderableType:
     """Returns what a sweep reached, what failed and why, and where to look."""
     failed = progress.where("failed")
-    if progress.count("waiting"):
+    if not progress.is_over:
         state = "Stopped; the same command resumes it"
     elif failed:
         state = "Ended; the same command tries the failed runs again"

@@ -26,14 +26,13 @@ STOP_PATIENCE_S = 60.0
 _MARKER_PATIENCE_S = 10.0  # a shared file system shows new files late
 _HOLDER_PATIENCE_S = 60.0  # a node that was lost may take its run's lock along for a while
 _POLL_S = 0.2
-_BAD_INPUT_EXIT = 2
 _REASON_CHARACTERS = 600
 _LOG_TAIL_BYTES = 20_000
 
-Ending = Literal["done", "failed", "refused", "stopped", "interrupted", "unseen"]
-"""How a run ended: `refused` settings are no better the next time, `stopped` is what the sweep
-asked for, `interrupted` what somebody else did, and `unseen` did not start, since its node does not
-see the directory."""
+Ending = Literal["done", "failed", "stopped", "interrupted", "unseen"]
+"""How a run ended: `stopped` is what the sweep asked for, `interrupted` what somebody else did, and
+`unseen` did not start, since its node does not see the directory. Everything else that is not
+`done` has `failed`: settings that are refused look like a driver that a node lacks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +143,7 @@ class SweepWorker:
             return Outcome("interrupted", f"it was sent {signal.Signals(exit_code - 128).name}")
         if exit_code < 0:
             return Outcome("failed", f"it was ended by {signal.Signals(-exit_code).name}")
-        reason = words or f"it ended with exit code {exit_code} and no word"
-        return Outcome("refused" if exit_code == _BAD_INPUT_EXIT else "failed", reason)
+        return Outcome("failed", words or f"it ended with exit code {exit_code} and no word")
 
 
 def _sees_directory(order: Order) -> bool:

@@ -23,7 +23,7 @@ from dreamer_core.types import EpisodeSummary, Report
 from services import cli
 from services.sweep import SweepCommand
 from services.sweep_directory import Score, by_game, open_sweep, read_score
-from services.sweep_place import choose_gpus, has_room, require_room, with_device
+from services.sweep_place import NodeRecord, choose_gpus, has_room, require_room, with_device
 from services.sweep_plan import (
     RunKey,
     SweepPlan,
@@ -142,11 +142,18 @@ def test_the_command_of_a_run_gives_exactly_its_config(name):
         ({"retries": -1}, "--retries -1"),
         ({"cpus_per_run": 0.0}, "--cpus-per-run 0"),
         ({"gpus_per_run": 2.0}, "--gpus-per-run 2"),
+        ({"wait_for_nodes": True}, "say --gpus-per-run, 0 for none"),
     ],
 )
 def test_sizes_that_make_no_sense_are_refused(values, words):
     with pytest.raises(ValueError, match=words):
         SweepCommand(config=DEBUG, **values)
+
+
+def test_a_sweep_may_wait_for_nodes_once_it_says_what_its_runs_train_on():
+    on_cpu = replace(DEBUG, learner=replace(DEBUG.learner, device="cpu"))
+    assert SweepCommand(config=on_cpu, wait_for_nodes=True).gpus_per_run is None
+    assert SweepCommand(config=DEBUG, wait_for_nodes=True, gpus_per_run=0).gpus_per_run == 0
 
 
 @pytest.mark.parametrize(
@@ -172,7 +179,7 @@ def test_a_sweep_that_cannot_be_is_refused_before_ray_starts(tmp_path, capsys, o
 
 
 def node(*, is_alive=True, name="box", **resources):
-    return {"NodeManagerHostname": name, "Alive": is_alive, "Resources": resources}
+    return {"NodeID": name, "NodeManagerHostname": name, "Alive": is_alive, "Resources": resources}
 
 
 def test_runs_get_a_gpu_if_the_cluster_has_any_and_nobody_asked_for_less(caplog):
@@ -204,6 +211,30 @@ def test_runs_that_no_node_could_hold_are_refused_with_what_there_is():
     assert has_room(nodes, num_cpus=1, num_gpus=1)
     with pytest.raises(ValueError, match=r"2 CPUs and 1 GPUs.*small 2.*large 1.*--wait-for-nodes"):
         require_room(nodes, num_cpus=2, num_gpus=1)
+
+
+def test_a_run_goes_back_to_where_it_failed_when_no_other_node_is_left():
+    record = NodeRecord(num_cpus=1, num_gpus=1)
+    first, second = node(name="a", CPU=1.0, GPU=1.0), node(name="b", CPU=1.0, GPU=1.0)
+    small = node(name="small", CPU=1.0)
+    record.add_failure(PONG_1, "a", "a", [first, second, small])
+    assert record.avoided_by(PONG_1, [first, second, small]) == ("a",)
+    assert record.avoided_by(RunKey("pong", 0), [first, second]) == ()
+    assert record.avoided_by(PONG_1, [first, {**second, "Alive": False}, small]) == ()
+    record.add_failure(PONG_1, "b", "b", [first, second])
+    assert record.avoided_by(PONG_1, [first, second]) == ("b",), "the one of its last try"
+
+
+def test_a_run_that_is_done_clears_its_node_and_a_blind_node_stays_out():
+    record, nodes = NodeRecord(num_cpus=1, num_gpus=0), [node(name=n, CPU=1.0) for n in "ab"]
+    for seed in range(4):
+        record.add_failure(RunKey("pong", seed), "a", "a", nodes)
+        if seed == 1:
+            record.add_done("a")
+    assert record.avoided_by(RunKey("pong", 9), nodes) == ()
+    assert record.add_blind("a") and not record.add_blind("a")
+    assert record.avoided_by(RunKey("pong", 9), nodes[:1]) == ("a",)
+    assert record.has_room(nodes) and not record.has_room(nodes[:1])
 
 
 # The directory
@@ -247,6 +278,16 @@ def test_a_score_is_the_mean_of_the_last_100_training_episodes(tmp_path, log):
     assert (found.policy_steps, found.env_frames) == (2000, 8000)
 
 
+def test_a_damaged_line_is_left_out_of_the_score_with_a_warning(tmp_path, log, caplog):
+    log(10, 3.0)
+    with (tmp_path / "pong_1" / "metrics.jsonl").open("a") as file:
+        file.write("garbage\n")
+    log(20, 5.0)
+    found = read_score(tmp_path / "pong_1", PONG_1, steps=20)
+    assert (found.mean_return, found.episodes) == (4.0, 2)
+    assert "leaves out 1 lines" in caplog.text and "metrics.jsonl:2" in caplog.text
+
+
 def test_a_run_without_an_episode_or_without_metrics_has_no_score(tmp_path, log):
     log(10, policy_steps_per_second=1.0)
     assert read_score(tmp_path / "pong_1", PONG_1, steps=10).mean_return is None
@@ -263,12 +304,18 @@ def test_what_is_done_stays_done_and_a_run_that_was_deleted_does_not(tmp_path):
         RunPaths(directory.run_dir(PONG_1)).config.unlink()
         assert [str(key) for key in directory.finished()] == ["pong 0"]
     saved = json.loads((tmp_path / "sweep" / "scores.json").read_text())
-    assert saved["games"] == {"pong": {"seeds": 2, "mean_return": 0.5}}
+    assert saved["games"] == {"pong": {"steps": 200, "seeds": 2, "mean_return": 0.5}}
     assert [run["seed"] for run in saved["runs"]] == [0, 1]
 
 
 def test_a_game_whose_runs_have_no_score_has_no_mean():
-    assert by_game([score(mean=None)]) == {"pong": {"seeds": 0, "mean_return": None}}
+    none = {"steps": 200, "seeds": 0, "mean_return": None}
+    assert by_game([score(mean=None)]) == {"pong": none}
+
+
+def test_only_seeds_that_were_trained_as_long_as_the_longest_are_averaged():
+    short, long = score(), score(RunKey("pong", 2), mean=5.0, steps=400)
+    assert by_game([short, long]) == {"pong": {"steps": 400, "seeds": 1, "mean_return": 5.0}}
 
 
 def test_more_games_seeds_and_steps_may_come_later_and_the_id_stays(tmp_path):
@@ -353,6 +400,16 @@ def test_a_run_that_has_written_nothing_or_garbage_is_where_it_was(tmp_path):
     assert ProgressReader(tmp_path).read(before) == before
 
 
+def test_a_damaged_line_is_left_out_of_the_progress_and_told_once(tmp_path, log, caplog):
+    log(10, 3.0)
+    with (tmp_path / "pong_1" / "metrics.jsonl").open("a") as file:
+        file.write("garbage\n")
+    log(20, 5.0)
+    reader = ProgressReader(tmp_path / "pong_1")
+    assert [reader.read(state()).policy_step for _ in range(3)] == [20] * 3
+    assert len(caplog.records) == 1 and "pong 0 leaves out damaged lines" in caplog.text
+
+
 # The table
 
 
@@ -407,6 +464,12 @@ def test_a_line_and_the_end_say_what_is_done_and_what_is_not():
     assert "boxing 0 3 the simulator's licence ran out" in text and "scores.json" in text
 
 
+def test_a_sweep_that_has_waiting_or_running_runs_at_its_end_was_stopped():
+    for phase in ("waiting", "running"):
+        stopped = SweepProgress((state("hero", phase="done"), state(phase=phase)))
+        assert "Stopped; the same" in text_of(render_end(stopped, Path("sweeps/debug")))
+
+
 # The worker
 
 
@@ -423,9 +486,9 @@ def order(tmp_path, *arguments, sweep_id="abc"):
                  marker=tmp_path / "sweep.json", sweep_id=sweep_id, cwd=tmp_path)  # fmt: skip
 
 
-def test_a_worker_tells_bad_input_from_a_failure_and_keeps_what_was_said(tmp_path):
+def test_a_worker_takes_bad_input_for_a_failure_and_keeps_what_was_said(tmp_path):
     outcome = SweepWorker().run(order(tmp_path, "local", "debg"))
-    assert outcome.ending == "refused" and "There is no preset 'debg'" in outcome.reason
+    assert outcome.ending == "failed" and "There is no preset 'debg'" in outcome.reason
     assert "-m services.cli local debg" in (tmp_path / "logs" / "run.log").read_text()
 
 

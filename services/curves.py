@@ -6,6 +6,7 @@ import logging
 import math
 from collections import deque
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from dreamer_core.report import LogLine, parse_line
@@ -54,16 +55,27 @@ class RunCurves:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._reading = Lock()  # a request that is cancelled leaves its thread reading
         self._read_bytes = 0
         self._curves: dict[str, Curve] = {}
         self._recent: deque[float] = deque(maxlen=RUNNING_MEAN_EPISODES)
         self._values: dict[str, float | None] = {}
         self._newest: LogLine | None = None
 
-    def read_on(self) -> None:
-        """Takes in the lines written since the last call; a torn last one is left for the next."""
-        if not self._path.exists():
-            return
+    def read_on(self) -> dict[str, Any]:
+        """Takes in the lines written since the last call; a torn last one is left for the next.
+
+        May be called from several threads at once.
+
+        Returns:
+            The newest numbers, and each curve as points (env frame, value).
+        """
+        with self._reading:
+            if self._path.exists():
+                self._read_lines()
+            return self._as_json()
+
+    def _read_lines(self) -> None:
         with self._path.open("rb") as file:
             file.seek(self._read_bytes)
             torn = b""
@@ -73,15 +85,14 @@ class RunCurves:
                     self._read_bytes += len(line) + 1
                     self._take(line)
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns the newest numbers, and each curve as points (env frame, value)."""
+    def _as_json(self) -> dict[str, Any]:
         newest = self._newest
         return {
             "policy_step": newest.policy_step if newest else 0,
             "env_frame": newest.env_frame if newest else 0,
             "gradient_step": newest.gradient_step if newest else 0,
             "reported_s": newest.wall_time_s if newest else None,
-            "values": self._values,
+            "values": dict(self._values),
             "curves": {name: curve.points() for name, curve in self._curves.items()},
         }
 

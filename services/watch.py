@@ -222,7 +222,6 @@ def _stream(stage: Stage) -> _Handler:
 def _curve(command: WatchCommand, config: Config) -> _Handler:
     """JSON of what the run is, where it stands, and its learning curves."""
     curves = RunCurves(command.run_dir / METRICS_FILE)
-    reading = asyncio.Lock()
     facts = {
         "run": command.run_dir.resolve().name,
         "preset": config.preset,
@@ -233,9 +232,7 @@ def _curve(command: WatchCommand, config: Config) -> _Handler:
     }
 
     async def handle(_request: web.Request) -> web.Response:
-        async with reading:
-            await asyncio.to_thread(curves.read_on)
-            read = curves.as_json()
+        read = await asyncio.to_thread(curves.read_on)
         now = {"now_s": time.time(), "trainer": holder(RunPaths(command.run_dir))}
         return web.json_response(facts | now | read, headers=_HEADERS)
 

@@ -48,7 +48,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,7 @@ def _guard(address: str) -> Any:
     own = {"localhost", "127.0.0.1", "::1", address} if _is_loopback(address) else None
 
     @web.middleware
-    async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def guard(request: web.Request, handler: _Endpoint) -> web.StreamResponse:
         if own is not None and _host_name(request) not in own:
             return web.Response(
                 status=403,
@@ -190,14 +190,14 @@ def _host_name(request: web.Request) -> str | None:
         return None
 
 
-def _file(content: str, kind: str) -> _Handler:
+def _file(content: str, kind: str) -> _Endpoint:
     async def handle(_request: web.Request) -> web.Response:
         return web.Response(text=content, content_type=kind, headers=_HEADERS)
 
     return handle
 
 
-def _stream(stage: Stage) -> _Handler:
+def _stream(stage: Stage) -> _Endpoint:
     """Server-sent events: the newest message whenever the client has taken the one before."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -219,7 +219,7 @@ def _stream(stage: Stage) -> _Handler:
     return handle
 
 
-def _curve(command: WatchCommand, config: Config) -> _Handler:
+def _curve(command: WatchCommand, config: Config) -> _Endpoint:
     """JSON of what the run is, where it stands, and its learning curves."""
     curves = RunCurves(command.run_dir / METRICS_FILE)
     facts = {

@@ -18,7 +18,8 @@ import pytest
 
 from services import cli
 from services import watch as watching
-from services.stage import Stage
+from services.player import PlayerOptions
+from services.stage import Stage, play
 from tests.runs import CATCH, Run
 from tests.watching import Watch, cpu_seconds, frames, served
 
@@ -217,6 +218,40 @@ def test_the_player_ends_with_a_command_that_is_killed(finished):
             os.kill(player, 0)
             time.sleep(0.1)
         raise AssertionError("the player outlived its server")
+
+
+def is_alive(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    return False
+
+
+async def play_until_its_first_message(options):
+    """Plays until there is a message, then ends that."""
+    stage = Stage()
+    with stage.looking():
+        playing = asyncio.create_task(play(options, stage))
+        async with asyncio.timeout(60):
+            await stage.after(0)
+        playing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await playing
+
+
+def test_what_the_environment_started_ends_with_the_player(finished, tmp_path, monkeypatch):
+    config = (finished / "config.json").read_text()
+    task = "tests.services.failing_env:make_env_with_a_process"
+    (tmp_path / "config.json").write_text(config.replace("tests.learning.catch:make_env", task))
+    monkeypatch.setenv("SLEEPER_FILE", str(tmp_path / "sleeper"))
+    options = PlayerOptions(
+        run_dir=str(tmp_path), mode="greedy", policy_steps_per_second=20.0, seed=0
+    )
+    asyncio.run(play_until_its_first_message(options))
+    sleeper = int((tmp_path / "sleeper").read_text())
+    deadline_s = time.monotonic() + 10
+    while is_alive(sleeper) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not is_alive(sleeper)
 
 
 # Beside a run

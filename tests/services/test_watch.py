@@ -18,6 +18,7 @@ import pytest
 
 from services import cli
 from services import watch as watching
+from services.curves import RunCurves
 from services.player import PlayerOptions
 from services.stage import Stage, play
 from tests.runs import CATCH, Run
@@ -150,6 +151,55 @@ def test_a_request_under_a_foreign_name_is_refused(watch, host, path):
 @pytest.mark.parametrize("host", ["localhost", "localhost:9000", "127.0.0.1:1", "[::1]:80"])
 def test_a_name_of_this_machine_is_let_in_whatever_the_port_of_a_tunnel(watch, host):
     assert watch.get("/", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status"),
+    [("/", "localhost", 200), ("/none", "localhost", 404), ("/", "evil.example", 403)],
+)
+def test_every_answer_has_the_headers_against_foreign_scripts(watch, path, host, status):
+    found, headers, _ = watch.get(path, Host=host)
+    assert found == status
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/stream", "/curve"])
+def test_a_page_of_another_site_gets_neither_game_nor_curves(watch, path):
+    assert watch.get(path, **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+
+
+def test_a_link_from_another_site_and_a_request_of_the_page_itself_are_let_in(watch):
+    assert watch.get("/", **{"Sec-Fetch-Site": "cross-site"})[0] == 200
+    assert watch.get("/curve", **{"Sec-Fetch-Site": "same-origin"})[0] == 200
+
+
+def test_a_request_for_the_head_of_the_endless_stream_is_refused(watch):
+    assert watch.get("/stream", method="HEAD")[0] == 405
+
+
+async def reload_while_the_curves_are_read(run_dir, monkeypatch):
+    """Cancels a request for the curves while its thread reads; returns the answer to the next."""
+    take = RunCurves._take
+    monkeypatch.setattr(RunCurves, "_take", lambda *given: (time.sleep(0.02), take(*given)))
+    async with served(run_dir, Stage()) as url, aiohttp.ClientSession() as session:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await session.get(f"{url}curve")
+        async with session.get(f"{url}curve") as answer:
+            return await answer.json()
+
+
+def test_a_tab_that_is_reloaded_while_the_curves_are_read_does_not_spoil_them(
+    finished, tmp_path, monkeypatch
+):
+    lines = (finished / "metrics.jsonl").read_bytes()
+    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    (tmp_path / "metrics.jsonl").write_bytes(lines)
+    assert lines.count(b"\n") > 5
+    found = asyncio.run(reload_while_the_curves_are_read(tmp_path, monkeypatch))
+    whole = json.loads(json.dumps(RunCurves(tmp_path / "metrics.jsonl").read_on()))
+    assert found["curves"] == whole["curves"]
 
 
 # Refusals and ends

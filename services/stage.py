@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
+import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ from services.player import PAUSE, PLAY, PlayerOptions
 
 _MESSAGE_BYTES = 16_000_000
 """Longest message of the player; 64-pixel tiles and one screen are far below."""
+
+_END_S = 1.0
+"""Longest wait for the player to end once its orders do."""
 
 
 class PlayerEnded(RuntimeError):
@@ -90,9 +95,21 @@ async def play(options: PlayerOptions, stage: Stage) -> None:
         raise PlayerEnded(_reason(message, await process.wait()))
     finally:
         ordering.cancel()
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Lets the player end by itself for a moment, then kills what is left of its session."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_S):
+                await process.wait()
+    finally:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+            os.killpg(process.pid, signal.SIGKILL)  # its environment may have started others
+    await process.wait()
 
 
 async def _give_orders(pipe: asyncio.StreamWriter, stage: Stage) -> None:

@@ -48,7 +48,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,32 +147,42 @@ async def _serve(
 def make_app(command: WatchCommand, config: Config, stage: Stage) -> web.Application:
     """Returns the page's server: `/` and its files, `/stream` of frames, `/curve` of the run."""
     app = web.Application(middlewares=[_guard(command.address)])
+    app.on_response_prepare.append(_add_headers)
     for place, (name, kind) in _FILES.items():
         app.router.add_get(place, _file((_PAGE / name).read_text(encoding="utf-8"), kind))
-    app.router.add_get("/stream", _stream(stage))
+    app.router.add_get("/stream", _stream(stage), allow_head=False)  # it would have no end
     app.router.add_get("/curve", _curve(command, config))
     return app
 
 
 def _guard(address: str) -> Any:
-    """Refuses requests that name another host, and adds headers against foreign scripts.
+    """Refuses requests that name another host or are made by a page of another site.
 
     A page of another site can have its own name resolved to this machine; what tells its requests
-    apart is the name in their Host header.
+    apart is the name in their Host header. What browsers say of other sites' requests is believed
+    for what costs work; a link to the page itself is harmless.
     """
     own = {"localhost", "127.0.0.1", "::1", address} if _is_loopback(address) else None
 
     @web.middleware
-    async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def guard(request: web.Request, handler: _Endpoint) -> web.StreamResponse:
         if own is not None and _host_name(request) not in own:
             return web.Response(
                 status=403,
                 text="Refused: this page is only served under a name of this machine, such as "
                 "localhost. To serve it to others, start dreamer watch with --address.\n",
             )
+        is_foreign = request.headers.get("Sec-Fetch-Site") == "cross-site"
+        if is_foreign and request.path in ("/stream", "/curve"):
+            return web.Response(status=403, text="Refused: only the page of this server may ask.\n")
         return await handler(request)
 
     return guard
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """Adds headers against foreign scripts to whatever is answered, refusals included."""
+    response.headers.update(_HEADERS)
 
 
 def _is_loopback(address: str) -> bool:
@@ -190,18 +200,18 @@ def _host_name(request: web.Request) -> str | None:
         return None
 
 
-def _file(content: str, kind: str) -> _Handler:
+def _file(content: str, kind: str) -> _Endpoint:
     async def handle(_request: web.Request) -> web.Response:
-        return web.Response(text=content, content_type=kind, headers=_HEADERS)
+        return web.Response(text=content, content_type=kind)
 
     return handle
 
 
-def _stream(stage: Stage) -> _Handler:
+def _stream(stage: Stage) -> _Endpoint:
     """Server-sent events: the newest message whenever the client has taken the one before."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers=_HEADERS)
+        response = web.StreamResponse()
         response.content_type = "text/event-stream"
         with stage.looking():
             await response.prepare(request)
@@ -219,10 +229,9 @@ def _stream(stage: Stage) -> _Handler:
     return handle
 
 
-def _curve(command: WatchCommand, config: Config) -> _Handler:
+def _curve(command: WatchCommand, config: Config) -> _Endpoint:
     """JSON of what the run is, where it stands, and its learning curves."""
     curves = RunCurves(command.run_dir / METRICS_FILE)
-    reading = asyncio.Lock()
     facts = {
         "run": command.run_dir.resolve().name,
         "preset": config.preset,
@@ -233,11 +242,9 @@ def _curve(command: WatchCommand, config: Config) -> _Handler:
     }
 
     async def handle(_request: web.Request) -> web.Response:
-        async with reading:
-            await asyncio.to_thread(curves.read_on)
-            read = curves.as_json()
+        read = await asyncio.to_thread(curves.read_on)
         now = {"now_s": time.time(), "trainer": holder(RunPaths(command.run_dir))}
-        return web.json_response(facts | now | read, headers=_HEADERS)
+        return web.json_response(facts | now | read)
 
     return handle
 

@@ -38,11 +38,11 @@ class Watch:
     def __exit__(self, *_):
         self.stop()
 
-    def get(self, path, **headers):
+    def get(self, path, method="GET", **headers):
         """(status, headers, content) of a request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
-            connection.request("GET", path, headers=headers)
+            connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.headers, answer.read()
 

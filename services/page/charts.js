@@ -6,15 +6,17 @@ const RIGHT_AXIS = 44;
 /** A number with up to three significant digits and a suffix of thousands. */
 export function short(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  const size = Math.abs(value);
+  const rounded = Number(value.toPrecision(digits)); // 999.7 is 1k
+  const size = Math.abs(rounded);
   for (const [unit, suffix] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-    if (size >= unit) return `${trimmed((value / unit).toPrecision(digits))}${suffix}`;
+    if (size >= unit) return `${plain(rounded / unit, digits)}${suffix}`;
   }
-  return size !== 0 && size < 1e-3 ? value.toExponential(1) : trimmed(value.toPrecision(digits));
+  return size !== 0 && size < 1e-3 ? value.toExponential(1) : plain(rounded, digits);
 }
 
-function trimmed(text) {
-  return text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text;
+/** All digits before the point, and as many after it as are left. */
+function plain(value, digits) {
+  return String(Number(value.toPrecision(digits)));
 }
 
 /**
@@ -22,9 +24,10 @@ function trimmed(text) {
  *
  * curves: [{points: [[x, y], ...], color, isDots?, isRight?}]; those of the right axis share one
  * scale, all others the left one. A scale that spans more than a factor of 20 above 0 is
- * logarithmic. labels: {x, left, right?}; empty is said where no curve has points.
+ * logarithmic. labels: {x, left, right?}; empty is said where no curve has points. end: where the x
+ * axis ends in all charts of a stack, which leave space for a right axis even if they have none.
  */
-export function drawChart(svg, curves, labels, empty) {
+export function drawChart(svg, curves, labels, empty, end = null) {
   const box = { width: svg.clientWidth, height: svg.clientHeight };
   if (!box.width) return;
   svg.setAttribute("viewBox", `0 0 ${box.width} ${box.height}`);
@@ -33,9 +36,9 @@ export function drawChart(svg, curves, labels, empty) {
     svg.replaceChildren(text(box.width / 2, box.height / 2, empty, "middle"));
     return;
   }
-  const right = box.width - (labels.right ? RIGHT_AXIS : SPACE.right);
+  const right = box.width - (labels.right || end !== null ? RIGHT_AXIS : SPACE.right);
   const bottom = box.height - (labels.x ? SPACE.bottom : 18);
-  const x = scale([0, Math.max(1, extent(drawn, 0)[1])], [SPACE.left, right]);
+  const x = scale([0, Math.max(1, end ?? largestX(drawn))], [SPACE.left, right]);
   const parts = [];
   const sides = {};
   for (const isRight of [false, true]) {
@@ -99,6 +102,11 @@ function sideScale([low, high], range) {
   }
   const shown = round.filter((value) => low <= value && value <= high);
   return Object.assign((value) => linear(Math.log10(value)), { range, ticks: shown });
+}
+
+/** The largest x of any curve, 0 where none has points. */
+export function largestX(curves) {
+  return Math.max(0, ...curves.flatMap(({ points }) => points.map(([x]) => x)));
 }
 
 function extent(curves, column) {

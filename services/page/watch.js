@@ -1,6 +1,6 @@
 // Draws the game that the server plays, what its agent dreams, and how its run is doing.
 
-import { drawChart, short } from "/charts.js";
+import { drawChart, largestX, short } from "/charts.js";
 
 const TILE = 64;
 const CURVE_INTERVAL_MS = 5000;
@@ -275,6 +275,7 @@ function drawRun(run) {
 
 function drawCurves(curves) {
   const points = (name) => curves[name] ?? [];
+  const end = largestX(Object.values(curves).map((of) => ({ points: of })));
   drawChart(
     byId("returns"),
     [
@@ -284,6 +285,7 @@ function drawCurves(curves) {
     ],
     { x: "env frames", left: "episode return" },
     "no episode has ended yet",
+    end,
   );
   drawChart(
     byId("losses"),
@@ -293,6 +295,7 @@ function drawCurves(curves) {
     ],
     { x: "env frames", left: "image MSE", right: "KL, nats" },
     "no gradient step has been reported yet",
+    end,
   );
 }
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.learning.catch import Catch
@@ -46,6 +49,13 @@ def make_hanging_env() -> HangingCatch:
 def make_failing_env() -> FailingCatch:
     """Task name: `tests.services.failing_env:make_failing_env`."""
     return FailingCatch(CALM_STEPS)
+
+
+def make_env_with_a_process() -> Catch:
+    """Starts a process that never ends, and leaves its id in the file that SLEEPER_FILE names."""
+    sleeper = subprocess.Popen(["sleep", "infinity"])
+    Path(os.environ["SLEEPER_FILE"]).write_text(str(sleeper.pid))
+    return Catch()
 
 
 def make_broken_env() -> FailingCatch:

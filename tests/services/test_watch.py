@@ -18,7 +18,9 @@ import pytest
 
 from services import cli
 from services import watch as watching
-from services.stage import Stage
+from services.curves import RunCurves
+from services.player import PlayerOptions
+from services.stage import Stage, play
 from tests.runs import CATCH, Run
 from tests.watching import Watch, cpu_seconds, frames, served
 
@@ -151,6 +153,55 @@ def test_a_name_of_this_machine_is_let_in_whatever_the_port_of_a_tunnel(watch, h
     assert watch.get("/", Host=host)[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "host", "status"),
+    [("/", "localhost", 200), ("/none", "localhost", 404), ("/", "evil.example", 403)],
+)
+def test_every_answer_has_the_headers_against_foreign_scripts(watch, path, host, status):
+    found, headers, _ = watch.get(path, Host=host)
+    assert found == status
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/stream", "/curve"])
+def test_a_page_of_another_site_gets_neither_game_nor_curves(watch, path):
+    assert watch.get(path, **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+
+
+def test_a_link_from_another_site_and_a_request_of_the_page_itself_are_let_in(watch):
+    assert watch.get("/", **{"Sec-Fetch-Site": "cross-site"})[0] == 200
+    assert watch.get("/curve", **{"Sec-Fetch-Site": "same-origin"})[0] == 200
+
+
+def test_a_request_for_the_head_of_the_endless_stream_is_refused(watch):
+    assert watch.get("/stream", method="HEAD")[0] == 405
+
+
+async def reload_while_the_curves_are_read(run_dir, monkeypatch):
+    """Cancels a request for the curves while its thread reads; returns the answer to the next."""
+    take = RunCurves._take
+    monkeypatch.setattr(RunCurves, "_take", lambda *given: (time.sleep(0.02), take(*given)))
+    async with served(run_dir, Stage()) as url, aiohttp.ClientSession() as session:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await session.get(f"{url}curve")
+        async with session.get(f"{url}curve") as answer:
+            return await answer.json()
+
+
+def test_a_tab_that_is_reloaded_while_the_curves_are_read_does_not_spoil_them(
+    finished, tmp_path, monkeypatch
+):
+    lines = (finished / "metrics.jsonl").read_bytes()
+    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    (tmp_path / "metrics.jsonl").write_bytes(lines)
+    assert lines.count(b"\n") > 5
+    found = asyncio.run(reload_while_the_curves_are_read(tmp_path, monkeypatch))
+    whole = json.loads(json.dumps(RunCurves(tmp_path / "metrics.jsonl").read_on()))
+    assert found["curves"] == whole["curves"]
+
+
 # Refusals and ends
 
 
@@ -217,6 +268,40 @@ def test_the_player_ends_with_a_command_that_is_killed(finished):
             os.kill(player, 0)
             time.sleep(0.1)
         raise AssertionError("the player outlived its server")
+
+
+def is_alive(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    return False
+
+
+async def play_until_its_first_message(options):
+    """Plays until there is a message, then ends that."""
+    stage = Stage()
+    with stage.looking():
+        playing = asyncio.create_task(play(options, stage))
+        async with asyncio.timeout(60):
+            await stage.after(0)
+        playing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await playing
+
+
+def test_what_the_environment_started_ends_with_the_player(finished, tmp_path, monkeypatch):
+    config = (finished / "config.json").read_text()
+    task = "tests.services.failing_env:make_env_with_a_process"
+    (tmp_path / "config.json").write_text(config.replace("tests.learning.catch:make_env", task))
+    monkeypatch.setenv("SLEEPER_FILE", str(tmp_path / "sleeper"))
+    options = PlayerOptions(
+        run_dir=str(tmp_path), mode="greedy", policy_steps_per_second=20.0, seed=0
+    )
+    asyncio.run(play_until_its_first_message(options))
+    sleeper = int((tmp_path / "sleeper").read_text())
+    deadline_s = time.monotonic() + 10
+    while is_alive(sleeper) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not is_alive(sleeper)
 
 
 # Beside a run

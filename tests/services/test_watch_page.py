@@ -28,6 +28,11 @@ PIXELS = """[...document.querySelectorAll("canvas")].map((canvas) => {
   const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   return new Set(data).size;
 })"""
+NUMBERS = """import("/charts.js").then(({short}) =>
+  [0, 0.0005, 12.34, 999.4, 999.7, -999.7, 123456, 999700, 1.5e9, NaN].map((x) => short(x)))"""
+TICKS = """["returns", "losses"].map((id) =>
+  [...document.querySelectorAll(`#${id} text[text-anchor=middle]:not([transform])`)].map((x) =>
+    [Number(x.getAttribute("x")), x.textContent]))"""
 
 
 async def look(run_dir, profile):
@@ -39,6 +44,8 @@ async def look(run_dir, profile):
                 f"{FRAMES} >= 12 && document.querySelector('#returns circle') !== null"
             )
             seen = {"facts": json.loads(await page.evaluate(FACTS))}
+            seen["numbers"] = await page.evaluate(NUMBERS)
+            seen["ticks"] = await page.evaluate(TICKS)
             seen["colours"] = await page.evaluate(PIXELS)
             seen["picture"] = await page.screenshot()
             await page.resize(390, 844)
@@ -105,6 +112,16 @@ def test_fifteen_dreamed_steps_have_a_value_and_a_reward(seen):
 
 def test_the_curves_of_run_and_episode_are_drawn(seen):
     assert min(seen["facts"]["curves"]) >= 1
+
+
+def test_the_charts_of_the_run_stand_above_each_other_with_one_axis_of_frames(seen):
+    returns, losses = seen["ticks"]
+    assert len(returns) > 2 and returns == losses
+
+
+def test_numbers_are_short_and_rounded_before_their_suffix_is_chosen(seen):
+    small = ["0", "5.0e-4", "12.3", "999", "1k", "-1k"]
+    assert seen["numbers"] == [*small, "123k", "1M", "1.5G", "–"]
 
 
 def test_the_picture_of_the_page_is_not_blank(seen):

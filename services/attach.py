@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Generator
@@ -104,9 +105,15 @@ def attach(
     Raises:
         RunDirectoryError: the directory holds no run.
         FileNotFoundError: the run has no such checkpoint.
-        CheckpointCorrupt, ValueError: the checkpoint asked for cannot be used.
+        CheckpointCorrupt, ValueError: the checkpoint asked for cannot be used, or videos cannot be
+            written.
         NotRunning: the run is not running, or ended before all episodes were played.
     """
+    if command.video and not os.access(command.run_dir, os.W_OK):
+        raise ValueError(
+            f"--video writes to {command.run_dir}, which cannot be written from here; attach where "
+            "it can, or drop --video"
+        )
     with _connected(_address(command)):
         crowd = _Crowd(command, on_episode)
         while not (crowd.is_done or should_stop()):
@@ -262,13 +269,18 @@ class _Crowd:
         self.num_played += 1
         self._fruitless_restarts = 0
         version: int = report.labels["weights_version"]
-        if video is not None:
-            directory = RunPaths(self._command.run_dir).videos
-            directory.mkdir(exist_ok=True)
-            name = f"{version:012d}-{self._command.mode}-{secrets.token_hex(3)}.mp4"
-            (directory / name).write_bytes(video)
         self._on_episode(report.episodes[0], version)
         self._leave(report)
+        if video is not None:
+            self._write(video, f"{version:012d}-{self._command.mode}-{secrets.token_hex(3)}.mp4")
+
+    def _write(self, video: bytes, name: str) -> None:
+        directory = RunPaths(self._command.run_dir).videos
+        try:
+            directory.mkdir(exist_ok=True)
+            (directory / name).write_bytes(video)
+        except OSError as error:  # its result has reached the run, and the next may fit
+            logger.warning("A video was not written: %s", error)
 
     def _leave(self, report: Report) -> None:
         """Brings a report to the run, which takes it up soon."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.table import Table
 
 from dreamer_core import presets
 from dreamer_core.agent import NonFiniteLoss
@@ -27,20 +25,23 @@ from dreamer_core.replay import ReplayInUse
 from dreamer_core.run_directory import default_run_dir
 from dreamer_core.train_local import RunResult, train_local
 from dreamer_core.types import EpisodeSummary
-from services import control, remote, replay_command
+from services import control, preset_command, remote, replay_command
 from services.config import ServiceConfig
 from services.display import Display
+from services.preset_command import with_preset
 from services.status import render_status
+from services.stop_request import INTERRUPTED_EXIT, StopRequest
 
-_PRESET_TABLE_WIDTH = 130  # names stay whole, for copying to the command line
 _BAD_INPUT_EXIT = 2
 _FAILED_EXIT = 1
-_INTERRUPTED_EXIT = 130
-_STOPPED_EXIT = {signal.SIGINT: _INTERRUPTED_EXIT, signal.SIGTERM: 143}
-"""128 + signal, so that whoever watches sees that the run is not done."""
 
 _ANYWHERE = ("attach", "eval", "logs", "replay", "status", "stop")
 """Commands that take `--on CLUSTER`."""
+_ON_HELP = """\
+With --on CLUSTER, the .yaml file of `ray up` or http://HOST:8265, the command runs on that
+cluster's head, and RUN_DIR is a directory there.
+
+"""
 _FAILURES = (
     NonFiniteLoss,
     EnvironmentCrashed,
@@ -143,33 +144,6 @@ Presets: {presets}
 """
 
 
-class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a question that the training loop asks.
-
-    The first signal asks for a clean stop; a second Ctrl-C ends the process at once.
-    """
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self.signal: signal.Signals | None = None
-        self.listen()
-
-    def listen(self) -> None:
-        """Takes the signals over; needed again after Ray, which takes them when it starts."""
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGTERM, self._on_signal)
-
-    def __call__(self) -> bool:
-        """Whether a stop was asked for."""
-        return self.signal is not None
-
-    def _on_signal(self, number: int, _frame: Any) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            os._exit(_INTERRUPTED_EXIT)
-        self.signal = signal.Signals(number)
-        self._say("Stopping: finishing what is under way and writing a checkpoint ...")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
@@ -189,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "stop": _stop,
         "replay": replay_command.run,
         "bench": _bench,
-        "presets": _presets,
+        "presets": preset_command.run,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(USAGE.format(presets=", ".join(presets.PRESETS)))
@@ -204,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cluster, rest = _take_option("--on", rest) if command in _ANYWHERE else (None, rest)
         if cluster is not None:
             sys.exit(remote.run(cluster, [command, *rest], _say))
+        if command in _ANYWHERE and {"-h", "--help"} & set(rest):
+            sys.stdout.write(_ON_HELP)
         sys.exit(commands[command](rest))
     except _FAILURES as error:
         _complain(error)
@@ -212,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         is_complete = command in ("logs", "presets", "status")
         os._exit(0 if is_complete else _FAILED_EXIT)  # nobody reads on
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED_EXIT)
+        sys.exit(INTERRUPTED_EXIT)
     except (ValueError, OSError, ReplayInUse) as error:
         _complain(error)
         sys.exit(_BAD_INPUT_EXIT)
@@ -223,7 +199,7 @@ def _train(arguments: list[str]) -> int:
     from services import run  # noqa: PLC0415
     from services.actors import ServiceLost  # noqa: PLC0415
 
-    command = _with_preset(TrainCommand, arguments, "dreamer train PRESET")
+    command = with_preset(TrainCommand, arguments, "dreamer train PRESET")
     config, services = command.config, command.services
 
     def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
@@ -249,7 +225,7 @@ def _train(arguments: list[str]) -> int:
 
 def _local(arguments: list[str]) -> int:
     """`dreamer local`."""
-    command = _with_preset(LocalCommand, arguments, "dreamer local PRESET")
+    command = with_preset(LocalCommand, arguments, "dreamer local PRESET")
 
     def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
         return train_local(
@@ -264,7 +240,7 @@ def _sweep(arguments: list[str]) -> int:
     from services import sweep, sweep_plan, sweep_table  # noqa: PLC0415 (Ray takes a second)
 
     sweep_plan.refuse_options_of_one_run(arguments)
-    command = _with_preset(sweep.SweepCommand, arguments, "dreamer sweep PRESET")
+    command = with_preset(sweep.SweepCommand, arguments, "dreamer sweep PRESET")
     console = Console()
     with sweep_table.SweepDisplay(command.directory, console=console) as display:
         _log_through(console)
@@ -276,8 +252,8 @@ def _sweep(arguments: list[str]) -> int:
             should_stop=should_stop,
         )
     console.print(sweep_table.render_end(progress, command.directory))
-    if should_stop.signal and not progress.is_over:
-        return _STOPPED_EXIT[should_stop.signal]
+    if not progress.is_over:
+        return should_stop.exit_code
     return _FAILED_EXIT if progress.where("failed") else 0
 
 
@@ -301,7 +277,7 @@ def _attach(arguments: list[str]) -> int:
     except attach.NotRunning as error:
         _complain(error)
         return _FAILED_EXIT
-    return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0
+    return should_stop.exit_code
 
 
 def _submit(arguments: list[str]) -> int:
@@ -311,7 +287,7 @@ def _submit(arguments: list[str]) -> int:
         remote.require_cluster(cluster)
     else:
         cluster = "CLUSTER"
-    parsed = _with_preset(TrainCommand, arguments, "dreamer submit CLUSTER PRESET")
+    parsed = with_preset(TrainCommand, arguments, "dreamer submit CLUSTER PRESET")
     if parsed.services.runtime.ray_address is not None:
         raise ValueError("--runtime.ray-address is the cluster's own for a job on it; drop it")
     run_dir = parsed.run_dir or default_run_dir(parsed.config)
@@ -367,7 +343,7 @@ def _watch(arguments: list[str]) -> int:
     except PlayerEnded as error:
         _complain(error)
         return _FAILED_EXIT
-    return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0
+    return should_stop.exit_code
 
 
 def _eval(arguments: list[str]) -> int:
@@ -417,7 +393,7 @@ def _bench(arguments: list[str]) -> int:
         )
     name, rest = _take_option("--preset", rest)
     rest = [name or "atari", *rest]
-    command = _with_preset(bench.BenchCommand, rest, f"dreamer bench {part} PRESET")
+    command = with_preset(bench.BenchCommand, rest, f"dreamer bench {part} PRESET")
     measurement = bench.PARTS[part](command)
     Console().print(bench.render(measurement))
     if command.json is not None:
@@ -433,63 +409,6 @@ def _take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]
         if argument == name and index + 1 < len(arguments):
             return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
     return None, arguments
-
-
-def _presets(arguments: list[str]) -> int:
-    """`dreamer presets [NAME]`."""
-    if arguments and arguments[0] in ("-h", "--help"):
-        sys.stdout.write("usage: dreamer presets [NAME]\nThe presets, or each value of one.\n")
-        return 0
-    if len(arguments) > 1:
-        raise ValueError(f"Wanted one preset, but got {arguments}; name one at a time")
-    console = Console()
-    if not arguments:
-        table = Table("preset", "what it is", "changes from atari", box=None)
-        for name, preset in presets.PRESETS.items():
-            table.add_row(name, preset.summary, str(len(presets.changes(name))))
-        console.print(table)
-        return 0
-    name = arguments[0]
-    config, changed = presets.preset(name), presets.changes(name)
-    console.print(f"{name}: {presets.PRESETS[name].summary}")
-    table = Table("setting", "value", "atari", "source", box=None)
-    console.width = max(console.width, _PRESET_TABLE_WIDTH)
-    atari = dict(presets.leaves(presets.preset("atari")))
-    for path, value in presets.leaves(config):
-        if path == "preset":
-            continue
-        change = changed.get(path)
-        source = change.source if change else presets.ATARI_SOURCES[path]
-        before = escape(str(atari[path])) if change else ""
-        style = "bold" if change else None
-        table.add_row(path, escape(str(value)), before, escape(source), style=style)
-    console.print(table)
-    return 0
-
-
-def _with_preset(command: Any, arguments: list[str], usage: str) -> Any:
-    """Parses `PRESET [options]`, with the preset's values as the options' defaults."""
-    wants_help = bool({"-h", "--help"} & set(arguments))
-    has_preset = bool(arguments) and not arguments[0].startswith("-")
-    if not has_preset and not wants_help:
-        raise ValueError(
-            f"Wanted {usage}, but no preset was named first; known are "
-            f"{', '.join(presets.PRESETS)}. See `dreamer presets`"
-        )
-    name, rest = (arguments[0], arguments[1:]) if has_preset else ("atari", arguments)
-    default = command(config=presets.preset(name))
-    parsed = tyro.cli(
-        command,
-        args=rest,
-        default=default,
-        prog=f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
-    if parsed.config.preset != default.config.preset:
-        raise ValueError(
-            f"--preset {parsed.config.preset} contradicts the preset {name} named first; drop it"
-        )
-    return parsed
 
 
 def _show(
@@ -521,7 +440,7 @@ def _show(
     }
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
-    return _STOPPED_EXIT[should_stop.signal] if should_stop.signal else 0
+    return should_stop.exit_code
 
 
 def _log_through(console: Console) -> None:

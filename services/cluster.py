@@ -17,6 +17,8 @@ import ray
 from dreamer_core.run_directory import RunDirectoryError, RunPaths
 from services.config import ServiceConfig
 
+logger = logging.getLogger(__name__)
+
 _OTHERS = 3  # processors that learner, collector and supervisor ask for
 
 
@@ -55,6 +57,12 @@ def connected(
         "object_store_memory": object_store_bytes,
     }
     if address is None:
+        if os.environ["RAY_AUTH_MODE"] != "token":
+            logger.warning(
+                "RAY_AUTH_MODE=%s: whoever reaches Ray's ports on this machine can run code here; "
+                "unset it, or set it to token",
+                os.environ["RAY_AUTH_MODE"],
+            )
         keep_token_private()
     ray.init(
         address=address or "local",

@@ -8,6 +8,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from services import cli
 from services.placement import ROLE_LABEL
+from services.preset_command import with_preset
 from tests.runs import ROOT
 
 RAY = ROOT / "deploy" / "ray"
@@ -164,6 +165,6 @@ def test_objects_fit_into_the_shared_memory_of_each_pod(manifest):
 def test_the_entrypoint_is_a_command_that_this_version_takes(manifest):
     words = manifest[1]["spec"]["entrypoint"].split()
     assert words[:2] == ["dreamer", "train"]
-    parsed = cli._with_preset(cli.TrainCommand, words[2:], "dreamer train PRESET")
+    parsed = with_preset(cli.TrainCommand, words[2:], "dreamer train PRESET")
     assert str(parsed.run_dir).startswith("/runs/")
     assert parsed.services.runtime.ray_address == "auto"

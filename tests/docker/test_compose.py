@@ -36,6 +36,14 @@ def test_an_evaluator_joins_a_run_and_tells_it_what_it_sees(stack):
     assert "ray::Evaluator" in stack.compose("top", "evaluator")
 
 
+def test_episodes_are_filmed_where_the_run_can_be_written(stack):
+    film = ("dreamer", "attach", "/runs/docker", "--episodes=1", "--video")
+    assert "gradient step" in stack.inside("learner", *film)
+    assert stack.inside("learner", "ls", "/runs/docker/videos").strip().endswith("-greedy.mp4")
+    with pytest.raises(AssertionError, match="cannot be written from here"):
+        stack.inside("evaluator", *film)
+
+
 @pytest.mark.parametrize("service", WITH_EVALUATOR)
 def test_a_container_runs_under_tini_as_an_ordinary_user(stack, service):
     assert stack.inside(service, "cat", "/proc/1/cmdline").startswith("tini\0")

@@ -165,3 +165,10 @@ def test_an_environment_that_crashes_once_is_replaced(monkeypatch):
     players._actors["evaluator-0"] = object()
     players._replace("evaluator-0", RayTaskError("play", "", EnvironmentCrashed("it fell")))
     assert players._num_begun == 99
+
+
+def test_videos_that_could_not_be_written_are_refused_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(attach_module.os, "access", lambda *_: False)  # root may write anywhere
+    command = AttachCommand(run_dir=tmp_path, video=True)
+    with pytest.raises(ValueError, match="cannot be written from here"):
+        attach_module.attach(command, on_episode=lambda *_: None, should_stop=lambda: True)

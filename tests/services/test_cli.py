@@ -225,9 +225,12 @@ def test_presets_of_an_unknown_name_suggests_the_closest(refused):
     [
         ("train", "PRESET --run-dir --env.task --seed --steps --lockstep --metrics.port"),
         ("local", "PRESET --run-dir --env.task --seed --steps"),
-        ("eval", "PATH --episodes --mode {greedy,sample} --video"),
-        ("status", "PATH"),
-        ("replay", "{inspect,verify,export}"),
+        ("eval", "PATH --episodes --mode {greedy,sample} --video --on"),
+        ("attach", "PATH --evaluators --forever --weights --video --on"),
+        ("status", "PATH --on"),
+        ("logs", "PATH --follow --on"),
+        ("stop", "PATH --on"),
+        ("replay", "{inspect,verify,export} --on"),
         ("presets", "[NAME]"),
     ],
 )

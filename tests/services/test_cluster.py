@@ -1,7 +1,10 @@
 """The token that guards a cluster."""
 
+import logging
+
 import pytest
 
+from services import cluster
 from services.cluster import keep_token_private
 
 
@@ -42,3 +45,14 @@ def test_a_path_in_the_environment_counts(token, monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "own"))
     keep_token_private()
     assert mode(tmp_path / "own") == 0o600 and not token.exists()
+
+
+def test_a_cluster_without_a_token_is_warned_of(token, monkeypatch, caplog):
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: None)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    for mode_of_ray, words in (("token", []), ("disabled", ["RAY_AUTH_MODE=disabled"])):
+        monkeypatch.setenv("RAY_AUTH_MODE", mode_of_ray)
+        joined = cluster.connected(None, namespace="run", object_store_bytes=1)
+        with caplog.at_level(logging.WARNING), joined:
+            pass
+        assert [record.getMessage().split(":")[0] for record in caplog.records] == words

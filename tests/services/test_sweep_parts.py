@@ -21,6 +21,7 @@ from dreamer_core.report import RunLog
 from dreamer_core.run_directory import RunDirectoryError, RunPaths
 from dreamer_core.types import EpisodeSummary, Report
 from services import cli
+from services.preset_command import with_preset
 from services.sweep import SweepCommand
 from services.sweep_directory import Score, by_game, open_sweep, read_score
 from services.sweep_place import NodeRecord, choose_gpus, has_room, require_room, with_device
@@ -128,7 +129,7 @@ def test_the_command_of_a_run_gives_exactly_its_config(name):
         learner=replace(config.learner, device="cuda"),
     )
     _, *arguments = local_command(config, Path("/sweep/a b_3"))
-    parsed = cli._with_preset(cli.LocalCommand, arguments, "dreamer local PRESET")
+    parsed = with_preset(cli.LocalCommand, arguments, "dreamer local PRESET")
     assert parsed.config == config
     assert parsed.run_dir == Path("/sweep/a b_3")
 

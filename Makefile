@@ -72,7 +72,7 @@ test-deploy: $(STAMP) ## Watch a real run with a real Prometheus (Debian package
 	$(BIN)/python -m pytest tests/deploy -m deploy
 
 .PHONY: test-cluster
-test-cluster: $(STAMP) ## Cut cables and power off hosts; as root, with iproute2 and tini.
+test-cluster: $(STAMP) ## ray up; cut cables, power off hosts; as root, with iproute2, tini, sshd, rsync.
 	$(BIN)/python -m pytest tests/cluster -m cluster
 
 .PHONY: test-docker

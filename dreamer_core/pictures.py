@@ -91,7 +91,7 @@ def _draw_returns(axes: AnyAxes, lines: list[LogLine]) -> None:
         label = f"mean of last {min(len(returns), RUNNING_MEAN_EPISODES)} episodes"
         mean = running_mean(returns, RUNNING_MEAN_EPISODES)
         axes.plot(frames, mean, color=BLUE, linewidth=2, label=label)
-    evaluated, evaluations = _series(lines, "dreamer_evaluation_return")
+    evaluated, evaluations = _evaluations(lines)
     if evaluations:
         axes.plot(evaluated, evaluations, "D", color=ORANGE, markersize=7, label="evaluation")
     if returns or evaluations:
@@ -145,6 +145,16 @@ def _series(lines: list[LogLine], name: str) -> Points:
         (float(line.env_frame), line.values[name])
         for line in lines
         if math.isfinite(line.values.get(name, math.nan))
+    )
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _evaluations(lines: list[LogLine]) -> Points:
+    """Returns the frames at which evaluated weights were made, and the returns."""
+    points = sorted(
+        (line.evaluated_frame, value)
+        for line in lines
+        if math.isfinite(value := line.values.get("dreamer_evaluation_return", math.nan))
     )
     return [x for x, _ in points], [y for _, y in points]
 

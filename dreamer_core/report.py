@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIRECTORY = "tensorboard"
 OBSERVATIONS_LABEL = "observations"
+LATEST = "latest"
+"""Label `weights` of an evaluation of the newest; of others it is the step of a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,12 @@ class LogLine:
         """Frames per policy step (1 on a line written before the first step)."""
         return self.env_frame / self.policy_step if self.policy_step else 1.0
 
+    @property
+    def evaluated_frame(self) -> float:
+        """Env frames of the run when the weights were made that this line evaluates."""
+        policy_steps = self.values.get("dreamer_evaluation_policy_steps", self.policy_step)
+        return policy_steps * self.action_repeat
+
 
 def checked_values(report: Report) -> dict[str, float]:
     """Returns the report's values, with those of its newest training episode added.
@@ -229,6 +237,11 @@ def observations(report: Report, name: str) -> Sequence[float]:
     """Returns the single observations behind histogram `name`: the value itself if none came."""
     by_name = cast("Mapping[str, Sequence[float]]", report.labels.get(OBSERVATIONS_LABEL, {}))
     return by_name.get(name, (report.values[name],))
+
+
+def has_newest_weights(labels: Mapping[str, Any]) -> bool:
+    """Whether a report with these labels is not the evaluation of an older checkpoint."""
+    return labels.get("weights", LATEST) == LATEST
 
 
 class RunLog:

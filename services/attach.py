@@ -20,13 +20,14 @@ from dreamer_core.config import Config
 from dreamer_core.environment import EnvironmentCrashed
 from dreamer_core.envs import environment_spec
 from dreamer_core.evaluation import checkpoint_weights
+from dreamer_core.report import LATEST
 from dreamer_core.rollout import env_seed
 from dreamer_core.run_directory import RunPaths, holder, read_config
 from dreamer_core.types import EpisodeSummary, Report
 from services.actors import EXCHANGE, failed_to_start, reason
 from services.calls import Calls
 from services.cluster import ClusterAddress, read_address
-from services.evaluator import LATEST, Evaluator
+from services.evaluator import Evaluator
 from services.placement import guest_options
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class AttachCommand:
     video: bool = False
     """Write each episode to videos/ in the run directory."""
     ray_address: str | None = None
-    """Cluster of the run, HOST:PORT or `auto`, where its directory cannot be seen; --run-dir is
+    """Cluster of the run, HOST:PORT or `auto`, where its directory cannot be seen; RUN_DIR is
     then its path on the machine of the learner."""
 
     def __post_init__(self) -> None:
@@ -90,6 +91,7 @@ def attach(
     command: AttachCommand,
     *,
     on_episode: Callable[[EpisodeSummary, int], None],
+    on_start: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool],
 ) -> int:
     """Plays until all episodes are played, the run ends, or a stop is asked for.
@@ -97,6 +99,7 @@ def attach(
     Args:
         command: what to play.
         on_episode: is shown every episode, with the gradient steps behind its weights.
+        on_start: is called once Ray is up, which takes over signals when it starts.
         should_stop: asked several times a second.
 
     Returns:
@@ -109,12 +112,14 @@ def attach(
             written.
         NotRunning: the run is not running, or ended before all episodes were played.
     """
+    address = _address(command)
     if command.video and not os.access(command.run_dir, os.W_OK):
         raise ValueError(
             f"--video writes to {command.run_dir}, which cannot be written from here; attach where "
             "it can, or drop --video"
         )
-    with _connected(_address(command)):
+    with _connected(address):
+        on_start()
         crowd = _Crowd(command, on_episode)
         while not (crowd.is_done or should_stop()):
             if _has_ended(command):

@@ -47,6 +47,7 @@ _FAILURES = (
     EnvironmentCrashed,
     CheckpointCorrupt,
     control.StillRunning,
+    ConnectionError,  # a cluster that is away for a while
     remote.ClusterUnreachable,
 )
 
@@ -181,12 +182,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if command in _ANYWHERE and {"-h", "--help"} & set(rest):
             sys.stdout.write(_ON_HELP)
         sys.exit(commands[command](rest))
-    except _FAILURES as error:
-        _complain(error)
-        sys.exit(_FAILED_EXIT)
     except BrokenPipeError:
         is_complete = command in ("logs", "presets", "status")
         os._exit(0 if is_complete else _FAILED_EXIT)  # nobody reads on
+    except _FAILURES as error:
+        _complain(error)
+        sys.exit(_FAILED_EXIT)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED_EXIT)
     except (ValueError, OSError, ReplayInUse) as error:
@@ -263,7 +264,7 @@ def _attach(arguments: list[str]) -> int:
 
     command = tyro.cli(attach.AttachCommand, args=arguments, prog="dreamer attach")
     console = Console()
-    should_stop = StopRequest(console.log)
+    should_stop = StopRequest(lambda _: None)  # an episode under way is given up
 
     def on_episode(episode: EpisodeSummary, version: int) -> None:
         console.print(
@@ -273,7 +274,12 @@ def _attach(arguments: list[str]) -> int:
         )
 
     try:
-        attach.attach(command, on_episode=on_episode, should_stop=should_stop)
+        attach.attach(
+            command,
+            on_episode=on_episode,
+            on_start=should_stop.listen,
+            should_stop=should_stop,
+        )
     except attach.NotRunning as error:
         _complain(error)
         return _FAILED_EXIT

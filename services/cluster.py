@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from dreamer_core.run_directory import RunDirectoryError, RunPaths
 from services.config import ServiceConfig
 
 logger = logging.getLogger(__name__)
 
+_CONNECT_S = 10.0
 _OTHERS = 3  # processors that learner, collector and supervisor ask for
 
 
@@ -50,6 +53,9 @@ def connected(
         namespace: of the names of actors.
         object_store_bytes: shared memory of a cluster that is started here.
         num_cpus: that it has for Ray; None for those of this machine.
+
+    Raises:
+        ConnectionError: there is no cluster at the address that lets this machine in.
     """
     local: dict[str, Any] = {
         "include_dashboard": False,
@@ -64,16 +70,33 @@ def connected(
                 os.environ["RAY_AUTH_MODE"],
             )
         keep_token_private()
-    ray.init(
-        address=address or "local",
-        namespace=namespace,
-        logging_level=logging.ERROR,
-        **({} if address else local),
-    )
+    try:
+        _require_listener(address)
+        ray.init(
+            address=address or "local",
+            namespace=namespace,
+            logging_level=logging.ERROR,
+            **({} if address else local),
+        )
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        if address is None:
+            raise
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ConnectionError(
+            f"Wanted to join the Ray cluster at {address}, but {why}. This machine has to be a "
+            "node of it, with its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str | None) -> None:
+    """Raises OSError where nothing listens at HOST:PORT, which Ray would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
 
 
 def keep_token_private() -> None:

@@ -8,7 +8,6 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def stop(command: StopCommand) -> bool:
 
     Raises:
         RunDirectoryError: the directory holds no run.
-        StillRunning: it runs on another machine, or did not end in time.
+        StillRunning: it runs on another machine or is another user's, or did not end in time.
     """
     read_config(command.run_dir)
     paths = RunPaths(command.run_dir)
@@ -65,8 +64,15 @@ def stop(command: StopCommand) -> bool:
             f"Wanted to stop the run in {command.run_dir}, but {who} holds it and this is "
             f"{platform.node()}; stop it there, or with --on"
         )
-    with suppress(ProcessLookupError):  # it has just ended
+    try:
         os.kill(int(pid), signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has just ended
+    except PermissionError as error:
+        raise StillRunning(
+            f"Wanted to stop the run in {command.run_dir}, but {who} belongs to another user; stop "
+            "it as that user"
+        ) from error
     give_up_s = time.monotonic() + command.timeout_s
     while holder(paths) == who:
         if time.monotonic() > give_up_s:

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from dreamer_core.report import LogLine, parse_line
+from dreamer_core.report import LogLine, has_newest_weights, parse_line
 
 _log = logging.getLogger(__name__)
 
@@ -123,6 +123,8 @@ class RunCurves:
             _log.warning("left out of the curves: %s", error)
             return
         self._newest = line
+        if not has_newest_weights(line.labels):
+            return
         for name, value in line.values.items():
             self._values[name] = value if math.isfinite(value) else None
         for name, metric in _LOSSES.items():
@@ -130,7 +132,7 @@ class RunCurves:
                 self._add(name, line.env_frame, [(line.env_frame, line.values[metric])])
         if line.service == "evaluator":
             value = line.values.get("dreamer_evaluation_return", math.nan)
-            self._add("evaluation", line.env_frame, [(line.env_frame, value)])
+            self._add("evaluation", line.env_frame, [(line.evaluated_frame, value)])
         elif line.episodes:
             self._add_returns(line)
 

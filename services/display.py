@@ -20,7 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dreamer_core.report import checked_values
+from dreamer_core.report import checked_values, has_newest_weights
 from dreamer_core.types import Report
 
 RECENT_EPISODES = 100
@@ -74,8 +74,10 @@ class Progress:
     def advance(
         self, report: Report, *, policy_step: int, gradient_step: int, now_s: float
     ) -> Progress:
-        """Returns the progress after one more report."""
-        returns = self.returns
+        """Returns the progress after one more report; evaluations of old weights are left out."""
+        returns, values = self.returns, checked_values(report)
+        if not has_newest_weights(report.labels):
+            values = {}
         if report.service != "evaluator":
             returns += tuple(episode.episode_return for episode in report.episodes)
         kept = [sample for sample in self.samples if sample[0] >= now_s - RATE_WINDOW_S]
@@ -86,7 +88,7 @@ class Progress:
             self,
             policy_step=policy_step,
             gradient_step=gradient_step,
-            values=MappingProxyType({**self.values, **checked_values(report)}),
+            values=MappingProxyType({**self.values, **values}),
             returns=returns[-RECENT_EPISODES:],
             samples=tuple(kept),
         )

@@ -12,11 +12,11 @@ from dreamer_core.config import Config
 from dreamer_core.envs import make_env
 from dreamer_core.evaluation import save_episode
 from dreamer_core.policy import ActionMode, Policy
+from dreamer_core.report import LATEST
 from dreamer_core.rollout import Evaluation, evaluate_episode
 from dreamer_core.types import EpisodeSummary, Report, WeightsSnapshot
 from services.logs import log_to_stderr
 
-LATEST = "latest"
 """Label of weights that came from the learner; those of a checkpoint carry its gradient step."""
 
 

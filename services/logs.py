@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -20,12 +22,18 @@ def log_to_stderr(service: str) -> None:
     _use(handler)
 
 
-def log_to_file(service: str, path: Path) -> logging.Handler:
-    """Sends this process's log lines to a file as well; the caller removes and closes it."""
+@contextmanager
+def logging_to_file(service: str, path: Path) -> Generator[None]:
+    """Sends this process's log lines to a file as well while the block runs."""
     handler = _LogFile(path)
     handler.setFormatter(log_format(service))
     logging.getLogger().addHandler(handler)
-    return handler
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        with suppress(OSError):  # the disk is full or read-only, and its user knows
+            handler.close()
 
 
 class _LogFile(logging.FileHandler):

@@ -13,7 +13,8 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 ROLE_LABEL = "dreamer-role"
-_NODE_ID_LABEL = "ray.io/node-id"  # Ray gives it to every node
+NODE_ID_LABEL = "ray.io/node-id"
+"""Label that Ray gives to every node."""
 _USE_RUN_DIR = ("replay", "learner")
 _TAKE_NO_CPU = ("replay", "exchange")
 
@@ -61,13 +62,13 @@ def guest_options(home: str) -> dict[str, Any]:
     return {
         "num_cpus": 0,
         "label_selector": {ROLE_LABEL: "evaluator"},
-        "fallback_strategy": [{"label_selector": {_NODE_ID_LABEL: home}}],
+        "fallback_strategy": [{"label_selector": {NODE_ID_LABEL: home}}],
     }
 
 
 def _place(service: str, only_node: str | None) -> dict[str, Any]:
     if only_node is not None:
-        return {"label_selector": {_NODE_ID_LABEL: only_node}}
+        return {"label_selector": {NODE_ID_LABEL: only_node}}
     return {
         "label_selector": {ROLE_LABEL: service},
         "fallback_strategy": [{"label_selector": {ROLE_LABEL: f"!{service}"}}],

@@ -14,10 +14,11 @@ import re
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def run(cluster: str, words: list[str], say: Say) -> int:
     mark = secrets.token_hex(8)
     script = _script(words, mark)
     if not cluster.startswith("http"):
-        return _relay(_over_ssh(cluster, script), mark, say)
+        with closing(_over_ssh(cluster, script)) as lines:
+            return _relay(lines, mark, say)
     client = _job_client(cluster)
     job = _submit(client, script, "dreamer-" + words[0])
     try:
@@ -144,7 +146,7 @@ class _Marked:
         return self.code
 
 
-def _over_ssh(cluster: str, script: str) -> Iterator[str]:
+def _over_ssh(cluster: str, script: str) -> Generator[str]:
     """Yields the lines of Ray's own ssh to the head, and of what runs there."""
     ray = Path(sys.executable).with_name("ray")
     # In a shell of its own, since Ray wants to go on after it.
@@ -152,10 +154,14 @@ def _over_ssh(cluster: str, script: str) -> Iterator[str]:
     command = [ray, "exec", *plain, cluster, f"bash -c {shlex.quote(script)} || true"]
     with subprocess.Popen(  # noqa: S603 (Ray's own command; the rest is quoted)
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace",
+        text=True, errors="replace", start_new_session=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        yield from process.stdout
+        try:
+            yield from process.stdout
+        finally:  # Ctrl-C, or nobody reads on: the command must not go on there
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def _job_client(address: str) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import urllib.parse
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from dreamer_core.agent import NonFiniteLoss
@@ -14,14 +14,14 @@ from dreamer_core.device import choose_execution
 from dreamer_core.envs import environment_spec
 from dreamer_core.pictures import plot_learning_curve
 from dreamer_core.report import RunLog
-from dreamer_core.run_directory import RunPaths, open_run
+from dreamer_core.run_directory import open_run
 from dreamer_core.train_local import Observer, RunResult
 from dreamer_core.trainer import require_place
 from dreamer_core.types import Report
 from services.actors import ServiceLost
 from services.cluster import forget_address, node_address, ray_cluster, write_address
 from services.config import ServiceConfig
-from services.logs import log_to_file
+from services.logs import logging_to_file
 from services.metrics import PrometheusExporter, advertised
 from services.supervisor import Supervisor
 
@@ -72,7 +72,7 @@ def train(
         )
         paths = stack.enter_context(open_run(run_dir, config))
         log = stack.enter_context(RunLog(run_dir, action_repeat=config.env.action_repeat))
-        stack.enter_context(_log_file(paths))
+        stack.enter_context(logging_to_file("supervisor", paths.log))
         stack.enter_context(ray_cluster(services, namespace=str(run_dir.absolute())))
         write_address(paths)
         stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
@@ -134,14 +134,3 @@ def _told_to_prometheus(
     }
     name = urllib.parse.quote(str(path), safe="")
     return advertised(services.metrics.targets_dir, name, f"{host}:{exporter.port}", labels)
-
-
-@contextmanager
-def _log_file(paths: RunPaths) -> Generator[None]:
-    handler = log_to_file("supervisor", paths.log)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        with suppress(OSError):  # the disk is full or read-only, and the run has said so
-            handler.close()

@@ -89,7 +89,7 @@ async def play(options: PlayerOptions, stage: Stage) -> None:
     ordering = asyncio.create_task(_give_orders(process.stdin, stage))
     try:
         message = b""
-        while line := await process.stdout.readline():
+        while (line := await process.stdout.readline()).endswith(b"\n"):  # not torn by a kill
             message = line.rstrip(b"\n")
             await stage.show(message)
         raise PlayerEnded(_reason(message, await process.wait()))

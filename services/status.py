@@ -10,7 +10,7 @@ from rich.table import Table
 from dreamer_core import checkpoint
 from dreamer_core.checkpoint_store import open_store
 from dreamer_core.config import Config
-from dreamer_core.report import METRICS_FILE, LogLine, read_jsonl
+from dreamer_core.report import METRICS_FILE, LogLine, has_newest_weights, read_jsonl
 from dreamer_core.run_directory import RunPaths, holder, read_config
 from services.display import format_duration, format_number
 
@@ -47,6 +47,7 @@ def render_status(run_dir: Path) -> Table:
     table.add_row("newest checkpoint", _newest_checkpoint(config, paths))
     metrics = run_dir / METRICS_FILE
     lines = read_jsonl(metrics, tail_bytes=_TAIL_BYTES) if metrics.exists() else []
+    lines = [line for line in lines if has_newest_weights(line.labels)]
     if not lines:
         table.add_row("progress", "no report yet")
         return table

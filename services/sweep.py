@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +12,7 @@ import tyro
 
 from dreamer_core.config import Config
 from services.cluster import connected
-from services.logs import log_to_file
+from services.logs import logging_to_file
 from services.sweep_directory import open_sweep
 from services.sweep_place import choose_gpus, require_room, with_device
 from services.sweep_plan import SweepPlan, choose_games
@@ -108,7 +106,7 @@ def sweep(
     cluster = connected(
         command.ray_address, namespace=str(root), object_store_bytes=_OBJECT_STORE_BYTES
     )
-    with open_sweep(root, plan) as directory, _log_file(directory.log), cluster:
+    with open_sweep(root, plan) as directory, logging_to_file("sweep", directory.log), cluster:
         on_start()
         num_gpus = choose_gpus(command.gpus_per_run, plan.config.learner.device, ray.nodes())
         if not command.wait_for_nodes:
@@ -124,14 +122,3 @@ def sweep(
         runs = SweepRuns(plan, directory, limits, observe)
         runs.run(should_stop)
         return runs.progress
-
-
-@contextmanager
-def _log_file(path: Path) -> Generator[None]:
-    handler = log_to_file("sweep", path)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        with suppress(OSError):  # the disk is full, and its user knows
-            handler.close()

@@ -126,7 +126,7 @@ class SweepDirectory:
 
         Raises:
             OSError: it cannot be written.
-        RunDirectoryError: the scores that are there cannot be read.
+            RunDirectoryError: the scores that are there cannot be read.
         """
         scores = sorted({**self.finished(), score.key: score}.values(), key=lambda s: s.key)
         runs = [asdict(each) for each in scores]

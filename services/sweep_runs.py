@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from services.actors import reason
+from services.placement import NODE_ID_LABEL
 from services.sweep_directory import Score, SweepDirectory, read_score
 from services.sweep_place import NodeRecord
 from services.sweep_plan import RunKey, SweepPlan, local_command
@@ -30,7 +31,6 @@ _POLL_S = 0.2
 _LOOK_INTERVAL_S = 2.0
 _FRUITLESS_LOSSES = 3
 _STOP_MARGIN_S = 15.0
-_NODE_ID_LABEL = "ray.io/node-id"  # Ray gives it to every node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ class SweepRuns:
         }
         avoided = self._nodes.avoided_by(key, ray.nodes())
         if avoided:
-            options["label_selector"] = {_NODE_ID_LABEL: f"!in({', '.join(avoided)})"}
+            options["label_selector"] = {NODE_ID_LABEL: f"!in({', '.join(avoided)})"}
         run_dir = self._directory.run_dir(key)
         order = Order(
             arguments=tuple(local_command(self._plan.config_of(key), run_dir)),
@@ -241,8 +241,8 @@ class SweepRuns:
         losses = losses + 1 if policy_step <= last_step else 1
         self._losses[key] = (policy_step, losses)
         if losses > _FRUITLESS_LOSSES:
-            reason = f"it was lost {losses} times without a policy step between them; last, {why}"
-            self._count_failure(key, reason, is_final=True)
+            why = f"it was lost {losses} times without a policy step between them; last, {why}"
+            self._count_failure(key, why, is_final=True)
         else:
             logger.warning("%s: %s; it will be resumed", key, why)
 

@@ -158,13 +158,13 @@ def _sees_directory(order: Order) -> bool:
 
 
 def _start(order: Order, log: BinaryIO) -> subprocess.Popen[bytes]:
-    dreamer = (sys.executable, "-m", "services.cli", *order.arguments)
+    dreamer = (sys.executable, "-P", "-m", "services.cli", *order.arguments)
     head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {platform.node()}: {shlex.join(dreamer)}\n"
     log.write(head.encode())
     log.flush()
     # The kernel means the thread that starts it: the one that then waits for it in `_watch`.
     return subprocess.Popen(  # noqa: S603 (it is this program)
-        (sys.executable, "-m", "services.tied", str(os.getpid()), *dreamer),
+        (sys.executable, "-P", "-m", "services.tied", str(os.getpid()), *dreamer),
         cwd=order.cwd if order.cwd.is_dir() else None,
         env={**os.environ, "COLUMNS": "120", "TERM": "dumb"},
         stdin=subprocess.DEVNULL,

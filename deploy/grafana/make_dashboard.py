@@ -97,10 +97,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Is it learning?": (
         Panel(title="Return", help="Sum of raw rewards: the newest training episode, evaluation.",
               queries={"training": metric("episode_return"),
-                       "evaluation ({{mode}})": metric("evaluation_return")}),
+                       "evaluation ({{mode}}, {{weights}})": metric("evaluation_return")}),
         Panel(title="Episode length", help="Policy steps of the newest episode.",
               queries={"training": metric("episode_length_policy_steps"),
-                       "evaluation ({{mode}})": metric("evaluation_length_policy_steps")}),
+                       "evaluation ({{mode}}, {{weights}})":
+                           metric("evaluation_length_policy_steps")}),
         Panel(title="Image error", is_log=True,
               help="Mean squared error a pixel; the first number that should fall.",
               queries={"": metric("image_mean_squared_error")}),

@@ -158,11 +158,29 @@ def test_a_run_is_fetched_with_rays_own_command(cluster, run):
     assert (copy / "config.json").read_bytes() == (run[1] / "config.json").read_bytes()
 
 
-def test_a_stop_leaves_a_checkpoint_and_ray_down_leaves_nothing(cluster, run):
-    operator, machines = cluster
+def test_a_stop_leaves_a_checkpoint(cluster, run):
+    operator, _ = cluster
     assert "Stopped" in operator.dreamer("stop", "runs/first", "--on", operator.cluster)
     assert (run[1] / "checkpoints" / "LATEST").exists()
-    status = operator.dreamer("status", "runs/first", "--on", operator.cluster)
-    assert "not running" in status
+    assert "not running" in operator.dreamer("status", "runs/first", "--on", operator.cluster)
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (("logs", "runs/first", "--follow"), "Stopped at gradient step"),
+        (("eval", "runs/first", "--episodes", "1"), "mean return"),
+        (("replay", "verify", "runs/first"), "whole"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_a_run_left_is_seen_over_ssh(cluster, run, words, printed):
+    operator, _ = cluster
+    assert printed in operator.dreamer(*words, "--on", operator.cluster)
+
+
+def test_ray_down_leaves_nothing(cluster, run):
+    operator, machines = cluster
+    assert operator.run("ray", "exec", operator.cluster, "ray status").count("1 node_") == 3
     operator.run("ray", "down", "-y", operator.cluster, timeout_s=120)
     wait_until(lambda: not any(has_raylet(machine) for machine in machines))

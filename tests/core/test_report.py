@@ -8,7 +8,15 @@ import re
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dreamer_core.report import METRICS, RunLog, checked_values, observations, read_jsonl
+from dreamer_core.report import (
+    LATEST,
+    METRICS,
+    RunLog,
+    checked_values,
+    has_newest_weights,
+    observations,
+    read_jsonl,
+)
 from dreamer_core.types import EpisodeSummary, Report
 
 KL = Report(service="learner", values={"dreamer_kl_nats": 3.5})
@@ -48,6 +56,15 @@ def test_what_is_written_is_read_back(tmp_path):
     assert line.values["dreamer_policy_steps_total"] == 100
     assert line.values["dreamer_episode_return"] == -20.0
     assert line.episodes == (episode,)
+
+
+def test_an_evaluation_belongs_to_the_frame_at_which_its_weights_were_made(tmp_path):
+    labels = {"mode": "greedy", "weights": "5"}
+    values = {"dreamer_evaluation_return": 3.0, "dreamer_evaluation_policy_steps": 20.0}
+    report = Report(service="evaluator", values=values, labels=labels)
+    (line,) = read_jsonl(write_once(tmp_path, report))
+    assert (line.env_frame, line.evaluated_frame) == (400, 80)
+    assert not has_newest_weights(line.labels) and has_newest_weights({"weights": LATEST})
 
 
 def test_a_line_is_on_disk_before_the_log_is_closed(tmp_path):

@@ -1,7 +1,6 @@
 """Evaluators of another job beside a real run: they come and go, and training does not notice."""
 
 import os
-import signal
 import subprocess
 from collections import defaultdict
 
@@ -120,14 +119,16 @@ def test_there_is_nothing_to_attach_to_once_a_run_has_ended(attached):
     assert "nobody trains in" in " ".join(stderr.split()) and "dreamer eval" in stderr
 
 
-def test_ctrl_c_ends_a_job_that_would_play_for_ever(tmp_path):
+def test_signals_end_jobs_that_would_play_for_ever(tmp_path):
     run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "100000")
     run.wait_for("dreamer_gradient_steps_total", least=5)
-    job = attach(tmp_path / "run", "--forever")
-    job.stdout.readline()
-    os.kill(job.pid, signal.SIGINT)
-    job.communicate(timeout=30)
-    assert job.returncode == 130
+    jobs = {number: attach(tmp_path / "run", "--forever") for number in (2, 15)}
+    for number, job in jobs.items():
+        job.stdout.readline()
+        os.kill(job.pid, number)
+    for number, job in jobs.items():
+        job.communicate(timeout=30)
+        assert job.returncode == 128 + number
     run.interrupt()
     assert run.finish() == 130
 
@@ -169,6 +170,7 @@ def test_an_environment_that_crashes_once_is_replaced(monkeypatch):
 
 def test_videos_that_could_not_be_written_are_refused_first(tmp_path, monkeypatch):
     monkeypatch.setattr(attach_module.os, "access", lambda *_: False)  # root may write anywhere
+    monkeypatch.setattr(attach_module, "_address", lambda _: None)
     command = AttachCommand(run_dir=tmp_path, video=True)
     with pytest.raises(ValueError, match="cannot be written from here"):
         attach_module.attach(command, on_episode=lambda *_: None, should_stop=lambda: True)

@@ -2,13 +2,15 @@
 
 import fcntl
 import os
+import platform
 import subprocess
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
 
-from services import remote
+from dreamer_core.run_directory import RunPaths
+from services import control, remote
 from tests.runs import CATCH, DREAMER, NO_EVALUATION, ROOT, Run, checkpoint_counts
 
 
@@ -143,6 +145,30 @@ def test_a_lock_that_is_not_signed_yet_stops_nobody(tmp_path, stopped):
         fcntl.flock(lock, fcntl.LOCK_EX)
         code, _, complaint = dreamer("stop", tmp_path)
     assert code == 1 and "just starting; try again" in complaint
+
+
+def test_a_run_of_another_user_is_left_to_that_user(tmp_path, stopped, monkeypatch):
+    def kill(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.kill", kill)
+    run_dir = stopped[0].run_dir
+    with RunPaths(run_dir).lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(f"process 1 on {platform.node()}")
+        lock.flush()
+        with pytest.raises(control.StillRunning, match="belongs to another user"):
+            control.stop(control.StopCommand(run_dir=run_dir))
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_a_ray_cluster_that_is_not_there_is_named_with_what_to_do(tmp_path, command):
+    place = "--runtime.ray-address" if command == "train" else "--ray-address"
+    options = ("--steps", "100", place, "127.0.0.1:1")
+    directory = "--run-dir" if command == "train" else "--sweep-dir"
+    code, _, said = dreamer(command, "debug", *options, directory, tmp_path / "run")
+    assert code == 1 and "Traceback" not in said
+    assert "Wanted to join the Ray cluster at 127.0.0.1:1" in said and "token" in said
 
 
 def test_a_run_without_a_log_says_so(tmp_path, stopped):

@@ -11,10 +11,10 @@ from dreamer_core.types import EpisodeSummary, Report
 from services.curves import MAX_POINTS, Curve, RunCurves
 
 
-def write(run_dir, steps, service="learner", name="dreamer_kl_nats"):
+def write(run_dir, steps, service="learner", name="dreamer_kl_nats", weights="latest"):
     with RunLog(run_dir, action_repeat=4) as log:
         for step in steps:
-            labels = {"mode": "greedy", "weights": "latest"}
+            labels = {"mode": "greedy", "weights": weights}
             report = Report(service=service, values={name: step / 2}, labels=labels)
             log.write(report, policy_step=step, gradient_step=step)
 
@@ -75,6 +75,14 @@ def test_returns_of_training_and_of_evaluation_are_curves_of_their_own(tmp_path,
     assert found["evaluation"] == [(40, 5.0)]
     assert found["return"] == [(40, 1.0), (80, 2.0)]
     assert found["mean_return"] == [(40, 1.0), (80, 1.5)]
+
+
+def test_an_evaluation_of_an_old_checkpoint_is_no_point_of_today(tmp_path, curves):
+    write(tmp_path, [10], "evaluator", "dreamer_evaluation_return")
+    write(tmp_path, [20], "evaluator", "dreamer_evaluation_return", weights="4")
+    found = curves.read_on()
+    assert found["curves"]["evaluation"] == [(40, 5.0)]
+    assert found["values"]["dreamer_evaluation_return"] == 5.0
 
 
 def test_a_line_is_taken_when_it_is_whole_and_a_foreign_one_is_left_out(tmp_path, curves):

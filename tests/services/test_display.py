@@ -133,6 +133,18 @@ def test_evaluation_episodes_do_not_enter_the_training_mean():
     assert progress.returns == (-20, -18)
 
 
+def test_evaluations_of_old_checkpoints_are_not_shown_as_those_of_now():
+    progress = halfway()
+    for weights, value in (("latest", 5.0), ("1000", 2.0)):
+        report = Report(
+            service="evaluator",
+            values={"dreamer_evaluation_return": value},
+            labels={"mode": "greedy", "weights": weights},
+        )
+        progress = progress.advance(report, policy_step=82_000, gradient_step=20_500, now_s=101.0)
+    assert progress.values["dreamer_evaluation_return"] == 5.0
+
+
 def test_the_table_shows_what_matters():
     text = drawn()
     for part in (

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from services import cli
 from services import watch as watching
 from services.curves import RunCurves
 from services.player import PlayerOptions
-from services.stage import Stage, play
+from services.stage import PlayerEnded, Stage, play
 from tests.runs import CATCH, Run
 from tests.watching import Watch, cpu_seconds, frames, served
 
@@ -286,6 +287,20 @@ async def play_until_its_first_message(options):
         playing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await playing
+
+
+def test_a_message_that_a_kill_has_torn_is_not_shown(tmp_path, monkeypatch):
+    player = tmp_path / "player"
+    player.write_text("#!/bin/sh\nprintf '{}\\n{\"torn'; kill -9 $$\n")
+    player.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(player))
+    options, stage = (
+        PlayerOptions(run_dir="", mode="greedy", policy_steps_per_second=1, seed=0),
+        Stage(),
+    )
+    with pytest.raises(PlayerEnded, match="exit code -9"):
+        asyncio.run(play(options, stage))
+    assert stage._newest == b"{}"
 
 
 def test_what_the_environment_started_ends_with_the_player(finished, tmp_path, monkeypatch):

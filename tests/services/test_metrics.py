@@ -8,8 +8,11 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dreamer_core.presets import preset
 from dreamer_core.report import METRICS
 from dreamer_core.types import EpisodeSummary, Report
+from services import run
+from services.config import MetricsConfig, ServiceConfig
 from services.metrics import PortInUse, PrometheusExporter, advertised
 
 
@@ -172,6 +175,21 @@ def test_prometheus_is_told_of_a_run_by_a_file_while_it_runs(tmp_path):
         assert file.name == "runs_pong.json"
         assert json.loads(file.read_text()) == [{"targets": ["127.0.0.1:9464"], "labels": labels}]
     assert not file.exists()
+
+
+def test_runs_whose_directories_have_the_same_name_are_told_apart(tmp_path, exporter):
+    targets = tmp_path / "targets"
+    services = ServiceConfig(metrics=MetricsConfig(port=0, targets_dir=targets))
+    told = [
+        run._told_to_prometheus(preset("debug"), services, tmp_path / owner / "pong", exporter)
+        for owner in ("one", "other")
+    ]
+    with told[0], told[1]:
+        (first,), (second,) = (json.loads(file.read_text()) for file in sorted(targets.iterdir()))
+    assert {first["labels"]["run"], second["labels"]["run"]} == {
+        str(tmp_path / "one" / "pong"),
+        str(tmp_path / "other" / "pong"),
+    }
 
 
 def test_without_a_directory_nobody_is_told(tmp_path, monkeypatch):

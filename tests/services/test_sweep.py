@@ -14,7 +14,7 @@ from services.sweep_plan import RunKey
 from tests.runs import OFTEN, Run, checkpoint_counts, due, replay_counts
 
 pytestmark = pytest.mark.timeout(600)
-STEPS = 240
+STEPS = 1500  # some seconds, so that a run can be met in the middle
 STEPS_BEFORE_STOP = 60
 TWO_BY_TWO = ("--games", "pong,boxing", "--seeds", "2", "--steps", str(STEPS), *OFTEN)
 KEYS = {RunKey(game, seed) for game in ("pong", "boxing") for seed in (0, 1)}

@@ -105,9 +105,11 @@ def one_hot_linear(deter: Tensor, position: Tensor, weight: Tensor, bias: Tensor
 
 
 def add_columns(y: Tensor, position: Tensor, weight: Tensor) -> Tensor:
-    """Adds to y [M, outputs] in place the columns of weight [outputs, Z] at position [M, S]."""
+    """Returns y [M, outputs] plus columns of weight [outputs, Z] at position [M, S]; y is lost."""
     rows = weight.t().contiguous()  # free for a weight that is stored column by column
-    return y.add_(F.embedding_bag(position, rows, mode="sum"))
+    columns = F.embedding_bag(position, rows, mode="sum")
+    # In place it is faster, but torch 2.11 compiles that to gradients of the y before.
+    return y + columns if torch.compiler.is_compiling() else y.add_(columns)
 
 
 class _GrayscaleTransposedConv(torch.autograd.Function):

@@ -39,7 +39,7 @@ def test_an_evaluator_joins_a_run_and_tells_it_what_it_sees(stack):
 def test_episodes_are_filmed_where_the_run_can_be_written(stack):
     film = ("dreamer", "attach", "/runs/atari_tiny", "--episodes=1", "--video")
     assert "gradient step" in stack.inside("learner", *film)
-    assert stack.inside("learner", "ls", "/runs/atari_tiny/videos").strip().endswith("-greedy.mp4")
+    assert stack.inside("learner", "ls", "/runs/atari_tiny/videos").count("-greedy-") == 1
     with pytest.raises(AssertionError, match="cannot be written from here"):
         stack.inside("evaluator", *film)
 

@@ -14,16 +14,16 @@ Episodes of the evaluator are evaluations, those of any other service are traini
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
 import logging
 import math
 import os
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -33,7 +33,7 @@ from tensorboard.compat.proto import (  # pyright: ignore[reportMissingTypeStubs
     summary_pb2,
 )
 from tensorboard.summary.writer import (  # pyright: ignore[reportMissingTypeStubs]
-    event_file_writer,
+    record_writer,
 )
 
 from dreamer_core.types import EpisodeSummary, Report
@@ -322,8 +322,7 @@ class RunLog:
         """Closes both files; a second call does nothing."""
         if not self._file.closed:
             self._file.close()
-            with contextlib.suppress(OSError):
-                self._events.close()
+            self._events.close()
 
     def __enter__(self) -> RunLog:
         return self
@@ -453,35 +452,34 @@ def _cut_torn_line(path: Path) -> None:
 # tensorboard carries no type information, and its messages are made at import.
 _new_event: Callable[..., Any] = vars(event_pb2)["Event"]
 _new_summary: Callable[..., Any] = vars(summary_pb2)["Summary"]
-_new_writer: Callable[..., Any] = vars(event_file_writer)["EventFileWriter"]
+_new_record_writer: Callable[..., Any] = vars(record_writer)["RecordWriter"]
 
 
 class _EventFile:
-    """Scalars in TensorBoard's format; one file per process life, which TensorBoard joins."""
+    """Scalars in TensorBoard's format; one file per process life, which TensorBoard joins.
+
+    Each event is written at once and in whole: the thread of tensorboard's own writer ends with a
+    traceback when the disk is full, and a kill loses what it holds.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._writer: Any = self._open()
+        directory.mkdir(parents=True, exist_ok=True)
+        place = f"{int(time.time()):010d}.{platform.node()}.{os.getpid()}.{time.time_ns()}"
+        self._file = (directory / f"events.out.tfevents.{place}").open("xb", buffering=0)
+        self._append(_new_event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, env_frame: int, wall_time_s: float, scalars: Mapping[str, float]) -> None:
         """Appends the scalars at x = env_frame."""
         summary = _new_summary()
         for tag, value in scalars.items():
             summary.value.add(tag=tag, simple_value=value)
-        event = _new_event(wall_time=wall_time_s, step=env_frame, summary=summary)
-        writer = self._writer or self._open()
-        try:
-            writer.add_event(event)
-        except OSError:
-            self._writer = None  # its thread has ended; the next event begins another file
-            raise
+        self._append(_new_event(wall_time=wall_time_s, step=env_frame, summary=summary))
 
-    def _open(self) -> Any:
-        # Not torch.utils.tensorboard: it would load torch into a process that has no use for it.
-        self._writer = _new_writer(str(self._directory), flush_secs=10)
-        return self._writer
+    def _append(self, event: Any) -> None:
+        record = BytesIO()
+        _new_record_writer(record).write(event.SerializeToString())
+        _append(self._file, record.getvalue())
 
     def close(self) -> None:
-        """Writes what is left and closes the file."""
-        if self._writer is not None:
-            self._writer.close()
+        """Closes the file."""
+        self._file.close()

@@ -189,7 +189,8 @@ def restarts(run_dir):
 def assert_one_paragraph(run, *parts):
     """What was wanted, what came, what to do: no traceback, and no blank line between."""
     paragraph = run.stderr[run.stderr.index("dreamer:") :]
-    assert "Traceback" not in run.stderr + run.stdout
+    printed = run.stderr + run.stdout
+    assert "Traceback" not in printed, printed[max(0, printed.index("Traceback") - 1000) :][:4000]
     assert "\n\n" not in paragraph.strip()
     words = " ".join(paragraph.split())
     for part in parts:

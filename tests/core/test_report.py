@@ -1,5 +1,6 @@
 """The metric table, and what a run leaves in metrics.jsonl and TensorBoard."""
 
+import errno
 import json
 import logging
 import math
@@ -170,6 +171,29 @@ def test_observations_are_the_mean_unless_single_ones_came(tmp_path):
 def test_tensorboard_shows_the_same_names_against_environment_frames(tmp_path):
     write_once(tmp_path)
     assert scalars(tmp_path, "dreamer_kl_nats") == [(400, 3.5)]
+
+
+def test_tensorboard_shows_what_was_written_before_the_log_is_closed(tmp_path):
+    log = RunLog(tmp_path, action_repeat=4)
+    log.write(KL, policy_step=100, gradient_step=25)
+    assert scalars(tmp_path, "dreamer_kl_nats") == [(400, 3.5)]
+    log.close()
+    log.close()
+
+
+def test_a_full_disk_costs_the_reports_that_it_refuses_and_tears_no_record(tmp_path, monkeypatch):
+    with RunLog(tmp_path, action_repeat=4) as log:
+        log.write(KL, policy_step=100, gradient_step=25)
+        monkeypatch.setattr("dreamer_core.report._append", refuse)
+        log.write(KL, policy_step=200, gradient_step=50)
+        monkeypatch.undo()
+        log.write(KL, policy_step=300, gradient_step=75)
+    assert log.dropped_reports == 1
+    assert scalars(tmp_path, "dreamer_kl_nats") == [(400, 3.5), (1200, 3.5)]
+
+
+def refuse(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_tensorboard_shows_each_episode_where_it_ended(tmp_path):

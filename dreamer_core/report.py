@@ -417,7 +417,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _append(file: FileIO, content: bytes) -> None:
-    """Writes all of it or, raising OSError, nothing."""
+    """Writes all of it or, raising OSError, nothing; the file is open for appending."""
     size = os.fstat(file.fileno()).st_size
     written = 0
     try:
@@ -465,7 +465,7 @@ class _EventFile:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         place = f"{int(time.time()):010d}.{platform.node()}.{os.getpid()}.{time.time_ns()}"
-        self._file = (directory / f"events.out.tfevents.{place}").open("xb", buffering=0)
+        self._file = (directory / f"events.out.tfevents.{place}").open("ab", buffering=0)
         self._append(_new_event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, env_frame: int, wall_time_s: float, scalars: Mapping[str, float]) -> None:

@@ -17,8 +17,6 @@ from dreamer_core.rollout import Evaluation, evaluate_episode
 from dreamer_core.types import EpisodeSummary, Report, WeightsSnapshot
 from services.logs import log_to_stderr
 
-"""Label of weights that came from the learner; those of a checkpoint carry its gradient step."""
-
 
 class Evaluator:
     """Plays whole episodes with the weights it is handed, in an environment of its own.

@@ -1,10 +1,11 @@
 """The metric table, and what a run leaves in metrics.jsonl and TensorBoard."""
 
-import errno
+import contextlib
 import json
 import logging
 import math
 import re
+import resource
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,6 +14,7 @@ from dreamer_core.report import (
     LATEST,
     METRICS,
     RunLog,
+    _EventFile,
     checked_values,
     has_newest_weights,
     observations,
@@ -181,19 +183,38 @@ def test_tensorboard_shows_what_was_written_before_the_log_is_closed(tmp_path):
     log.close()
 
 
-def test_a_full_disk_costs_the_reports_that_it_refuses_and_tears_no_record(tmp_path, monkeypatch):
+@contextlib.contextmanager
+def room_in(path, num_bytes):
+    """Lets a file grow by so much while the block runs: what is too long is written in part."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 10])
+def test_a_line_that_fits_in_part_is_left_out_in_whole(tmp_path, num_bytes):
     with RunLog(tmp_path, action_repeat=4) as log:
         log.write(KL, policy_step=100, gradient_step=25)
-        monkeypatch.setattr("dreamer_core.report._append", refuse)
-        log.write(KL, policy_step=200, gradient_step=50)
-        monkeypatch.undo()
+        with room_in(log.path, num_bytes):
+            log.write(KL, policy_step=200, gradient_step=50)
         log.write(KL, policy_step=300, gradient_step=75)
     assert log.dropped_reports == 1
+    assert [line.policy_step for line in read_jsonl(log.path)] == [100, 300]
+
+
+@pytest.mark.parametrize("num_bytes", [0, 10])
+def test_an_event_that_fits_in_part_is_left_out_in_whole(tmp_path, num_bytes):
+    events = _EventFile(tmp_path / "tensorboard")
+    events.add(400, 1.0, {"dreamer_kl_nats": 3.5})
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    with room_in(path, num_bytes), pytest.raises(OSError, match="too large"):
+        events.add(800, 2.0, {"dreamer_kl_nats": 3.5})
+    events.add(1200, 3.0, {"dreamer_kl_nats": 3.5})
+    events.close()
     assert scalars(tmp_path, "dreamer_kl_nats") == [(400, 3.5), (1200, 3.5)]
-
-
-def refuse(*_):
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_tensorboard_shows_each_episode_where_it_ended(tmp_path):

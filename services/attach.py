@@ -6,8 +6,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +25,7 @@ from dreamer_core.run_directory import RunPaths, holder, read_config
 from dreamer_core.types import EpisodeSummary, Report
 from services.actors import EXCHANGE, failed_to_start, reason
 from services.calls import Calls
-from services.cluster import ClusterAddress, read_address
+from services.cluster import ClusterAddress, connected, read_address
 from services.evaluator import Evaluator
 from services.placement import guest_options
 
@@ -111,6 +110,7 @@ def attach(
         CheckpointCorrupt, ValueError: the checkpoint asked for cannot be used, or videos cannot be
             written.
         NotRunning: the run is not running, or ended before all episodes were played.
+        ConnectionError: its cluster lets this machine not in, or is just starting or ending.
     """
     address = _address(command)
     if command.video and not os.access(command.run_dir, os.W_OK):
@@ -118,7 +118,7 @@ def attach(
             f"--video writes to {command.run_dir}, which cannot be written from here; attach where "
             "it can, or drop --video"
         )
-    with _connected(address):
+    with connected(address.gcs, namespace=address.namespace):
         on_start()
         crowd = _Crowd(command, on_episode)
         while not (crowd.is_done or should_stop()):
@@ -151,22 +151,6 @@ def _ended(command: AttachCommand, num_played: int) -> NotRunning:
     return NotRunning(
         f"The run in {command.run_dir} has ended; {num_played} episodes were played before"
     )
-
-
-@contextmanager
-def _connected(address: ClusterAddress) -> Generator[None]:
-    """Joins the run's cluster."""
-    try:
-        ray.init(address=address.gcs, namespace=address.namespace, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RayError) as error:
-        raise NotRunning(
-            f"Wanted to join the cluster of {address.namespace} at {address.gcs}, but "
-            f"{reason(error)}. The run may just be starting or ending: try again"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 class _Crowd:

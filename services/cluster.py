@@ -43,7 +43,7 @@ def connected(
     address: str | None,
     *,
     namespace: str,
-    object_store_bytes: int,
+    object_store_bytes: int | None = None,
     num_cpus: int | None = None,
 ) -> Generator[None]:
     """Connects to the cluster at an address; without one, runs a cluster that ends with the block.
@@ -51,7 +51,7 @@ def connected(
     Args:
         address: HOST:PORT of Ray's control store.
         namespace: of the names of actors.
-        object_store_bytes: shared memory of a cluster that is started here.
+        object_store_bytes: shared memory of a cluster that is started here; None: Ray chooses.
         num_cpus: that it has for Ray; None for those of this machine.
 
     Raises:
@@ -84,7 +84,8 @@ def connected(
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConnectionError(
             f"Wanted to join the Ray cluster at {address}, but {why}. This machine has to be a "
-            "node of it, with its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            "node of it, with its token in RAY_AUTH_TOKEN or ~/.ray/auth_token; if it is just "
+            "starting or ending, try again"
         ) from error
     try:
         yield

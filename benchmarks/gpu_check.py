@@ -33,23 +33,23 @@ import dreamer_core  # noqa: F401  (before torch: it keeps torch's idle threads 
 # isort: split
 import torch
 
-from dreamer_core import checkpoint
-from dreamer_core.agent import DreamerAgent, NonFiniteLoss
-from dreamer_core.benchmark import bench_policy, random_batch, update_flops
-from dreamer_core.checkpoint_store import LocalStore
+from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
+from dreamer_core.agent.device import Staging
+from dreamer_core.agent.update import OPTIMIZERS
+from dreamer_core.bench.benchmark import bench_policy, random_batch, update_flops
+from dreamer_core.bench.measure import machine, matrix_rate, measure, summary, synchronize
 from dreamer_core.config import Config
-from dreamer_core.device import Staging
-from dreamer_core.distributions import CategoricalLatent
-from dreamer_core.environment import EnvSpec
-from dreamer_core.envs import environment_spec
-from dreamer_core.measure import machine, matrix_rate, measure, summary, synchronize
+from dreamer_core.envs.base import EnvSpec
+from dreamer_core.envs.suites import environment_spec
+from dreamer_core.model.distributions import CategoricalLatent
 from dreamer_core.presets import preset
-from dreamer_core.report import read_jsonl
-from dreamer_core.run_directory import open_run
-from dreamer_core.train_local import train_local
-from dreamer_core.trainer import Trainer
+from dreamer_core.report.report import read_jsonl
+from dreamer_core.run.local import train_local
+from dreamer_core.run.trainer import Trainer
+from dreamer_core.storage import checkpoint
+from dreamer_core.storage.run_directory import open_run
+from dreamer_core.storage.store import LocalStore
 from dreamer_core.types import Batch, Report
-from dreamer_core.update import OPTIMIZERS
 
 LOSSES = ("world_model_loss", "image_loss", "reward_loss", "kl_loss", "actor_loss", "critic_loss")
 NORMS = tuple(f"{name}_gradient_norm" for name in OPTIMIZERS)

@@ -21,21 +21,21 @@ import tyro
 from rich.console import Group
 from rich.table import Table
 
-from dreamer_core.benchmark import (
+from dreamer_core.bench.benchmark import (
     bench_env,
     bench_learner,
     bench_policy,
     bench_replay,
     fill_replay,
 )
+from dreamer_core.bench.measure import Measurement, machine, summary
 from dreamer_core.config import Config, to_dict
-from dreamer_core.envs import environment_spec
-from dreamer_core.measure import Measurement, machine, summary
+from dreamer_core.envs.suites import environment_spec
 from dreamer_core.types import Batch, Report
-from services import run
-from services.cluster import ray_cluster
-from services.config import ServiceConfig
-from services.replay_server import ReplayServer
+from services.cluster.connection import ray_cluster
+from services.runtime import run
+from services.runtime.config import ServiceConfig
+from services.workers.replay_server import ReplayServer
 
 Root = tyro.conf.arg(name="")
 """Options of the config stand on their own, without the name of the field that holds it."""

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from dreamer_core import checkpoint
-from dreamer_core.checkpoint_store import LocalStore
-from dreamer_core.envs import environment_spec
-from dreamer_core.replay import open_replay
-from dreamer_core.report import read_jsonl
-from dreamer_core.run_directory import RunPaths, read_config
-from dreamer_core.segments import map_file, read_file_header, scan
+from dreamer_core.envs.suites import environment_spec
+from dreamer_core.replay.replay import open_replay
+from dreamer_core.replay.segments import map_file, read_file_header, scan
+from dreamer_core.report.report import read_jsonl
+from dreamer_core.storage import checkpoint
+from dreamer_core.storage.run_directory import RunPaths, read_config
+from dreamer_core.storage.store import LocalStore
 
 ROOT = Path(__file__).parents[1]
 DREAMER = Path(sys.executable).with_name("dreamer")

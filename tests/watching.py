@@ -11,8 +11,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from dreamer_core.run_directory import read_config
-from services.watch import WatchCommand, make_app
+from dreamer_core.storage.run_directory import read_config
+from services.watch.server import WatchCommand, make_app
 from tests.runs import DREAMER, ROOT
 
 

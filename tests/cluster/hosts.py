@@ -19,7 +19,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from services.placement import ROLE_LABEL
+from services.runtime.placement import ROLE_LABEL
 
 ROOT = Path(__file__).parents[2]
 _RAY = Path(sys.executable).with_name("ray")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.sweep_directory import SweepDirectory
-from services.sweep_plan import RunKey
+from services.sweep.directory import SweepDirectory
+from services.sweep.plan import RunKey
 from tests.cluster.hosts import hosts, start_ray
 from tests.runs import CPU, OFTEN, checkpoint_counts, due, stored_policy_steps
 

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from dreamer_core.envs import environment_spec, make_env
-from dreamer_core.replay import StaleIncarnation, open_replay
-from dreamer_core.rollout import Rollout
-from dreamer_core.run_directory import RunPaths, read_config
+from dreamer_core.envs.suites import environment_spec, make_env
+from dreamer_core.replay.replay import StaleIncarnation, open_replay
+from dreamer_core.run.rollout import Rollout
+from dreamer_core.storage.run_directory import RunPaths, read_config
 from tests.cluster.hosted_run import HostedRun
 from tests.cluster.hosts import hosts, start_ray
 from tests.runs import (

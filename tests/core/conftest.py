@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dreamer_core.checkpoint_store import LocalStore, Store, UrlStore
-from dreamer_core.policy import num_threads
+from dreamer_core.agent.policy import num_threads
+from dreamer_core.storage.store import LocalStore, Store, UrlStore
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from dreamer_core.environment import EnvSpec, EnvStep
+from dreamer_core.envs.base import EnvSpec, EnvStep
 from dreamer_core.types import FloatArray, UInt8Array
 
 CALM_STEPS = 90

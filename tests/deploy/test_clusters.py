@@ -7,8 +7,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from services import cli
-from services.placement import ROLE_LABEL
-from services.preset_command import with_preset
+from services.cli.presets import with_preset
+from services.runtime.placement import ROLE_LABEL
 from tests.runs import ROOT
 
 RAY = ROOT / "deploy" / "ray"

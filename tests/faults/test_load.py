@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer_core.measure import machine
+from dreamer_core.bench.measure import machine
 from tests.runs import NO_EVALUATION, TITLES, Run
 
 RESULT = os.environ.get("DREAMER_LOAD_RESULT")

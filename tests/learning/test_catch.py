@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs import make_env as make_wrapped
+from dreamer_core.envs.suites import make_env as make_wrapped
 from tests.learning.catch import BALLS, EPISODE_STEPS, Catch, best_action, make_env
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamer_core.evaluation import evaluate_run
 from dreamer_core.presets import preset
-from dreamer_core.report import read_jsonl
-from dreamer_core.train_local import train_local
+from dreamer_core.report.report import read_jsonl
+from dreamer_core.run.evaluation import evaluate_run
+from dreamer_core.run.local import train_local
 from tests.learning.catch import BALLS
 
 SEEDS = os.environ.get("DREAMER_LEARNING_SEEDS", "0").split()

@@ -1,0 +1,1 @@
+"""The agent: one gradient step, its optimisers, what it runs on, and the part that acts."""

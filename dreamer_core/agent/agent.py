@@ -1,0 +1,290 @@
+"""The learning agent: one gradient step on a batch, weights for the policy, state to save."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dreamer_core.agent.device import Staging, choose_execution, to_tensors
+from dreamer_core.agent.optimizer import Optimizer
+from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.update import (
+    OPTIMIZERS,
+    CapturedUpdate,
+    StepInputs,
+    StepResult,
+    Update,
+    compile_parts,
+)
+from dreamer_core.config import Config
+from dreamer_core.envs.base import EnvSpec
+from dreamer_core.model.behavior import Behavior
+from dreamer_core.model.distributions import seeded_generator
+from dreamer_core.model.world_model import TensorBatch, WorldModel
+from dreamer_core.types import Batch, WeightsSnapshot
+
+# The first word of each stream of random numbers; see distributions.seeded_generator.
+_WEIGHTS_STREAM, _TRAIN_STREAM, _PICTURE_STREAM = 0, 1, 2
+_STEPS_AHEAD = 2  # steps that the device may have to do before the host asks how they went
+_TERMS = {"world_model": ("image", "reward", "kl", "discount")}
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss or gradient became NaN or infinite; raised before the optimiser could spread it."""
+
+
+def linear_schedule(start: float, end: float | None, progress: float) -> float:
+    """The value at progress in [0, 1] on the line from start to end; `end=None` is constant."""
+    return start if end is None else start + (end - start) * min(max(progress, 0.0), 1.0)
+
+
+class DreamerAgent:
+    """World model, actor, critic and their optimisers.
+
+    All randomness is keyed by (seed, gradient step): the same state, batch and step number give
+    the same update, so resuming needs no generator state.
+
+    Args:
+        config: of the run.
+        spec: of the environment.
+
+    Raises:
+        ValueError: the configured device does not exist.
+    """
+
+    def __init__(self, config: Config, spec: EnvSpec) -> None:
+        self.config = config
+        self.execution = choose_execution(config.learner)
+        self.device = self.execution.device
+        if self.device.type == "cuda":  # else "float32" convolutions would round to 10 bits
+            torch.backends.cudnn.allow_tf32 = self.execution.dtype != torch.float32
+        cpu = torch.device("cpu")
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(
+                seeded_generator(cpu, config.seed, _WEIGHTS_STREAM).get_state()
+            )  # fmt: skip
+            self.world_model = WorldModel(
+                config.world_model,
+                channels=spec.image_shape[-1],
+                action_size=spec.action_size,
+                discount=config.behavior.discount,
+            )
+            self.behavior = Behavior(
+                config.behavior,
+                feat_size=self.world_model.rssm.feat_size,
+                action_size=spec.action_size,
+                is_discrete=spec.is_discrete,
+            )
+        self.world_model.to(self.device)
+        self.behavior.to(self.device)
+        self.optimizers = {
+            "world_model": _optimizer(self.world_model, config.world_model.optimizer),
+            "actor": _optimizer(self.behavior.actor, config.behavior.actor_optimizer),
+            "critic": _optimizer(self.behavior.critic, config.behavior.critic_optimizer),
+        }
+        self.gradient_step = 0
+        """Gradient steps taken."""
+        self._staging = Staging(self.device)
+        self._unchecked: deque[_Unchecked] = deque()
+        if self.execution.is_compiled:
+            compile_parts(self.world_model, self.behavior, self.optimizers)
+        self._eager_update = Update(
+            self.world_model, self.behavior, self.optimizers, self.execution.dtype
+        )
+        is_captured = self.execution.is_captured
+        self._update = CapturedUpdate(self._eager_update) if is_captured else self._eager_update
+
+    def train_step(self, batch: Batch, *, policy_step: int = 0) -> dict[str, Tensor]:
+        """Takes one gradient step: world model first, then actor and critic in imagination.
+
+        On CUDA it returns before the device has done the step.
+
+        Args:
+            batch: [B, T] sequences.
+            policy_step: policy steps of the run so far, the clock of the schedules of rho and eta.
+
+        Returns:
+            Scalars on the device by metric name (see report.METRICS).
+
+        Raises:
+            NonFiniteLoss: names the term and the step; parameters are as before that optimiser. On
+                CUDA it may be raised by one of the next two calls, and none of these steps counted.
+        """
+        share, scale = self._scheduled(policy_step)
+        data = self._staging(batch)
+        result = self._update(self._inputs(data, share, scale))
+        self._staging.mark_read()
+        self._unchecked.append(_Unchecked.of(self.gradient_step, result))
+        if self.device.type == "cpu":
+            self.check()
+        elif len(self._unchecked) > _STEPS_AHEAD:
+            self._check_oldest()
+        self.gradient_step += 1
+        if self.gradient_step % self.config.behavior.slow_critic_interval_gradient_steps == 0:
+            self.behavior.update_slow_critic()
+        return result.metrics() | {
+            "dreamer_reinforce_share": torch.full((), share, device=self.device),
+            "dreamer_entropy_scale": torch.full((), scale, device=self.device),
+        }
+
+    def check(self) -> None:
+        """Waits for the device and makes sure that every step so far was finite.
+
+        Raises:
+            NonFiniteLoss: see `train_step`.
+        """
+        while self._unchecked:
+            self._check_oldest()
+
+    def snapshot(self) -> WeightsSnapshot:
+        """Copies what a policy needs to host memory, all in one piece."""
+        modules = {
+            "encoder": self.world_model.encoder,
+            "rssm": self.world_model.rssm,
+            "actor": self.behavior.actor,
+        }
+        params = {
+            f"{prefix}.{name}": parameter.detach()
+            for prefix, module in modules.items()
+            for name, parameter in module.named_parameters()
+        }
+        needed = Policy.needed(params)
+        flat = torch.cat([value.reshape(-1) for value in needed.values()]).cpu()
+        parts = flat.split([value.numel() for value in needed.values()])
+        arrays = {
+            name: part.view(value.shape).numpy()
+            for (name, value), part in zip(needed.items(), parts, strict=True)
+        }
+        return WeightsSnapshot(version=self.gradient_step, params=arrays)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that learning continues from, as nested dicts of the live tensors."""
+        return {
+            "world_model": self.world_model.state_dict(),
+            "behavior": self.behavior.state_dict(),
+            "optimizers": {name: opt.state() for name, opt in self.optimizers.items()},
+            "gradient_step": self.gradient_step,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restores `state()`.
+
+        Raises:
+            ValueError: the state belongs to another model, or to another program.
+        """
+        try:
+            self.world_model.load_state_dict(state["world_model"])
+            self.behavior.load_state_dict(state["behavior"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state(state["optimizers"][name])
+            self.gradient_step = int(state["gradient_step"])
+        except (RuntimeError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(
+                "The checkpoint does not fit the configured model "
+                f"({type(error).__name__}: {error}). "
+                "Resume with the config that the run was started with"
+            ) from error
+
+    def open_loop(self, batch: Batch, *, context: int) -> Tensor:
+        """Reconstructs `context` images and imagines the rest, [B, T, 64, 64, C] in [0, 1], CPU."""
+        data = to_tensors(batch, self.device)
+        generator = seeded_generator(self.device, self.config.seed, _PICTURE_STREAM)
+        noise = self.world_model.rssm.latent.noise(data.reward.shape, generator)
+        with torch.compiler.set_stance("force_eager"):  # its shapes are not worth compiling for
+            image = self.world_model.open_loop(data, noise, context=context)
+        return (image + 0.5).clamp(0, 1).cpu()
+
+    def _inputs(
+        self, data: TensorBatch, reinforce_share: float, entropy_scale: float
+    ) -> StepInputs:
+        """Draws the noise of this gradient step."""
+        generator = seeded_generator(
+            self.device, self.config.seed, _TRAIN_STREAM, self.gradient_step
+        )
+        latent, rows = self.world_model.rssm.latent, data.reward.shape
+        imagined = (self.config.behavior.horizon, rows.numel())
+        posterior_noise = latent.noise(tuple(rows), generator)
+        action_noise = self.behavior.actions.noise(imagined, generator)
+        state_noise = latent.noise(imagined, generator)
+        config = self.config.behavior
+        return StepInputs(
+            data=data,
+            posterior_noise=posterior_noise,
+            action_noise=action_noise,
+            state_noise=state_noise,
+            reinforce_share=self._number(reinforce_share, config.reinforce_share_end is not None),
+            entropy_scale=self._number(entropy_scale, config.entropy_scale_end is not None),
+        )
+
+    def _number(self, value: float, is_scheduled: bool) -> float | Tensor:
+        """A number that changes must be a tensor to reach a captured step."""
+        if is_scheduled and self.execution.is_captured:
+            return torch.full((), value, device=self.device)
+        return value
+
+    def _check_oldest(self) -> None:
+        step = self._unchecked.popleft()
+        if step.is_good():
+            return
+        self._unchecked.clear()
+        self._eager_update.is_good.fill_(True)
+        self.gradient_step = step.gradient_step
+        raise NonFiniteLoss(step.explanation())
+
+    def _scheduled(self, policy_step: int) -> tuple[float, float]:
+        """(rho, eta) at this policy step."""
+        config = self.config.behavior
+        progress = policy_step / config.schedule_policy_steps
+        return (
+            linear_schedule(config.reinforce_share, config.reinforce_share_end, progress),
+            linear_schedule(config.entropy_scale, config.entropy_scale_end, progress),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unchecked:
+    """A step of which the host does not know yet whether it was finite."""
+
+    gradient_step: int
+    result: StepResult
+    flags: Tensor
+    """is_good on its way to page-locked memory."""
+    is_there: torch.cuda.Event | None
+
+    @staticmethod
+    def of(gradient_step: int, result: StepResult) -> _Unchecked:
+        if not result.is_good.is_cuda:
+            return _Unchecked(gradient_step, result, result.is_good, None)
+        flags = torch.empty(len(OPTIMIZERS), dtype=torch.bool, pin_memory=True)
+        flags.copy_(result.is_good, non_blocking=True)
+        is_there = torch.cuda.Event(blocking=True)
+        is_there.record()
+        return _Unchecked(gradient_step, result, flags, is_there)
+
+    def is_good(self) -> bool:
+        if self.is_there is not None:
+            self.is_there.synchronize()
+        return bool(self.flags.all())
+
+    def explanation(self) -> str:
+        name = OPTIMIZERS[self.flags.tolist().index(False)]
+        metrics = {k: float(v) for k, v in self.result.metrics().items()}
+        terms = {term: metrics[f"dreamer_{term}_loss"] for term in _TERMS.get(name, (name,))
+                 if f"dreamer_{term}_loss" in metrics}  # fmt: skip
+        offending = [term for term, x in terms.items() if not math.isfinite(x)]
+        return (
+            f"Non-finite {name} loss at gradient step {self.gradient_step}: "
+            f"{', '.join(offending) or 'only the gradient'} is not finite (terms {terms}, "
+            f"gradient norm {metrics[f'dreamer_{name}_gradient_norm']}). The {name} was not "
+            "updated; the last checkpoint is good. Lower the learning rate or look at the rewards"
+        )
+
+
+def _optimizer(module: nn.Module, config: Any) -> Optimizer:
+    return Optimizer(list(module.parameters()), config)

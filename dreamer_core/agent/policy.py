@@ -1,0 +1,143 @@
+"""The part of the agent that acts: encoder, posterior and actor, one image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dreamer_core.config import Config
+from dreamer_core.envs.base import EnvSpec
+from dreamer_core.model.behavior import make_actions
+from dreamer_core.model.distributions import seeded_generator
+from dreamer_core.model.networks import MLP, ImageEncoder, image_to_float
+from dreamer_core.model.rssm import RSSM, RSSMState
+from dreamer_core.types import FloatArray, UInt8Array, WeightsSnapshot
+
+ActionMode = Literal["sample", "greedy"]
+"""`sample` draws from the actor, `greedy` takes its mode; the latent is sampled in both."""
+
+_UNUSED_IN_POLICY = ("rssm.prior_hidden.", "rssm.prior_stats.")
+
+
+@contextmanager
+def num_threads(count: int) -> Generator[None]:
+    """Runs torch on this many CPU threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyState:
+    """What the policy remembers between two steps of an episode."""
+
+    model: RSSMState
+    """Posterior state [1, ...] at the previous image."""
+    action: Tensor
+    """Action taken there [1, A]; becomes prev_action of the next row."""
+
+
+class Policy(nn.Module):
+    """Acts from images with the weights of the newest snapshot.
+
+    Args:
+        config: of the run.
+        spec: of the environment.
+    """
+
+    def __init__(self, config: Config, spec: EnvSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = ImageEncoder(spec.image_shape[-1], config.world_model.conv_depth)
+        self.rssm = RSSM(config.world_model, self.encoder.size, spec.action_size)
+        self.actions = make_actions(spec.action_size, is_discrete=spec.is_discrete)
+        behavior = config.behavior
+        self.actor = MLP(
+            self.rssm.feat_size, behavior.layers, behavior.units, self.actions.params_size
+        )
+        self.requires_grad_(False)
+        self._lay_out()
+
+    @staticmethod
+    def needed(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Selects what acting needs from an agent's `encoder.`, `rssm.` and `actor.` weights."""
+        return {k: v for k, v in params.items() if not k.startswith(_UNUSED_IN_POLICY)}
+
+    def load(self, weights: WeightsSnapshot) -> None:
+        """Takes over the weights of a snapshot.
+
+        Raises:
+            ValueError: the snapshot is of another model.
+        """
+        wanted = self.needed(dict(self.named_parameters()))
+        shapes = {name: tuple(value.shape) for name, value in wanted.items()}
+        got = {name: tuple(value.shape) for name, value in weights.params.items()}
+        if shapes != got:
+            differing = sorted(set(shapes.items()) ^ set(got.items()))[:4]
+            raise ValueError(
+                f"The weights of gradient step {weights.version} do not fit this policy; "
+                f"they differ in {differing}. Use the config that the run was started with"
+            )
+        with torch.no_grad():
+            for name, parameter in wanted.items():
+                parameter.copy_(torch.from_numpy(np.array(weights.params[name])))
+
+    def _lay_out(self) -> None:
+        """Stores weights in the order in which acting reads them; `load` keeps it."""
+        for convolution in self.encoder.convolutions:
+            assert isinstance(convolution, nn.Conv2d)
+            weight = convolution.weight.data.permute(2, 3, 1, 0).contiguous()
+            convolution.weight.data = weight.permute(3, 2, 0, 1)
+        first = self.actor.hidden[0]
+        for layer in (self.rssm.input, first):  # these read the one-hot z column by column
+            assert isinstance(layer, nn.Linear)
+            layer.weight.data = layer.weight.data.t().contiguous().t()
+
+    def initial(self) -> PolicyState:
+        """The zero state at the start of an episode."""
+        return PolicyState(self.rssm.initial(1), torch.zeros(1, self.spec.action_size))
+
+    def state_of(self, deter: FloatArray, stoch: FloatArray, action: FloatArray) -> PolicyState:
+        """Rebuilds a state from its h [1, D], z [1, Z] and previous action [1, A]."""
+        h, z, a = (torch.from_numpy(np.array(x)) for x in (deter, stoch, action))
+        state = RSSMState(h, z)
+        is_sampled = bool(z.any())  # else it is the zero state, in which no z is one
+        return PolicyState(self.rssm.located(state) if is_sampled else state, a)
+
+    @torch.inference_mode()
+    def act(
+        self, state: PolicyState, image: UInt8Array, generator: torch.Generator, mode: ActionMode
+    ) -> tuple[FloatArray, PolicyState]:
+        """Returns the action [A] for an image [64, 64, channels] and the next state.
+
+        Args:
+            state: from `initial` or the previous call.
+            image: as the environment gave it.
+            generator: of the latent's and the action's noise.
+            mode: how the action is chosen.
+        """
+        embed = self.encoder(image_to_float(torch.from_numpy(image)[None, None]))  # [1, 1, E]
+        noise = self.rssm.latent.noise((1,), generator)
+        model = self.rssm.located(
+            self.rssm.observe_step(state.model, state.action, embed[:, 0], noise)
+        )
+        params = self.actor(model.features)
+        if mode == "greedy":
+            action = self.actions.mode(params)
+        else:
+            action = self.actions.sample(params, self.actions.noise((1,), generator))
+        return action[0].numpy(), PolicyState(model, action)
+
+
+def step_generator(*words: int) -> torch.Generator:
+    """Generator of one policy step's noise, keyed by (seed, incarnation, episode, step)."""
+    return seeded_generator(torch.device("cpu"), *words)

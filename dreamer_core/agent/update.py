@@ -1,0 +1,262 @@
+"""One gradient step as a function of tensors: no random numbers, no wait for the device.
+
+`Update` runs anywhere. `CapturedUpdate` records it once as a CUDA graph and replays it, so that the
+thousands of kernels of a step cost one launch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreamer_core.agent.optimizer import Optimizer, gradients
+from dreamer_core.model.behavior import Behavior, BehaviorLoss
+from dreamer_core.model.rssm import RSSMState
+from dreamer_core.model.world_model import TensorBatch, WorldModel, WorldModelLoss
+
+OPTIMIZERS = ("world_model", "actor", "critic")
+"""In the order in which they step."""
+_WARM_UPS = 3  # before capture, for lazy initialisation and choice of kernels
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """What one gradient step depends on besides the agent's state."""
+
+    data: TensorBatch
+    posterior_noise: Tensor
+    """[B, T, ...], see `Latent.noise`."""
+    action_noise: Tensor
+    """[H, B T, ...]."""
+    state_noise: Tensor
+    """[H, B T, ...]."""
+    reinforce_share: float | Tensor
+    """rho; a scalar tensor where it changes over the run of a captured step."""
+    entropy_scale: float | Tensor
+    """eta; likewise."""
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor among them, in a fixed order."""
+        data = [getattr(self.data, field.name) for field in dataclasses.fields(self.data)]
+        others = (
+            self.posterior_noise,
+            self.action_noise,
+            self.state_noise,
+            self.reinforce_share,
+            self.entropy_scale,
+        )
+        return data + [x for x in others if isinstance(x, Tensor)]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one gradient step reports; on the device."""
+
+    names: tuple[str, ...]
+    """Of the metrics, see report.METRICS."""
+    values: Tensor
+    """Their values [M], float32."""
+    is_good: Tensor
+    """Whether each of OPTIMIZERS stepped; none does after one met a non-finite loss [3]."""
+
+    def metrics(self) -> dict[str, Tensor]:
+        """The metrics as scalars by name."""
+        return dict(zip(self.names, self.values.unbind(), strict=True))
+
+
+class Update:
+    """World model first, then actor and critic in imagination with the updated world model.
+
+    Args:
+        world_model: to train.
+        behavior: to train.
+        optimizers: by the names of OPTIMIZERS.
+        dtype: of matrix products and convolutions; parameters, outputs of heads, softmax,
+            LayerNorm and losses are float32 whatever it is.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        behavior: Behavior,
+        optimizers: Mapping[str, Optimizer],
+        dtype: torch.dtype,
+    ) -> None:
+        self._world_model = world_model
+        self._behavior = behavior
+        self._optimizers = optimizers
+        self._dtype = dtype
+        self._device = next(world_model.parameters()).device
+        self.is_good = torch.ones((), dtype=torch.bool, device=self._device)
+        """False once a loss or gradient was not finite; then nothing steps any more."""
+
+    def __call__(self, inputs: StepInputs) -> StepResult:
+        """Takes one gradient step."""
+        is_reduced = self._dtype != torch.float32
+        with torch.autocast(self._device.type, self._dtype, enabled=is_reduced):
+            model_loss = self._world_model.loss(inputs.data, inputs.posterior_noise)
+        norms, goods = dict[str, Tensor](), list[Tensor]()
+
+        def step(losses: dict[str, Tensor]) -> None:
+            optimizers = [self._optimizers[name] for name in losses]
+            found = gradients(optimizers, torch.stack(list(losses.values())).sum())
+            for (name, loss), (gradient, norm) in zip(losses.items(), found, strict=True):
+                norms[name] = norm
+                self.is_good.logical_and_(torch.isfinite(norm) & torch.isfinite(loss))
+                self._optimizers[name].apply(gradient, norm, self.is_good)
+                goods.append(self.is_good.clone())
+
+        step({"world_model": model_loss.total})
+        with torch.autocast(self._device.type, self._dtype, enabled=is_reduced):
+            loss = self._behavior_loss(inputs, model_loss)
+        step({"actor": loss.actor, "critic": loss.critic})
+        metrics = _world_model_metrics(self._world_model, model_loss, inputs.data)
+        metrics |= _behavior_metrics(loss)
+        metrics |= {f"dreamer_{name}_gradient_norm": norm for name, norm in norms.items()}
+        values = torch.stack([value.detach().float() for value in metrics.values()])
+        return StepResult(tuple(metrics), values, torch.stack(goods))
+
+    def buffers(self) -> list[Tensor]:
+        """Every tensor that a step changes."""
+        return [self.is_good, *(x for opt in self._optimizers.values() for x in opt.buffers())]
+
+    def _behavior_loss(self, inputs: StepInputs, model_loss: WorldModelLoss) -> BehaviorLoss:
+        """Imagines from every posterior state of the batch."""
+        states = model_loss.observed.state.detach()
+        start = RSSMState(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
+        share = inputs.reinforce_share
+        is_reinforce = not isinstance(share, Tensor) and share == 1.0
+        if is_reinforce and self._dtype == torch.float32:
+            start = self._world_model.rssm.located(start)
+        return self._behavior.loss(
+            self._world_model,
+            start,
+            self._world_model.discount_target(inputs.data.is_terminal).flatten(),
+            inputs.action_noise,
+            inputs.state_noise,
+            reinforce_share=inputs.reinforce_share,
+            entropy_scale=inputs.entropy_scale,
+        )
+
+
+def compile_parts(
+    world_model: WorldModel, behavior: Behavior, optimizers: Mapping[str, Optimizer]
+) -> None:
+    """Has torch.compile fuse the parts of a step at their first call; each is one whole graph.
+
+    Parts and not the whole: the recurrences are loops over one compiled step, so that there are few
+    and small graphs to compile.
+    """
+
+    def compiled(owner: object, name: str) -> None:
+        form = torch.compile(getattr(owner, name), fullgraph=True, dynamic=False)
+        object.__setattr__(owner, name, form)
+
+    compiled(world_model, "_encode")
+    compiled(world_model, "_loss_of")
+    compiled(world_model.rssm.scan_steps, "forward")
+    compiled(world_model.rssm.scan_steps, "backward")
+    compiled(behavior, "_imagine_step")
+    compiled(behavior, "_loss_of")
+    for optimizer in optimizers.values():
+        compiled(optimizer, "apply")
+
+
+class CapturedUpdate:
+    """Replays an update as one CUDA graph, captured at the first call.
+
+    Numbers among the inputs are part of the graph; tensors may differ from call to call.
+
+    Args:
+        update: to capture.
+    """
+
+    def __init__(self, update: Update) -> None:
+        self._update = update
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: StepInputs | None = None
+        self._result: StepResult | None = None
+
+    def __call__(self, inputs: StepInputs) -> StepResult:
+        """Takes one gradient step; returns before the device has done it."""
+        if self._graph is None:
+            self._capture(inputs)
+        assert self._inputs is not None
+        assert self._result is not None
+        assert self._graph is not None
+        _copy_all(inputs.tensors(), self._inputs.tensors())
+        self._graph.replay()
+        result = self._result
+        return StepResult(result.names, result.values.clone(), result.is_good.clone())
+
+    def _capture(self, inputs: StepInputs) -> None:
+        """Warms up, puts back what that changed, and records."""
+        static: StepInputs = _copied(inputs)
+        before = [x.clone() for x in self._update.buffers()]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                self._update(static)
+        torch.cuda.current_stream().wait_stream(side)
+        _copy_all(before, self._update.buffers())
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._result = self._update(static)
+        self._inputs, self._graph = static, graph
+
+
+def _copy_all(sources: list[Tensor], targets: list[Tensor]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        if source.shape != target.shape:
+            raise ValueError(
+                f"This step was captured for tensors of {tuple(target.shape)}, but got "
+                f"{tuple(source.shape)}; every batch of a run must have the same size"
+            )
+        target.copy_(source)
+
+
+def _copied(values: Any) -> Any:
+    """The same dataclass with tensors of its own."""
+    copies: dict[str, Any] = {}
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        if isinstance(value, Tensor):
+            value = value.clone()
+        elif dataclasses.is_dataclass(value):
+            value = _copied(value)
+        copies[field.name] = value
+    return dataclasses.replace(values, **copies)
+
+
+@torch.no_grad()
+def _world_model_metrics(
+    model: WorldModel, loss: WorldModelLoss, data: TensorBatch
+) -> dict[str, Tensor]:
+    latent, observed = model.rssm.latent, loss.observed
+    pixels = data.image[0, 0].numel()
+    metrics = {f"dreamer_{name}_loss": term for name, term in loss.terms.items()}
+    return metrics | {
+        "dreamer_world_model_loss": loss.total,
+        "dreamer_image_mean_squared_error": 2 * loss.terms["image"].detach() / pixels,
+        "dreamer_kl_nats": latent.kl(observed.posterior, observed.prior).mean(),
+        "dreamer_prior_entropy_nats": latent.entropy(observed.prior).mean(),
+        "dreamer_posterior_entropy_nats": latent.entropy(observed.posterior).mean(),
+    }
+
+
+def _behavior_metrics(loss: BehaviorLoss) -> dict[str, Tensor]:
+    return {
+        "dreamer_actor_loss": loss.actor,
+        "dreamer_critic_loss": loss.critic,
+        "dreamer_actor_entropy_nats": loss.actor_entropy,
+        "dreamer_actor_target_mean": loss.target.mean(),
+        "dreamer_value_mean": loss.value.mean(),
+        "dreamer_imagined_reward_mean": loss.reward.mean(),
+        "dreamer_imagined_discount_mean": loss.discount.mean(),
+    }

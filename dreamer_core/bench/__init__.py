@@ -1,0 +1,1 @@
+"""What measures speed and memory; `dreamer bench` and `benchmarks/` call it."""

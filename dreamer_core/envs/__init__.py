@@ -1,0 +1,1 @@
+"""Environments as the collector sees them: 64x64 images out, one action vector in."""

@@ -1,0 +1,1 @@
+"""Episodes on disk, and the sequences drawn from them."""

@@ -1,0 +1,1 @@
+"""What a run tells of itself: the table of metrics, logs, curves, pictures."""

@@ -1,0 +1,1 @@
+"""A run in one process, and the parts that the services share with it. Start at local.py."""

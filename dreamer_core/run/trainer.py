@@ -1,0 +1,273 @@
+"""The learner's work without its wire: agent, checkpoints and reports around each gradient step."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreamer_core.agent.agent import DreamerAgent
+from dreamer_core.agent.policy import num_threads
+from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.envs.base import EnvSpec
+from dreamer_core.model.operators import keep_freed_memory
+from dreamer_core.replay.rewind import ReplayPosition
+from dreamer_core.report.pictures import save_open_loop
+from dreamer_core.report.report import OBSERVATIONS_LABEL
+from dreamer_core.run.resume import ResumePoint, pack, unpack
+from dreamer_core.storage import checkpoint
+from dreamer_core.storage.run_directory import MAY_CHANGE, differing_settings
+from dreamer_core.storage.store import open_store, require_writable
+from dreamer_core.types import Batch, Report, WeightsSnapshot
+
+logger = logging.getLogger(__name__)
+
+_CONTEXT = 5  # images that the open-loop picture reconstructs before it imagines
+
+
+class Trainer:
+    """Trains an agent that begins where the newest checkpoint of its run left off.
+
+    Args:
+        config: of the run.
+        spec: of the environment.
+        checkpoints: directory of the run's checkpoints, unless the config names another place.
+
+    Raises:
+        ValueError: the checkpoint is of another run, environment or model.
+        checkpoint.CheckpointCorrupt: there are checkpoints and none can be read.
+        OSError: their place cannot be read.
+    """
+
+    def __init__(self, config: Config, spec: EnvSpec, checkpoints: Path) -> None:
+        self._config = config
+        self._spec = spec
+        self._store = open_store(config.checkpoint, checkpoints)
+        self.agent = DreamerAgent(config, spec)
+        """World model, actor and critic."""
+        logger.info("Gradient steps on %s", self.agent.execution)
+        if self.agent.device.type == "cpu":
+            keep_freed_memory()
+        self._names: tuple[str, ...] = ()
+        self._pending: list[Tensor] = []
+        self._seconds: list[float] = []
+        self._report_started_s = time.monotonic()
+        self._is_whole = True  # false once a gradient step broke off between two optimisers
+        self.resume_point: ResumePoint | None = None
+        """Of the checkpoint that this trainer began with, if that has one."""
+        found = checkpoint.load(self._store)
+        if found is not None:
+            require_same_run(found.facts, found.location, config, spec)
+            self.agent.load_state(found.tensors)
+            self.resume_point = unpack(found.tensors.get("resume"))
+            logger.info("Resumed from %s", found.location)
+
+    @property
+    def gradient_step(self) -> int:
+        """Gradient steps taken."""
+        return self.agent.gradient_step
+
+    def train(self, batch: Batch, *, gradient_step: int, policy_step: int) -> Report | None:
+        """Takes gradient step number `gradient_step`.
+
+        Args:
+            batch: [B, T] sequences, drawn for this step.
+            gradient_step: steps taken before; a gap means that a call was lost.
+            policy_step: policy steps of the run, the clock of the schedules.
+
+        Returns:
+            Means since the last report, every report_interval_gradient_steps; else None.
+
+        Raises:
+            NonFiniteLoss: see DreamerAgent.train_step.
+            ValueError: the step is not the next one.
+            RuntimeError: an earlier step failed half-way.
+        """
+        self._require_whole()
+        if gradient_step != self.gradient_step:
+            raise ValueError(
+                f"Wanted a batch for gradient step {self.gradient_step}, but it was drawn for "
+                f"{gradient_step}: a call was lost or done twice; restore from the checkpoint"
+            )
+        started_s = time.perf_counter()
+        self._is_whole = False
+        with num_threads(self._config.learner.num_threads):
+            metrics = self.agent.train_step(batch, policy_step=policy_step)
+        self._names = tuple(metrics)
+        self._pending.append(torch.stack(list(metrics.values())))
+        self._is_whole = True
+        self._seconds.append(time.perf_counter() - started_s)
+        interval = self._config.schedule.report_interval_gradient_steps
+        return self._report() if self.gradient_step % interval == 0 else None
+
+    def snapshot(self) -> WeightsSnapshot:
+        """Returns what a policy needs to act."""
+        return self.agent.snapshot()
+
+    def save(
+        self,
+        *,
+        policy_step: int,
+        position: ReplayPosition | None = None,
+        rollout: Mapping[str, Any] | None = None,
+        weights: WeightsSnapshot | None = None,
+    ) -> Report:
+        """Writes a checkpoint of the present state.
+
+        Args:
+            policy_step: policy steps that the replay has acknowledged.
+            position: where the replay stands; needed with `rollout`.
+            rollout: Rollout.state(), taken while nothing was under way; None if the run cannot be
+                resumed exactly.
+            weights: of the collector's policy.
+
+        Raises:
+            RuntimeError: a gradient step failed half-way; the last checkpoint is the good one.
+            OSError: it could not be written; the last checkpoint is the good one.
+        """
+        self._require_whole()
+        self._check()
+        started_s = time.perf_counter()
+        checkpoint.save(
+            self._store,
+            step=self.gradient_step,
+            tensors={
+                **self.agent.state(),
+                "resume": pack(position, rollout, weights) if position and rollout else None,
+            },
+            facts={
+                "policy_step": policy_step,
+                "gradient_step": self.gradient_step,
+                "replay": None if position is None else asdict(position),
+                "environment": _environment_facts(self._spec),
+                "config": to_dict(self._config),
+                "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
+            },
+            keep=self._config.checkpoint.keep,
+            keep_every=self._config.checkpoint.keep_every,
+        )
+        seconds = time.perf_counter() - started_s
+        return Report(service="learner", values={"dreamer_checkpoint_seconds": seconds})
+
+    def save_open_loop(self, batch: Batch, path: Path) -> bool:
+        """Draws truth, model and error of the batch's liveliest sequence without a reset.
+
+        Returns:
+            False if every sequence is reset after its first row, so that there is nothing to draw.
+        """
+        row, length = _liveliest(batch)
+        if length < 2:
+            return False
+        chosen = Batch(
+            image=batch.image[row : row + 1, :length],
+            prev_action=batch.prev_action[row : row + 1, :length],
+            reward=batch.reward[row : row + 1, :length],
+            is_first=batch.is_first[row : row + 1, :length],
+            is_terminal=batch.is_terminal[row : row + 1, :length],
+        )
+        context = min(_CONTEXT, length - 1)
+        with num_threads(self._config.learner.num_threads):
+            model = self.agent.open_loop(chosen, context=context)[0].numpy()
+        save_open_loop(path, chosen.image[0], model, context=context)
+        return True
+
+    def _check(self) -> None:
+        """Waits for the device; a step that failed there leaves the trainer unusable."""
+        self._is_whole = False
+        self.agent.check()
+        self._is_whole = True
+
+    def _require_whole(self) -> None:
+        if not self._is_whole:
+            raise RuntimeError(
+                f"Gradient step {self.gradient_step} failed half-way, so its state is neither "
+                "trained on nor saved; resume from the last checkpoint"
+            )
+
+    def _report(self) -> Report:
+        """Averages what was measured since the last report; the only wait for the device."""
+        self._check()
+        names = self._names
+        means = torch.stack(self._pending).mean(0).tolist()
+        now_s = time.monotonic()
+        speed = len(self._seconds) / max(now_s - self._report_started_s, 1e-9)
+        values = dict(zip(names, means, strict=True)) | {
+            "dreamer_gradient_steps_total": float(self.gradient_step),
+            "dreamer_gradient_step_seconds": float(np.mean(self._seconds)),
+            "dreamer_gradient_steps_per_second": speed,
+        }
+        labels = {OBSERVATIONS_LABEL: {"dreamer_gradient_step_seconds": tuple(self._seconds)}}
+        self._pending, self._seconds, self._report_started_s = [], [], now_s
+        return Report(service="learner", values=values, labels=labels)
+
+
+def require_place(config: Config, spec: EnvSpec) -> None:
+    """Tries the place that the config names for checkpoints, if any, before a run is made.
+
+    Raises:
+        ValueError: it cannot be opened, or holds the checkpoints of another run.
+        OSError: it cannot be written or read.
+    """
+    url = config.checkpoint.url
+    if url is None:
+        return
+    store = open_store(config.checkpoint, Path())
+    require_writable(store)
+    found = checkpoint.newest(store)
+    if found is not None:
+        require_same_run(found.facts, f"{url}/{found.step:012d}", config, spec)
+
+
+def require_same_run(facts: dict[str, Any], location: str, config: Config, spec: EnvSpec) -> None:
+    """Raises ValueError unless a checkpoint is of this run: same settings, same environment.
+
+    A run directory holds one run, but a checkpoint.url may be given to another.
+    """
+    try:
+        saved = from_dict(Config, facts.get("config"))
+    except ValueError as error:
+        raise ValueError(
+            f"The checkpoint {location} cannot be compared with this run: {error}. It was "
+            "written by another version or another program; load it with that one"
+        ) from error
+    differing = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
+    if differing:
+        raise ValueError(
+            f"The checkpoint {location} is of another run ({differing}). Ask for the preset "
+            "and settings that it was made with, or name another place with --checkpoint.url"
+        )
+    wanted, got = _environment_facts(spec), facts.get("environment")
+    if wanted != got:
+        raise ValueError(
+            f"The environment has {wanted}, but the checkpoint {location} was made for {got}. "
+            "Resume with the environment that the run was started with, or start a new run"
+        )
+
+
+def _environment_facts(spec: EnvSpec) -> dict[str, Any]:
+    return {
+        "image_shape": list(spec.image_shape),
+        "action_size": spec.action_size,
+        "is_discrete": spec.is_discrete,
+    }
+
+
+def _liveliest(batch: Batch) -> tuple[int, int]:
+    """(row, length) of the sequence whose images change most before any later reset."""
+    lengths = [
+        int(row[1:].argmax()) + 1 if row[1:].any() else len(row) for row in batch.is_first
+    ]  # fmt: skip
+    motion = [
+        np.abs(np.diff(image[:length].astype(np.int16), axis=0)).mean() if length > 2 else -1.0
+        for image, length in zip(batch.image, lengths, strict=True)
+    ]
+    row = max(range(len(motion)), key=lambda i: (lengths[i] == max(lengths), motion[i]))
+    return row, lengths[row]

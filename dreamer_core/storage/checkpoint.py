@@ -1,0 +1,348 @@
+"""Checkpoints: saved whole or not at all, loaded only if every byte is as it was written.
+
+    LATEST                             the step to resume from, in digits
+    000000012000/
+        tensors-61b9e5b2f6c8d2a0.pt    torch.save of nested dictionaries, named by its SHA-256
+        KEEP                           empty; a checkpoint that has it is never deleted
+        manifest.json                  facts, size and SHA-256 of the tensors, SHA-256 of itself
+
+A step is written in this order and then named by LATEST; each write is atomic by itself
+(checkpoint_store.py). A crash at any point leaves the checkpoint before it in force, and a step
+without a manifest is an unfinished save. Loading changes nothing, so that evaluators may load
+while the learner saves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import logging
+import re
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+
+from dreamer_core.storage.store import TEMPORARY, Store, StoreUnavailable
+
+_log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 2
+_MANIFEST, _LATEST, _KEEP = "manifest.json", "LATEST", "KEEP"
+_OURS = re.compile(
+    rf"(?P<step>\d{{12}})/(?P<temporary>{re.escape(TEMPORARY)})?"
+    rf"(?P<file>{re.escape(_MANIFEST)}|{_KEEP}|tensors-[0-9a-f]{{16}}\.pt)",
+    re.ASCII,
+)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DAMAGE = (errno.EIO, errno.ESTALE)  # a bad sector; a file deleted while it was read over NFS
+_PLAIN_TYPES = (int, float, bool, str, type(None))
+
+
+class CheckpointCorrupt(RuntimeError):
+    """No checkpoint that was asked for could be read; the message names each with its damage."""
+
+
+class _Damaged(Exception):
+    """This checkpoint cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is known of a checkpoint before its tensors are read."""
+
+    step: int
+    """Gradient steps taken when it was saved."""
+    index: int
+    """Which checkpoint of its run this is, from 1 on."""
+    wall_time_s: float
+    """When it was saved, in seconds since 1970."""
+    facts: dict[str, Any]
+    """Counters, config and versions, as given to `save`."""
+    blob_bytes: int
+    """Size of the tensors' file."""
+    blob_sha256: str
+    """Its hash, in hexadecimal digits."""
+
+    @property
+    def blob(self) -> str:
+        """Name of the tensors' file."""
+        return _name(self.step, f"tensors-{self.blob_sha256[:16]}.pt")
+
+    def encode(self) -> bytes:
+        """Returns it as JSON that carries its own hash."""
+        body = {"format_version": FORMAT_VERSION, "blob": self.blob, **dataclasses.asdict(self)}
+        return json.dumps({**body, "sha256": _hash_of(body)}, indent=2).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A verified checkpoint."""
+
+    step: int
+    """Gradient steps taken when it was saved."""
+    tensors: dict[str, Any]
+    """Nested dictionaries of tensors, on the CPU."""
+    facts: dict[str, Any]
+    """Counters, config and versions, as given to `save`."""
+    location: str
+    """Its directory or URL, for messages."""
+    wall_time_s: float
+    """When it was saved, in seconds since 1970."""
+
+
+def save(
+    store: Store,
+    *,
+    step: int,
+    tensors: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    keep: int,
+    keep_every: int | None = None,
+) -> None:
+    """Saves a checkpoint atomically, then deletes old ones.
+
+    Saving a step again replaces it. After a return to an earlier step, later ones are of an
+    abandoned future and are deleted too, unless they are marked to stay.
+
+    Args:
+        store: where to.
+        step: gradient steps taken.
+        tensors: nested dictionaries and lists of tensors and plain numbers.
+        facts: whatever JSON can hold.
+        keep: newest checkpoints kept, the new one included.
+        keep_every: every n-th checkpoint of the run is marked to stay for good; None: none is.
+
+    Raises:
+        ValueError: step, keep or keep_every is out of range. TypeError: a value that could be
+            saved but not loaded safely.
+        OSError: it could not be written; earlier checkpoints are untouched.
+    """
+    if step < 0 or keep < 1 or (keep_every is not None and keep_every < 1):
+        raise ValueError(
+            f"step={step} must be 0 or more, keep={keep} and keep_every={keep_every} 1 or more"
+        )
+    _require_loadable(tensors, "tensors")
+    facts = json.loads(json.dumps(dict(facts)))  # tuples become lists before they are hashed
+    buffer = io.BytesIO()
+    torch.save(dict(tensors), buffer)
+    blob = buffer.getvalue()
+    try:
+        names = store.names()
+        steps = _steps(names)
+        _delete_all_but(store, names, steps)  # what an interrupted save left must not fill the disk
+        index = _next_index(store, steps, step)
+        sha256 = hashlib.sha256(blob).hexdigest()
+        manifest = Manifest(step, index, time.time(), dict(facts), len(blob), sha256)
+        store.write(manifest.blob, blob)
+        if keep_every is not None and index % keep_every == 0:
+            store.write(_name(step, _KEEP), b"")
+        store.write(_name(step, _MANIFEST), manifest.encode())
+        store.write(_LATEST, str(step).encode())
+        names = store.names()
+        past = [other for other in _steps(names) if other <= step]
+        marked = [other for other in _steps(names) if _name(other, _KEEP) in names]
+        _delete_all_but(store, names, {*past[:keep], *marked})
+    except StoreUnavailable:
+        raise
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"saving checkpoint {step} failed: {error.strerror}; free disk space or make the "
+            "directory writable: the run resumes from the newest checkpoint that was completed",
+            store.location,
+        ) from error
+
+
+def load(store: Store, step: int | None = None) -> Checkpoint | None:
+    """Loads the checkpoint that LATEST names, or the given step; None if none was ever saved.
+
+    A damaged one is logged by name and the one before it is used, unless a step was asked for.
+    Nothing is unpickled but tensors and plain containers (`weights_only=True`).
+
+    Raises:
+        FileNotFoundError: the step asked for was never saved or was deleted.
+        CheckpointCorrupt: each candidate is damaged, or all are gone though there is a LATEST.
+        ValueError: it was written in another format version.
+        OSError: the place cannot be read, which is no damage of a checkpoint.
+    """
+    damages: dict[int, str] = {}
+    while True:
+        names = store.names()  # anew after each failure: the writer may have deleted that one
+        steps = _ranked_steps(store, names)
+        if step is not None:
+            if step not in (*steps, *damages):
+                raise FileNotFoundError(
+                    f"no checkpoint {step} in {store.location}; there are {steps}"
+                )
+            steps = [step]
+        candidate = next((other for other in steps if other not in damages), None)
+        if candidate is None:
+            break
+        try:
+            return _read_step(store, candidate)
+        except _Damaged as damage:
+            location = _location(store, candidate)
+            _log.warning("checkpoint %s is damaged: %s", location, damage)
+            damages[candidate] = f"{location}: {damage}"
+    if damages or _LATEST in names:
+        reasons = list(damages.values()) or [f"{store.location} holds nothing but {_LATEST}"]
+        raise CheckpointCorrupt(
+            "no checkpoint could be read; restore one from a copy, or start in another "
+            "directory: " + "; ".join(reasons)
+        )
+    return None
+
+
+def newest(store: Store) -> Manifest | None:
+    """Returns the manifest of the checkpoint that `load` tries first; None if none can be read.
+
+    Raises:
+        ValueError, OSError: as in `load`.
+    """
+    for step in _ranked_steps(store, store.names()):
+        with contextlib.suppress(_Damaged):
+            return _read_manifest(store, step)
+    return None
+
+
+def _name(step: int, file: str) -> str:
+    return f"{step:012d}/{file}"
+
+
+def _location(store: Store, step: int) -> str:
+    return f"{store.location}/{step:012d}"
+
+
+def _steps(names: Collection[str]) -> list[int]:
+    """All steps that have a manifest, from new to old."""
+    matches = [match for name in names if (match := _OURS.fullmatch(name))]
+    whole = {m["step"] for m in matches if m["file"] == _MANIFEST and not m["temporary"]}
+    return sorted(map(int, whole), reverse=True)
+
+
+def _ranked_steps(store: Store, names: Collection[str]) -> list[int]:
+    """All steps: LATEST, those before it from new to old, then later ones."""
+    steps = _steps(names)
+    if _LATEST not in names:
+        return steps
+    place = f"{store.location}/{_LATEST}"
+    try:
+        latest = int(_read(store, _LATEST))
+    except (_Damaged, ValueError):
+        _log.warning("%s holds no step; the newest checkpoint counts", place)
+        return steps
+    if latest not in steps:
+        _log.warning("%s names checkpoint %d, which is missing", place, latest)
+    return sorted(steps, key=lambda step: (step <= latest, step), reverse=True)
+
+
+def _next_index(store: Store, steps: list[int], step: int) -> int:
+    """One more than the checkpoint before has; a step that is saved again keeps its own."""
+    for before in steps:
+        if before <= step:
+            with contextlib.suppress(_Damaged):
+                return _read_manifest(store, before).index + (before < step)
+    return 1
+
+
+def _delete_all_but(store: Store, names: Collection[str], kept: Collection[int]) -> None:
+    """Deletes every file of ours that no kept step needs, manifests first."""
+    matches = [match for name in names if (match := _OURS.fullmatch(name))]
+    needed: set[str] = set()
+    for step in kept:
+        files = {m[0] for m in matches if int(m["step"]) == step and not m["temporary"]}
+        blobs = files - {_name(step, _MANIFEST), _name(step, _KEEP)}
+        if len(blobs) > 1:  # it was saved again
+            with contextlib.suppress(_Damaged):
+                files -= blobs - {_read_manifest(store, step).blob}
+        needed |= files
+    for match in sorted(matches, key=lambda match: match["file"] != _MANIFEST):
+        if match[0] not in needed:
+            store.delete(match[0])
+
+
+def _require_loadable(value: object, where: str) -> None:
+    """Raises TypeError for a leaf that `weights_only=True` would refuse to load."""
+    if isinstance(value, Mapping):
+        for key, item in cast(Mapping[object, object], value).items():
+            _require_loadable(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(cast(list[object], value)):
+            _require_loadable(item, f"{where}[{index}]")
+    elif not isinstance(value, torch.Tensor) and type(value) not in _PLAIN_TYPES:
+        raise TypeError(
+            f"{where} is {type(value).__name__}, but a checkpoint takes tensors, plain numbers, "
+            "strings and None; convert it"
+        )
+
+
+def _hash_of(body: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest without its own `sha256`."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _read(store: Store, name: str) -> bytes:
+    try:
+        return store.read(name)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise _Damaged(f"{name} is missing") from error
+        if error.errno in _DAMAGE:
+            raise _Damaged(f"{name} cannot be read ({error.strerror})") from error
+        raise
+
+
+def _read_manifest(store: Store, step: int) -> Manifest:
+    content = _read(store, _name(step, _MANIFEST))
+    try:
+        body = json.loads(content)
+        is_whole = body.pop("sha256") == _hash_of(body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _Damaged(f"{_MANIFEST} cannot be read ({error})") from error
+    if not is_whole:
+        raise _Damaged(f"{_MANIFEST} does not match its own hash")
+    match body:
+        case {"format_version": int(version)} if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{_location(store, step)} is of checkpoint format {version}, wanted "
+                f"{FORMAT_VERSION}; load it with the version that wrote it"
+            )
+        case {
+            "format_version": int(),
+            "step": int(found),
+            "index": int(index),
+            "wall_time_s": float(wall_time_s),
+            "facts": dict(facts),
+            "blob_bytes": int(blob_bytes),
+            "blob_sha256": str(sha256),
+        } if _SHA256.fullmatch(sha256):
+            if found != step:
+                raise _Damaged(f"{_MANIFEST} is of step {found}, wanted {step}")
+            return Manifest(step, index, wall_time_s, facts, blob_bytes, sha256)
+        case _:
+            raise _Damaged(f"{_MANIFEST} holds something else than a manifest")
+
+
+def _read_step(store: Store, step: int) -> Checkpoint:
+    manifest = _read_manifest(store, step)
+    blob = _read(store, manifest.blob)
+    if len(blob) != manifest.blob_bytes:
+        raise _Damaged(f"{manifest.blob} has {len(blob)} bytes, wanted {manifest.blob_bytes}")
+    if hashlib.sha256(blob).hexdigest() != manifest.blob_sha256:
+        raise _Damaged(f"{manifest.blob} does not match its hash")
+    try:
+        tensors = torch.load(io.BytesIO(blob), weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises many types on what it did not write
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise _Damaged(f"{manifest.blob} holds no tensors ({reason})") from error
+    if not isinstance(tensors, dict):
+        raise _Damaged(f"{manifest.blob} holds a {type(tensors).__name__}, wanted a dictionary")
+    location = _location(store, step)
+    return Checkpoint(step, tensors, manifest.facts, location, manifest.wall_time_s)

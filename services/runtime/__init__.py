@@ -1,0 +1,1 @@
+"""A run through the services; the supervisor connects them."""

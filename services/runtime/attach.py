@@ -1,0 +1,287 @@
+"""`dreamer attach`: evaluators of another job beside a learner, which never waits for them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+import tyro
+from ray.exceptions import RayError, RayTaskError
+
+from dreamer_core.config import Config
+from dreamer_core.envs.base import EnvironmentCrashed
+from dreamer_core.envs.suites import environment_spec
+from dreamer_core.report.report import LATEST
+from dreamer_core.run.evaluation import checkpoint_weights
+from dreamer_core.run.rollout import env_seed
+from dreamer_core.storage.run_directory import RunPaths, holder, read_config
+from dreamer_core.types import EpisodeSummary, Report
+from services.cluster.connection import ClusterAddress, connected, read_address
+from services.runtime.calls import Calls
+from services.runtime.crew import EXCHANGE, failed_to_start, reason
+from services.runtime.placement import guest_options
+from services.workers.evaluator import Evaluator
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+_ANSWER_S = 30.0  # for what needs no work
+_SILENCE_S = 30.0  # a run without an exchange for so long has ended: it replaces a lost one at once
+_MAX_FRUITLESS_RESTARTS = 5
+_ATTACHED_INCARNATION = 2**21  # keeps their environment seeds apart from all others
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttachCommand:
+    """Plays episodes with the newest weights of a running run; the results go into that run."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory of the run."""
+    evaluators: int = 1
+    """Processes that play at the same time, on processor time that is left over: on machines for
+    evaluators or, where the cluster has none, on this one."""
+    episodes: int | None = 5
+    """Episodes in all."""
+    forever: bool = False
+    """Play until the run ends, whatever --episodes says."""
+    mode: Literal["greedy", "sample"] = "greedy"
+    """The actor's mode, or a sample of it; the latent state is sampled in both."""
+    weights: str = LATEST
+    """`latest`, always the newest of the learner, or the gradient step of a checkpoint."""
+    video: bool = False
+    """Write each episode to videos/ in the run directory."""
+    ray_address: str | None = None
+    """Cluster of the run, HOST:PORT or `auto`, where its directory cannot be seen; RUN_DIR is
+    then its path on the machine of the learner."""
+
+    def __post_init__(self) -> None:
+        for name in ("evaluators", "episodes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} {value}: wanted 1 or more")
+        if self.weights != LATEST and not self.weights.isdecimal():
+            raise ValueError(
+                f"--weights {self.weights}: wanted {LATEST}, or the gradient step of a checkpoint"
+            )
+        if self.ray_address is not None and (self.video or self.weights != LATEST):
+            raise ValueError(
+                "--video and --weights of a checkpoint want the run directory, but --ray-address "
+                "says that it is elsewhere; attach where it is, or drop them"
+            )
+
+    @property
+    def num_episodes(self) -> int | None:
+        """Episodes in all; None until the run ends."""
+        return None if self.forever else self.episodes
+
+
+class NotRunning(RuntimeError):
+    """There is no running run to attach to, or it has ended."""
+
+
+def attach(
+    command: AttachCommand,
+    *,
+    on_episode: Callable[[EpisodeSummary, int], None],
+    on_start: Callable[[], None] = lambda: None,
+    should_stop: Callable[[], bool],
+) -> int:
+    """Plays until all episodes are played, the run ends, or a stop is asked for.
+
+    Args:
+        command: what to play.
+        on_episode: is shown every episode, with the gradient steps behind its weights.
+        on_start: is called once Ray is up, which takes over signals when it starts.
+        should_stop: asked several times a second.
+
+    Returns:
+        Episodes played.
+
+    Raises:
+        RunDirectoryError: the directory holds no run.
+        FileNotFoundError: the run has no such checkpoint.
+        CheckpointCorrupt, ValueError: the checkpoint asked for cannot be used, or videos cannot be
+            written.
+        NotRunning: the run is not running, or ended before all episodes were played.
+        ConnectionError: its cluster lets this machine not in, or is just starting or ending.
+    """
+    address = _address(command)
+    if command.video and not os.access(command.run_dir, os.W_OK):
+        raise ValueError(
+            f"--video writes to {command.run_dir}, which cannot be written from here; attach where "
+            "it can, or drop --video"
+        )
+    with connected(address.gcs, namespace=address.namespace):
+        on_start()
+        crowd = _Crowd(command, on_episode)
+        while not (crowd.is_done or should_stop()):
+            if _has_ended(command):
+                raise _ended(command, crowd.num_played)
+            crowd.work()
+        return crowd.num_played
+
+
+def _address(command: AttachCommand) -> ClusterAddress:
+    if command.ray_address is not None:
+        return ClusterAddress(gcs=command.ray_address, namespace=str(command.run_dir.absolute()))
+    paths = RunPaths(command.run_dir)
+    read_config(command.run_dir)
+    if holder(paths) is None:
+        raise NotRunning(
+            f"Wanted a running run to attach to, but nobody trains in {command.run_dir}. Start it, "
+            "or play with its newest checkpoint: dreamer eval"
+        )
+    return read_address(paths)
+
+
+def _has_ended(command: AttachCommand) -> bool:
+    """Whether the run directory says so; from elsewhere the lack of an exchange tells."""
+    paths = RunPaths(command.run_dir)
+    return command.ray_address is None and (holder(paths) is None or not paths.cluster.exists())
+
+
+def _ended(command: AttachCommand, num_played: int) -> NotRunning:
+    return NotRunning(
+        f"The run in {command.run_dir} has ended; {num_played} episodes were played before"
+    )
+
+
+class _Crowd:
+    """The evaluators of this job."""
+
+    def __init__(
+        self, command: AttachCommand, on_episode: Callable[[EpisodeSummary, int], None]
+    ) -> None:
+        self._command = command
+        self._on_episode = on_episode
+        self._config: Config | None = None
+        self._fixed: tuple[Any, int] | None = None  # the checkpoint's weights and policy steps
+        self._exchange: Any = None
+        self._answered_s = time.monotonic()
+        self._calls = Calls()
+        self._actors: dict[str, Any] = {}
+        self._num_begun = 0
+        self._fruitless_restarts = 0
+        self.num_played = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all episodes are played."""
+        return self.num_played == self._command.num_episodes
+
+    def work(self) -> None:
+        """Gives the idle something to play, and takes what was played."""
+        limit = self._command.num_episodes
+        for name in (f"evaluator-{i}" for i in range(self._command.evaluators)):
+            is_wanted = limit is None or self._num_begun < limit
+            if is_wanted and not self._calls.in_flight(name) and not self._begin(name):
+                break  # no weights yet, or the exchange is being replaced, or the run is ending
+        call = self._calls.wait(_POLL_S)
+        if call is None:
+            return
+        try:
+            call.on_done(ray.get(call.reference))
+        except RayError as error:
+            self._replace(call.kind, error)
+
+    def _replace(self, name: str, error: RayError) -> None:
+        """Has another evaluator play the episode: this one was killed, or lost its weights.
+
+        Raises:
+            NotRunning: another one would fail the same way, or several did without an episode.
+        """
+        self._fruitless_restarts += 1
+        is_crash = isinstance(error, RayTaskError) and isinstance(error.cause, EnvironmentCrashed)
+        may_pass = is_crash or not (isinstance(error, RayTaskError) or failed_to_start(error))
+        if not may_pass or self._fruitless_restarts > _MAX_FRUITLESS_RESTARTS:
+            raise NotRunning(f"An evaluation failed: {reason(error)}") from error
+        logger.warning("An evaluator is replaced: %s", reason(error))
+        ray.kill(self._actors.pop(name))
+        self._num_begun -= 1
+
+    def _begin(self, name: str) -> bool:
+        """Has an evaluator play an episode with the wanted weights; False if there are none."""
+        found = self._weights()
+        if found is None or self._config is None:
+            return False
+        weights, policy_step = found
+        if name not in self._actors:
+            seed = env_seed(self._config.seed, _ATTACHED_INCARNATION + secrets.randbelow(2**20))
+            here = ray.get_runtime_context().get_node_id()
+            make: Any = ray.remote(Evaluator).options(**guest_options(here))
+            self._actors[name] = make.remote(self._config, seed)
+        command = self._command
+        played = self._actors[name].play.remote(
+            weights, command.mode, policy_step, command.weights, has_video=command.video
+        )
+        self._calls.add(name, played, self._take)
+        self._num_begun += 1
+        return True
+
+    def _weights(self) -> tuple[Any, int] | None:
+        """A reference to the weights to play with, and the policy steps behind them."""
+        try:
+            self._exchange = self._exchange or ray.get_actor(EXCHANGE)
+            config: Config = self._config or self._ask("config")
+            newest: Any = self._ask("newest")
+        except (ValueError, RayError):
+            self._exchange = None
+            if time.monotonic() - self._answered_s > _SILENCE_S:
+                raise _ended(self._command, self.num_played) from None
+            time.sleep(1.0)  # enough for the run to say that it has ended
+            return None
+        self._answered_s, self._config = time.monotonic(), config
+        if self._command.weights != LATEST:
+            return self._checkpoint(config)
+        return newest and (newest[0][0], newest[1])
+
+    def _ask(self, method: str) -> Any:
+        return ray.get(getattr(self._exchange, method).remote(), timeout=_ANSWER_S)
+
+    def _checkpoint(self, config: Config) -> tuple[Any, int]:
+        if self._fixed is None:
+            run_dir, step = self._command.run_dir, int(self._command.weights)
+            spec = environment_spec(config.env)
+            weights, policy_step = checkpoint_weights(run_dir, config, spec, step=step)
+            self._fixed = ray.put(weights), policy_step
+        return self._fixed
+
+    def _take(self, played: tuple[Report, bytes | None]) -> None:
+        report, video = played
+        self.num_played += 1
+        self._fruitless_restarts = 0
+        version: int = report.labels["weights_version"]
+        self._on_episode(report.episodes[0], version)
+        self._leave(report)
+        if video is not None:
+            self._write(video, f"{version:012d}-{self._command.mode}-{secrets.token_hex(3)}.mp4")
+
+    def _write(self, video: bytes, name: str) -> None:
+        directory = RunPaths(self._command.run_dir).videos
+        try:
+            directory.mkdir(exist_ok=True)
+            (directory / name).write_bytes(video)
+        except OSError as error:  # its result has reached the run, and the next may fit
+            logger.warning("A video was not written: %s", error)
+
+    def _leave(self, report: Report) -> None:
+        """Brings a report to the run, which takes it up soon."""
+        for _ in range(2):  # the exchange may just have been replaced
+            if _has_ended(self._command):  # Ray would wait long for its cluster
+                break
+            try:
+                self._exchange = self._exchange or ray.get_actor(EXCHANGE)
+                ray.get(self._exchange.leave.remote(report), timeout=_ANSWER_S)
+            except (ValueError, RayError):
+                self._exchange = None
+                time.sleep(1.0)
+            else:
+                return
+        logger.warning("A result did not reach the run, which may have ended")

@@ -1,0 +1,1 @@
+"""Many runs, packed onto a cluster."""

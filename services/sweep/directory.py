@@ -1,0 +1,266 @@
+"""The directory of a sweep: what it is, what of it is done, who runs it.
+
+sweep.json    preset, settings, games and seeds, and an id by which every node knows the directory
+sweep.lock    held by the command that runs the sweep
+scores.json   the runs that were trained to their end, with their scores
+sweep.log     starts, failures and ends of runs
+logs/         what each run printed
+GAME_SEED/    run directories
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import secrets
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.report.report import METRICS_FILE, read_jsonl
+from dreamer_core.storage.run_directory import (
+    MAY_CHANGE,
+    RunDirectoryError,
+    RunPaths,
+    differing_settings,
+    sign_lock,
+    take_lock,
+    write_json,
+)
+from services.sweep.plan import RunKey, SweepPlan
+
+logger = logging.getLogger(__name__)
+
+SCORED_EPISODES = 100
+_OPTION = "--sweep-dir"
+_FIRST_TAIL_BYTES = 4_000_000
+_OF_A_RUN = ("env.task", "seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a finished run reached."""
+
+    game: str
+    seed: int
+    steps: int
+    """Policy steps that were asked for."""
+    policy_steps: int
+    env_frames: int
+    mean_return: float | None
+    """Of its last training episodes; None if none ended."""
+    episodes: int
+    """How many those are, SCORED_EPISODES at most."""
+
+    @property
+    def key(self) -> RunKey:
+        """The run."""
+        return RunKey(self.game, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepDirectory:
+    """Where the files of a sweep lie, and what they say."""
+
+    root: Path
+
+    @property
+    def marker(self) -> Path:
+        """Says what the sweep is, and by its id that a node sees this very directory."""
+        return self.root / "sweep.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the command that runs the sweep."""
+        return self.root / "sweep.lock"
+
+    @property
+    def scores(self) -> Path:
+        """The finished runs and their scores."""
+        return self.root / "scores.json"
+
+    @property
+    def log(self) -> Path:
+        """What happened to the runs."""
+        return self.root / "sweep.log"
+
+    def run_dir(self, key: RunKey) -> Path:
+        """Directory of a run."""
+        return self.root / key.name
+
+    def run_log(self, key: RunKey) -> Path:
+        """What a run printed; not in its directory, which is the run's own affair."""
+        return self.root / "logs" / f"{key.name}.log"
+
+    def sweep_id(self) -> str:
+        """By which every node knows the directory.
+
+        Raises:
+            OSError: there is none.
+            KeyError: what lies here is not a sweep.
+        """
+        return json.loads(self.marker.read_text())["id"]
+
+    def finished(self) -> dict[RunKey, Score]:
+        """The score of each run that was trained to its end and is still there.
+
+        Raises:
+            RunDirectoryError: the scores cannot be read.
+        """
+        try:
+            saved = json.loads(self.scores.read_text())["runs"] if self.scores.exists() else []
+            scores = [from_dict(Score, values) for values in saved]
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise RunDirectoryError(
+                f"{self.scores} cannot be read as scores: {error}. Restore it, or delete it to "
+                "have each run looked at again; none is trained anew"
+            ) from error
+        return {s.key: s for s in scores if RunPaths(self.run_dir(s.key)).config.exists()}
+
+    def record(self, score: Score) -> None:
+        """Writes down for good that a run was trained to its end.
+
+        Raises:
+            OSError: it cannot be written.
+            RunDirectoryError: the scores that are there cannot be read.
+        """
+        scores = sorted({**self.finished(), score.key: score}.values(), key=lambda s: s.key)
+        runs = [asdict(each) for each in scores]
+        write_json(self.scores, {"games": by_game(scores), "runs": runs})
+
+
+def by_game(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
+    """Returns for each game its largest `steps`, how many seeds have a score there, and their mean.
+
+    Seeds that were trained for fewer steps, before `--steps` was raised, are left out.
+    """
+    games: dict[str, dict[str, Any]] = {}
+    for game in dict.fromkeys(score.game for score in scores):
+        steps = max(score.steps for score in scores if score.game == game)
+        longest = [score for score in scores if (score.game, score.steps) == (game, steps)]
+        means = [score.mean_return for score in longest if score.mean_return is not None]
+        mean = sum(means) / len(means) if means else None
+        games[game] = {"steps": steps, "seeds": len(means), "mean_return": mean}
+    return games
+
+
+def read_score(run_dir: Path, key: RunKey, steps: int) -> Score:
+    """Returns what a finished run reached, by the end of its metrics.
+
+    Args:
+        run_dir: of the run.
+        key: of the run.
+        steps: policy steps that were asked for.
+
+    Raises:
+        OSError: its metrics cannot be read.
+    """
+    path, tail_bytes = run_dir / METRICS_FILE, _FIRST_TAIL_BYTES
+    while True:
+        damaged: list[str] = []
+        lines = read_jsonl(path, tail_bytes=tail_bytes, damaged=damaged)
+        returns = {
+            episode.policy_step: episode.episode_return  # once, however often a resume repeats it
+            for line in lines
+            if line.service != "evaluator"
+            for episode in line.episodes
+        }
+        is_whole = not path.exists() or path.stat().st_size <= tail_bytes
+        if is_whole or len(returns) >= SCORED_EPISODES:
+            break
+        tail_bytes *= 4
+    if damaged:
+        logger.warning("%s: its score leaves out %d lines: %s", key, len(damaged), damaged[0])
+    last = [value for _, value in sorted(returns.items()) if math.isfinite(value)]
+    last = last[-SCORED_EPISODES:]
+    return Score(
+        game=key.game,
+        seed=key.seed,
+        steps=steps,
+        policy_steps=max((line.policy_step for line in lines), default=steps),
+        env_frames=max((line.env_frame for line in lines), default=0),
+        mean_return=sum(last) / len(last) if last else None,
+        episodes=len(last),
+    )
+
+
+@contextmanager
+def open_sweep(root: Path, plan: SweepPlan) -> Generator[SweepDirectory]:
+    """Claims the directory for the sweep while the block runs; makes it if needed.
+
+    More games, seeds or steps may be asked for than last time.
+
+    Raises:
+        RunDirectoryError: the directory cannot be written, is in use, holds files of something
+            else, or holds a sweep with other settings.
+    """
+    directory = SweepDirectory(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not directory.marker.exists():
+            _require_empty(directory)
+        lock = directory.lock.open("a+")
+    except OSError as error:
+        raise _not_writable(root, error) from error
+    with lock:
+        take_lock(lock, root, _OPTION)
+        sweep_id = secrets.token_hex(8)
+        if directory.marker.exists():
+            sweep_id = _require_same(directory, plan)
+        sign_lock(lock)
+        try:
+            (root / "logs").mkdir(exist_ok=True)
+            write_json(directory.marker, _described(plan, sweep_id))
+        except OSError as error:
+            raise _not_writable(root, error) from error
+        yield directory
+
+
+def _described(plan: SweepPlan, sweep_id: str) -> Mapping[str, Any]:
+    return {
+        "id": sweep_id,
+        "games": plan.games,
+        "seeds": plan.seeds,
+        "config": to_dict(plan.config),
+    }
+
+
+def _not_writable(root: Path, error: OSError) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"Wanted to write a sweep into {root}, but {error.strerror or error}. Choose another place "
+        f"with {_OPTION}, or mend its permissions"
+    )
+
+
+def _require_empty(directory: SweepDirectory) -> None:
+    own = ("logs", "sweep.json.tmp", directory.lock.name)  # what a kill at the start may leave
+    foreign = sorted(path.name for path in directory.root.iterdir() if path.name not in own)
+    if foreign:
+        raise RunDirectoryError(
+            f"Wanted an empty directory or one that holds a sweep, but {directory.root} holds "
+            f"{', '.join(foreign[:5])} and no {directory.marker.name}. Name another with {_OPTION}"
+        )
+
+
+def _require_same(directory: SweepDirectory, plan: SweepPlan) -> str:
+    """Returns the id of the sweep that is there, if it is the one asked for."""
+    try:
+        saved = from_dict(Config, json.loads(directory.marker.read_text())["config"])
+        sweep_id = directory.sweep_id()
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise RunDirectoryError(
+            f"{directory.marker} cannot be read as a sweep: {error}. It was damaged, or written by "
+            f"another version; restore it or name another directory with {_OPTION}"
+        ) from error
+    differing = differing_settings(saved, plan.config, (*MAY_CHANGE, *_OF_A_RUN))
+    if differing:
+        raise RunDirectoryError(
+            f"{directory.root} holds another sweep ({differing}). To resume it, ask for the same "
+            f"preset and settings; for a new one, name another directory with {_OPTION}. Nothing "
+            "was changed"
+        )
+    return sweep_id

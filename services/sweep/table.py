@@ -1,0 +1,222 @@
+"""Shows a sweep's progress: a live table on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from services.sweep.progress import RunState, SweepProgress
+from services.terminal.display import REFRESH_HZ, UNKNOWN, format_duration, format_number
+
+_FIXED_LINES = 8  # of the table: frame, totals, headings, the line that counts what is left out
+_NAMES, _NAME_WIDTH = ("game", "node"), 24
+
+
+def render(
+    progress: SweepProgress, *, sweep_dir: Path, started_s: float, now_s: float, max_lines: int
+) -> RenderableType:
+    """Returns the table that a terminal shows: totals, and the running and the failed runs.
+
+    Args:
+        progress: where the sweep stands.
+        sweep_dir: where it writes.
+        started_s: clock at the start of this command.
+        now_s: the same clock now.
+        max_lines: that the table may take.
+    """
+    head = Table.grid(expand=True, padding=(0, 1))
+    head.add_column(ratio=1)
+    head.add_column(justify="right", no_wrap=True)
+    head.add_row(ProgressBar(total=1.0, completed=progress.share), Text(_counts(progress)))
+    shown = [*progress.where("running"), *progress.where("failed")]
+    num_rows = max(0, max_lines - _FIXED_LINES)
+    body = _rows(shown[:num_rows])
+    if len(shown) > num_rows:
+        body.add_row(Text(f"and {len(shown) - num_rows} more", style="dim"))
+    spent, left = format_duration(now_s - started_s), format_duration(progress.time_left_s)
+    foot = Text(
+        f"{spent} so far, {left} left, "
+        f"{format_number(progress.policy_steps_per_second)} policy steps/s in all",
+        style="bold",
+        no_wrap=True,
+        overflow="ellipsis",
+    )
+    return Panel(
+        Group(head, "", body, foot),
+        title=Text.assemble(("DreamerV2 sweep", "bold"), f" · {sweep_dir}"),
+        title_align="left",
+        padding=(0, 1),
+    )
+
+
+def _counts(progress: SweepProgress) -> str:
+    return f"{progress.share:.0%} · {progress}"
+
+
+def _rows(shown: Sequence[RunState]) -> Table:
+    body = Table(expand=True, box=None, padding=(0, 1), show_edge=False, pad_edge=False)
+    for heading in ("game", "seed", "node", "policy steps", "return", "steps/s", "failures"):
+        is_name = heading in _NAMES
+        body.add_column(
+            Text(heading, style="bold"),
+            justify="left" if is_name else "right",
+            no_wrap=True,
+            max_width=_NAME_WIDTH if is_name else None,
+        )
+    body.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    for run in shown:
+        body.add_row(*_cells(run))
+    return body
+
+
+def _cells(run: RunState) -> list[Text]:
+    steps = f"{format_number(run.policy_step)} of {format_number(run.total_policy_steps)}"
+    note = f"failed: {run.reason}" if run.phase == "failed" else run.reason
+    cells = (
+        run.key.game,
+        str(run.key.seed),
+        run.node or UNKNOWN,
+        steps,
+        _mean_return(run),
+        format_number(run.policy_steps_per_second),
+        str(run.failures) if run.failures else "",
+    )
+    style = "red" if run.phase == "failed" else ""
+    return [*(Text(cell, style=style) for cell in cells), Text(note, style=style or "dim")]
+
+
+def _mean_return(run: RunState) -> str:
+    if run.mean_return is None:
+        return UNKNOWN
+    return f"{format_number(run.mean_return)} (mean of {run.episodes})"
+
+
+def render_line(progress: SweepProgress) -> str:
+    """Returns the progress as one line for a log."""
+    speed, left = progress.policy_steps_per_second, progress.time_left_s
+    return (
+        f"{_counts(progress)}  {format_number(speed)} policy steps/s  {format_duration(left)} left"
+    )
+
+
+def render_end(progress: SweepProgress, sweep_dir: Path) -> RenderableType:
+    """Returns what a sweep reached, what failed and why, and where to look."""
+    failed = progress.where("failed")
+    if not progress.is_over:
+        state = "Stopped; the same command resumes it"
+    elif failed:
+        state = "Ended; the same command tries the failed runs again"
+    else:
+        state = "Finished (add games or seeds, or raise --steps, to train on)"
+    parts: list[RenderableType] = [Text(f"{state}: {_counts(progress)}.")]
+    if progress.count("done"):
+        parts += ["", _scores(progress.where("done"))]
+    if failed:
+        parts += ["", _failures(failed)]
+    places = Table.grid(padding=(0, 2))
+    if progress.count("done"):
+        places.add_row("  scores", Text(str(sweep_dir / "scores.json")))
+    places.add_row("  what happened", Text(str(sweep_dir / "sweep.log")))
+    places.add_row("  logs of the runs", Text(str(sweep_dir / "logs")))
+    return Group(*parts, "", places)
+
+
+def _scores(done: Sequence[RunState]) -> Table:
+    """For each game the mean over its seeds, and the range."""
+    table = Table("game", "seeds", "mean return", "lowest", "highest", box=None)
+    for game in dict.fromkeys(run.key.game for run in done):
+        runs = [run for run in done if run.key.game == game]
+        means = [run.mean_return for run in runs if run.mean_return is not None]
+        numbers = (sum(means) / len(means), min(means), max(means)) if means else (None,) * 3
+        table.add_row(Text(game), str(len(runs)), *(format_number(number) for number in numbers))
+    return table
+
+
+def _failures(failed: Sequence[RunState]) -> Table:
+    table = Table("failed", "tries", "reason of the last", box=None)
+    for run in failed:
+        table.add_row(Text(str(run.key)), str(run.failures), Text(run.reason))
+    return table
+
+
+class SweepDisplay:
+    """Draws progress while a sweep is on: `with SweepDisplay(...) as display: display.update(...)`.
+
+    Args:
+        sweep_dir: where it writes.
+        console: where to draw; by default stdout.
+        line_interval_s: seconds between two lines where no table can be drawn.
+        clock_s: seconds, running evenly.
+    """
+
+    def __init__(
+        self,
+        sweep_dir: Path,
+        *,
+        console: Console | None = None,
+        line_interval_s: float = 10.0,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.console = console or Console()
+        self._sweep_dir, self._clock_s = sweep_dir, clock_s
+        self._line_interval_s = line_interval_s
+        self._started_s = self._next_line_s = clock_s()
+        self._progress: SweepProgress | None = None
+        is_interactive = self.console.is_terminal and not self.console.is_dumb_terminal
+        self._live = (
+            Live(
+                get_renderable=self._render,
+                console=self.console,
+                refresh_per_second=REFRESH_HZ,
+                redirect_stdout=False,
+            )
+            if is_interactive
+            else None
+        )
+
+    def update(self, progress: SweepProgress) -> None:
+        """Takes over where the sweep stands."""
+        self._progress = progress
+        now_s = self._clock_s()
+        if self._live is not None:
+            self._live.start()  # not before there is something to show; again does nothing
+        elif now_s >= self._next_line_s:
+            self._next_line_s = now_s + self._line_interval_s
+            self._write_line(progress)
+
+    def __enter__(self) -> SweepDisplay:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        elif self._progress is not None:
+            self._write_line(self._progress)
+
+    def _render(self) -> RenderableType:
+        if self._progress is None:
+            return ""
+        return render(
+            self._progress,
+            sweep_dir=self._sweep_dir,
+            started_s=self._started_s,
+            now_s=self._clock_s(),
+            max_lines=self.console.height,
+        )
+
+    def _write_line(self, progress: SweepProgress) -> None:
+        self.console.print(render_line(progress), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,322 @@
+"""Shows a run's progress: a live table on a terminal, a line now and then in a log.
+
+`Progress` is a value that each report advances; drawing it is a pure function of it and the time.
+So the drawing thread of `rich` reads one reference and needs no lock.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dreamer_core.report.report import checked_values, has_newest_weights
+from dreamer_core.types import Report
+
+RECENT_EPISODES = 100
+RATE_WINDOW_S = 30.0
+REFRESH_HZ = 4.0
+UNKNOWN = "–"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run stands."""
+
+    total_policy_steps: int
+    """Policy steps after which the run ends."""
+    started_s: float
+    """Clock at the start of this display; the clock only needs to run evenly."""
+    policy_step: int = 0
+    """Policy steps of the run, those before a resume included."""
+    gradient_step: int = 0
+    """Gradient steps of the run."""
+    values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Newest value of each metric."""
+    returns: tuple[float, ...] = ()
+    """Returns of the newest training episodes, oldest first."""
+    samples: tuple[tuple[float, int, int], ...] = ()
+    """(clock, policy step, gradient step) over the last RATE_WINDOW_S seconds, for the speeds."""
+
+    @property
+    def share(self) -> float:
+        """Part of the run that is done, in [0, 1]."""
+        return min(1.0, self.policy_step / self.total_policy_steps)
+
+    @property
+    def policy_steps_per_second(self) -> float | None:
+        """Speed over the window; None before two reports came."""
+        return self._rate(1)
+
+    @property
+    def gradient_steps_per_second(self) -> float | None:
+        """Speed over the window; None before two reports came."""
+        return self._rate(2)
+
+    @property
+    def time_left_s(self) -> float | None:
+        """Seconds to the end at the present speed; None while that is not known."""
+        rate = self.policy_steps_per_second
+        if not rate:
+            return None
+        return max(0, self.total_policy_steps - self.policy_step) / rate
+
+    def advance(
+        self, report: Report, *, policy_step: int, gradient_step: int, now_s: float
+    ) -> Progress:
+        """Returns the progress after one more report; evaluations of old weights are left out."""
+        returns, values = self.returns, checked_values(report)
+        if not has_newest_weights(report.labels):
+            values = {}
+        if report.service != "evaluator":
+            returns += tuple(episode.episode_return for episode in report.episodes)
+        kept = [sample for sample in self.samples if sample[0] >= now_s - RATE_WINDOW_S]
+        # One sample a quarter second is plenty, and bounds the tuple whatever the report rate.
+        if not kept or now_s - kept[-1][0] >= 1 / REFRESH_HZ:
+            kept.append((now_s, policy_step, gradient_step))
+        return replace(
+            self,
+            policy_step=policy_step,
+            gradient_step=gradient_step,
+            values=MappingProxyType({**self.values, **values}),
+            returns=returns[-RECENT_EPISODES:],
+            samples=tuple(kept),
+        )
+
+    def _rate(self, column: int) -> float | None:
+        if len(self.samples) < 2:
+            return None
+        first, last = self.samples[0], self.samples[-1]
+        return max(0.0, (last[column] - first[column]) / (last[0] - first[0]))
+
+
+def format_number(value: float | None) -> str:
+    """Returns a number with three significant digits and a thousands suffix (k, M, G, T)."""
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value == int(value) and abs(value) < 1000:
+        return str(int(value))
+    if abs(value) < 1e-3:
+        return f"{value:.2e}"
+    for suffix in ("", "k", "M", "G"):
+        if abs(value) < 999.5:
+            return f"{_three_digits(value)}{suffix}"
+        value /= 1000
+    return f"{_three_digits(value)}T"
+
+
+def _three_digits(value: float) -> str:
+    """Returns the number in fixed notation; trailing zeros stay, so that columns do not jump."""
+    magnitude = 0 if value == 0 else math.floor(math.log10(abs(float(f"{value:.2e}"))))
+    return f"{value:.{max(0, 2 - magnitude)}f}"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Returns a duration in its two largest units, such as `4 min 10 s`."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600:02d} h"
+
+
+def _rows(progress: Progress) -> dict[str, list[tuple[str, str]]]:
+    """Returns the cells of the table: (label, value) pairs under each of three headings."""
+    values, returns = progress.values, progress.returns
+    mean_return = sum(returns) / len(returns) if returns else None
+
+    def value(name: str) -> str:
+        return format_number(values.get(name))
+
+    return {
+        "progress": [
+            ("env frames", value("dreamer_env_frames_total")),
+            ("gradient steps", format_number(progress.gradient_step)),
+            ("policy steps/s", format_number(progress.policy_steps_per_second)),
+            ("gradient steps/s", format_number(progress.gradient_steps_per_second)),
+            ("live ratio", value("dreamer_policy_steps_per_gradient_step")),
+            ("policy lag", value("dreamer_policy_lag_gradient_steps")),
+        ],
+        "returns": [
+            ("last", format_number(returns[-1] if returns else None)),
+            (f"mean of {len(returns)}" if returns else "mean", format_number(mean_return)),
+            ("evaluation", value("dreamer_evaluation_return")),
+            ("episodes", value("dreamer_episodes_total")),
+            ("replay rows", value("dreamer_replay_steps")),
+            ("imagined return", value("dreamer_actor_target_mean")),
+        ],
+        "losses": [
+            ("image MSE", value("dreamer_image_mean_squared_error")),
+            ("KL, nats", value("dreamer_kl_nats")),
+            ("reward", value("dreamer_reward_loss")),
+            ("actor", value("dreamer_actor_loss")),
+            ("critic", value("dreamer_critic_loss")),
+            ("actor entropy", value("dreamer_actor_entropy_nats")),
+        ],
+    }
+
+
+def render(
+    progress: Progress, *, run_dir: Path | str, metrics_url: str | None, now_s: float
+) -> RenderableType:
+    """Returns the table that a terminal shows.
+
+    Args:
+        progress: where the run stands.
+        run_dir: where it writes.
+        metrics_url: where Prometheus scrapes it; None if nowhere.
+        now_s: the clock that `progress.started_s` was read from.
+    """
+    head = Table.grid(expand=True, padding=(0, 1))
+    head.add_column(ratio=1)
+    head.add_column(justify="right", no_wrap=True)
+    done = f"{format_number(progress.policy_step)} of {format_number(progress.total_policy_steps)}"
+    head.add_row(
+        ProgressBar(total=1.0, completed=progress.share),
+        Text(f"{progress.share:.0%} · {done} policy steps"),
+    )
+    sections = _rows(progress)
+    body = Table(expand=True, box=None, padding=(0, 1), show_edge=False, pad_edge=False)
+    for heading in sections:
+        body.add_column(Text(heading, style="bold"), style="dim", no_wrap=True)
+        body.add_column(justify="right", no_wrap=True)
+    for cells in zip(*sections.values(), strict=True):
+        body.add_row(*(text for cell in cells for text in cell))
+    spent, left = format_duration(now_s - progress.started_s), format_duration(progress.time_left_s)
+    foot = Text(f"{spent} so far, {left} left", style="bold")
+    title = Text.assemble(("DreamerV2", "bold"), f" · {run_dir}")
+    return Panel(
+        Group(head, "", body, "", foot),
+        title=title,
+        title_align="left",
+        subtitle=f"metrics at {metrics_url}" if metrics_url else None,
+        subtitle_align="left",
+        padding=(0, 1),
+    )
+
+
+def render_line(progress: Progress) -> str:
+    """Returns the progress as one line for a log."""
+    cells = dict(cell for cells in _rows(progress).values() for cell in cells)
+    returns = progress.returns
+    mean_return = format_number(sum(returns) / len(returns) if returns else None)
+    return (
+        f"{progress.share:4.0%}  {format_number(progress.policy_step)} policy steps"
+        f" ({cells['env frames']} frames, {cells['policy steps/s']}/s)"
+        f"  {cells['gradient steps']} gradient steps ({cells['gradient steps/s']}/s)"
+        f"  ratio {cells['live ratio']}"
+        f"  lag {cells['policy lag']}"
+        f"  return {cells['last']} (mean of {len(returns)}: {mean_return})"
+        f"  image MSE {cells['image MSE']}  KL {cells['KL, nats']}"
+        f"  {format_duration(progress.time_left_s)} left"
+    )
+
+
+class Display:
+    """Draws progress while a run is on: `with Display(...) as display: display.update(...)`.
+
+    On a terminal the table is redrawn four times a second by a thread of `rich`; elsewhere (CI,
+    a pipe, a dumb terminal) one line is written every `line_interval_s` and one at the end.
+    Words for the log belong on `console`, which puts them above the table.
+
+    Args:
+        total_policy_steps: length of the run.
+        run_dir: where it writes.
+        metrics_url: where Prometheus scrapes it; None if nowhere.
+        console: where to draw; by default stdout.
+        line_interval_s: seconds between two lines where no table can be drawn.
+        clock_s: seconds, running evenly.
+    """
+
+    def __init__(
+        self,
+        total_policy_steps: int,
+        run_dir: Path | str,
+        *,
+        metrics_url: str | None = None,
+        console: Console | None = None,
+        line_interval_s: float = 10.0,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.console = console or Console()
+        self._run_dir, self._metrics_url, self._clock_s = run_dir, metrics_url, clock_s
+        self._line_interval_s = line_interval_s
+        self._next_line_s = clock_s()
+        self._progress = Progress(total_policy_steps=total_policy_steps, started_s=clock_s())
+        is_interactive = self.console.is_terminal and not self.console.is_dumb_terminal
+        self._live = (
+            Live(
+                get_renderable=self._render,
+                console=self.console,
+                refresh_per_second=REFRESH_HZ,
+                redirect_stdout=False,
+            )
+            if is_interactive
+            else None
+        )
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands, by the reports so far."""
+        return self._progress
+
+    def set_metrics_url(self, url: str) -> None:
+        """Shows where Prometheus scrapes the run, once that is known."""
+        self._metrics_url = url
+        if self._live is not None:
+            self._live.start()
+
+    def update(self, report: Report, policy_step: int, gradient_step: int) -> None:
+        """Takes over one report and where the run stood when it came."""
+        now_s = self._clock_s()
+        if self._live is not None:
+            self._live.start()  # not before there is something to show; again does nothing
+        self._progress = self._progress.advance(
+            report, policy_step=policy_step, gradient_step=gradient_step, now_s=now_s
+        )
+        if self._live is None and now_s >= self._next_line_s:
+            self._next_line_s = now_s + self._line_interval_s
+            self._write_line()
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        elif self._progress.samples:
+            self._write_line()
+
+    def _render(self) -> RenderableType:
+        return render(
+            self._progress,
+            run_dir=self._run_dir,
+            metrics_url=self._metrics_url,
+            now_s=self._clock_s(),
+        )
+
+    def _write_line(self) -> None:
+        line = render_line(self._progress)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

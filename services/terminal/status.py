@@ -1,0 +1,85 @@
+"""Where a run stands, read from its directory alone."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from dreamer_core.config import Config
+from dreamer_core.report.report import METRICS_FILE, LogLine, has_newest_weights, read_jsonl
+from dreamer_core.storage import checkpoint
+from dreamer_core.storage.run_directory import RunPaths, holder, read_config
+from dreamer_core.storage.store import open_store
+from services.terminal.display import format_duration, format_number
+
+_TAIL_BYTES = 1_000_000
+_SHOWN = (
+    "dreamer_policy_steps_per_second",
+    "dreamer_gradient_steps_per_second",
+    "dreamer_policy_steps_per_gradient_step",
+    "dreamer_policy_lag_gradient_steps",
+    "dreamer_episodes_total",
+    "dreamer_episode_return",
+    "dreamer_evaluation_return",
+    "dreamer_image_mean_squared_error",
+    "dreamer_kl_nats",
+    "dreamer_replay_steps",
+    "dreamer_replay_bytes",
+)
+
+
+def render_status(run_dir: Path) -> Table:
+    """Returns a table of what the run is, where it stands and its newest numbers.
+
+    Raises:
+        RunDirectoryError: the directory holds no run.
+    """
+    config, paths = read_config(run_dir), RunPaths(run_dir)
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row("run", str(run_dir))
+    table.add_row("preset", f"{config.preset}, task {config.env.task}, seed {config.seed}")
+    who = holder(paths)
+    table.add_row("state", "not running" if who is None else f"running: {who}")
+    table.add_row("newest checkpoint", _newest_checkpoint(config, paths))
+    metrics = run_dir / METRICS_FILE
+    lines = read_jsonl(metrics, tail_bytes=_TAIL_BYTES) if metrics.exists() else []
+    lines = [line for line in lines if has_newest_weights(line.labels)]
+    if not lines:
+        table.add_row("progress", "no report yet")
+        return table
+    last = lines[-1]
+    share = last.policy_step / config.steps
+    table.add_row("policy steps", f"{last.policy_step:,} of {config.steps:,} ({share:.0%})")
+    table.add_row("env frames", f"{last.env_frame:,}")
+    table.add_row("gradient steps", f"{last.gradient_step:,}")
+    table.add_row("newest report", _ago(last.wall_time_s))
+    for name in _SHOWN:
+        value = _newest(lines, name)
+        if value is not None:
+            table.add_row(name, format_number(value))
+    return table
+
+
+def _ago(wall_time_s: float) -> str:
+    """How long ago that was; nothing is in the future, whatever a clock says that was set back."""
+    return f"{format_duration(max(0.0, time.time() - wall_time_s))} ago"
+
+
+def _newest(lines: list[LogLine], name: str) -> float | None:
+    return next((line.values[name] for line in reversed(lines) if name in line.values), None)
+
+
+def _newest_checkpoint(config: Config, paths: RunPaths) -> str:
+    """What the newest manifest says; a place that cannot be read must not hide the rest."""
+    try:
+        found = checkpoint.newest(open_store(config.checkpoint, paths.checkpoints))
+    except (ValueError, OSError) as error:
+        return f"unknown: {error}"
+    if found is None:
+        return "none yet"
+    where = f" in {config.checkpoint.url}" if config.checkpoint.url is not None else ""
+    return f"gradient step {found.step:,}, {_ago(found.wall_time_s)}{where}"

@@ -1,0 +1,1 @@
+"""The page of `dreamer watch`: an agent at play beside its dream."""

@@ -1,0 +1,262 @@
+"""The process behind `dreamer watch` that plays and dreams, as fast as it is looked at.
+
+It is started with PlayerOptions as JSON and speaks through pipes. On stdin each byte is an order,
+`1` to play and `0` to pause, and its end ends the player. On stdout each line is a JSON message of
+one `kind`:
+
+    waiting    why there is nothing to play with yet
+    frame      one policy step, see `_frame`
+    failed     why the player ends
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dreamer_core.agent.policy import ActionMode, num_threads
+from dreamer_core.envs.base import EnvironmentCrashed, EnvSpec
+from dreamer_core.envs.suites import make_env
+from dreamer_core.run.dream import Moment, watch_episode
+from dreamer_core.run.newest_agent import NewestAgent
+from dreamer_core.storage.checkpoint import CheckpointCorrupt
+from dreamer_core.storage.run_directory import read_config
+from dreamer_core.types import FloatArray, UInt8Array
+from services.logs import log_to_stderr
+
+PLAY, PAUSE = b"1", b"0"
+_RENEW_INTERVAL_S = 5.0
+_WAITING_INTERVAL_S = 2.0
+_END_PAUSE_S = 1.0  # so that the end of an episode is seen
+_LARGEST_LAG_S = 0.2  # what was lost by more than this is not caught up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayerOptions:
+    """What to play and how."""
+
+    run_dir: str
+    """Directory of the run."""
+    mode: ActionMode
+    """How actions are chosen."""
+    policy_steps_per_second: float
+    """Speed while somebody looks."""
+    seed: int
+    """Of environment and samples."""
+
+
+class Orders:
+    """Orders that come through a pipe, and the clock of the game that they stop.
+
+    Args:
+        file: descriptor to read from.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._is_playing = False
+
+    def wait(self, due_s: float) -> None:
+        """Returns once `time.monotonic()` has reached due_s and the game is not paused.
+
+        Raises:
+            EOFError: whoever gave the orders is gone.
+        """
+        while True:
+            left_s = max(0.0, due_s - time.monotonic())
+            ready, _, _ = select.select([self._file], [], [], left_s if self._is_playing else None)
+            if not ready:
+                return
+            orders = os.read(self._file, 64)
+            if not orders:
+                raise EOFError
+            self._is_playing = orders.endswith(PLAY)
+
+
+class Player:
+    """Plays episode after episode with the newest weights of a run.
+
+    Args:
+        options: what to play and how.
+        orders: when to play.
+        send: takes messages.
+
+    Raises:
+        ValueError: the run or its environment cannot be used.
+        EnvironmentCrashed: the environment failed while it was made.
+        OSError: the place of the checkpoints cannot be reached.
+    """
+
+    def __init__(
+        self, options: PlayerOptions, orders: Orders, send: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._options, self._orders, self._send = options, orders, send
+        config = read_config(Path(options.run_dir))
+        self._env = make_env(config.env, options.seed)
+        self._newest = NewestAgent(Path(options.run_dir), config, self._env.spec)
+        self._problem: str | None = None
+        self._next_renewal_s = time.monotonic()
+        self._next_step_s = time.monotonic()
+
+    def run(self) -> None:
+        """Plays until the orders end.
+
+        Raises:
+            EOFError: they did.
+            EnvironmentCrashed: the environment failed.
+        """
+        for episode in itertools.count():
+            self._await_weights()
+            for moment in watch_episode(
+                self._env,
+                self._newest.policy,
+                self._newest.agent,
+                mode=self._options.mode,
+                words=(self._options.seed, episode),
+            ):
+                self._send(self._message(episode, moment))
+                self._pace(_END_PAUSE_S if moment.is_last else 0.0)
+                self._renew()
+
+    def _await_weights(self) -> None:
+        while self._newest.wall_time_s is None:
+            self._orders.wait(time.monotonic())
+            self._renew()
+            if self._newest.wall_time_s is None:
+                self._send({"kind": "waiting", "reason": self._problem or "No checkpoint yet."})
+                self._orders.wait(time.monotonic() + _WAITING_INTERVAL_S)
+
+    def _renew(self) -> None:
+        """Looks for newer weights now and then; without them the game goes on with the old."""
+        if time.monotonic() < self._next_renewal_s:
+            return
+        try:
+            self._newest.renew()
+            self._problem = None
+        except (CheckpointCorrupt, ValueError, OSError) as error:
+            self._problem = str(error)
+        is_waiting = self._newest.wall_time_s is None
+        interval_s = _WAITING_INTERVAL_S if is_waiting else _RENEW_INTERVAL_S
+        self._next_renewal_s = time.monotonic() + interval_s
+
+    def _pace(self, extra_s: float) -> None:
+        """Waits until the next policy step is due."""
+        self._next_step_s += extra_s + 1 / self._options.policy_steps_per_second
+        self._next_step_s = max(self._next_step_s, time.monotonic() - _LARGEST_LAG_S)
+        self._orders.wait(self._next_step_s)
+
+    def _message(self, episode: int, moment: Moment) -> dict[str, Any]:
+        model = self._newest.agent.world_model
+        return _frame(moment, self._env.spec, model.gamma) | {
+            "episode": episode,
+            "reward_unit": "tanh(reward)" if model.config.reward_transform == "tanh" else "reward",
+            "gradient_step": self._newest.agent.gradient_step,
+            "saved_s": self._newest.wall_time_s,
+            "wanted_speed": self._options.policy_steps_per_second,
+            "problem": self._problem,
+        }
+
+
+def _frame(moment: Moment, spec: EnvSpec, gamma: float) -> dict[str, Any]:
+    """Returns a moment as JSON; row 0 of what is predicted is the present, the others imagined."""
+    dream = moment.dream
+    size = spec.action_size
+    names = spec.action_names or tuple(f"action {index}" for index in range(size))
+    lives_on = np.cumprod(np.minimum(dream.discount / gamma, 1)) if gamma > 0 else dream.discount
+    return {
+        "kind": "frame",
+        "t": moment.t,
+        "is_last": moment.is_last,
+        "episode_return": moment.episode_return,
+        "reward": moment.reward,
+        "transformed_reward": moment.transformed_reward,
+        "action_names": names,
+        "is_discrete": spec.is_discrete,
+        "action": _action(moment.action, spec),
+        "preference": _rounded(dream.preference),
+        "value": _rounded(dream.value),
+        "predicted_reward": _rounded(dream.reward),
+        "lives_on": _rounded(lives_on),
+        "imagined_action": [_action(action, spec) for action in dream.action],
+        "screen": _png(moment.screen),
+        "tiles": _png(_tiles(moment)),
+    }
+
+
+def _tiles(moment: Moment) -> UInt8Array:
+    """Returns input, reconstruction, their difference and the imagined images side by side.
+
+    The difference is (reconstruction - input + 1) / 2: grey where they agree.
+    """
+    seen = moment.image.astype(np.float32) / 255
+    reconstruction, *imagined = moment.dream.image
+    difference = (reconstruction - seen + 1) / 2
+    tiles = np.concatenate([seen, reconstruction, difference, *imagined], axis=1)
+    return (tiles * 255).round().astype(np.uint8)  # [64, (3 + H) * 64, channels]
+
+
+def _png(image: UInt8Array) -> str:
+    """Returns an image [H, W, 1 or 3] as a PNG in base64."""
+    ordered = image[..., ::-1] if image.shape[-1] == 3 else image  # OpenCV takes BGR
+    is_written, png = cv2.imencode(".png", np.ascontiguousarray(ordered))
+    assert is_written
+    return base64.b64encode(png.tobytes()).decode()
+
+
+def _action(action: FloatArray, spec: EnvSpec) -> int | list[float]:
+    """Returns the index of a discrete action, the values of any other."""
+    return int(action.argmax()) if spec.is_discrete else _rounded(action)
+
+
+def _rounded(values: Any) -> list[float]:
+    """Returns numbers as JSON holds them, with what a picture of them can show."""
+    return [round(float(value), 5) for value in np.nan_to_num(values)]
+
+
+def _let_training_go_first() -> None:
+    """Leaves the processor to whatever else wants it, where the system allows that.
+
+    Linux may share it between sessions first (autogroup) and between their processes only then, so
+    this process's session, which it has for itself, is put last as well.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19")
+
+
+def main() -> None:
+    """Plays until stdin ends."""
+    log_to_stderr("player")
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what an environment prints is no message
+
+    def send(message: dict[str, Any]) -> None:
+        out.write(json.dumps(message, allow_nan=False).encode() + b"\n")
+        out.flush()
+
+    _let_training_go_first()
+    try:
+        with num_threads(1):
+            Player(PlayerOptions(**json.loads(sys.argv[1])), Orders(0), send).run()
+    except (EOFError, BrokenPipeError):
+        pass  # nobody is left to play for
+    except (ValueError, OSError, EnvironmentCrashed) as error:
+        send({"kind": "failed", "reason": str(error)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The services: plain classes with memory and no handle to each other. None imports Ray."""

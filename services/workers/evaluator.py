@@ -1,0 +1,110 @@
+"""Evaluator: plays episodes for their score, beside the run and never in its way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreamer_core.agent.policy import ActionMode, Policy
+from dreamer_core.config import Config
+from dreamer_core.envs.suites import make_env
+from dreamer_core.report.report import LATEST
+from dreamer_core.run.evaluation import save_episode
+from dreamer_core.run.rollout import Evaluation, evaluate_episode
+from dreamer_core.types import EpisodeSummary, Report, WeightsSnapshot
+from services.logs import log_to_stderr
+
+
+class Evaluator:
+    """Plays whole episodes with the weights it is handed, in an environment of its own.
+
+    Args:
+        config: of the run.
+        env_seed: of the environment; differs from the collector's.
+    """
+
+    def __init__(self, config: Config, env_seed: int) -> None:
+        log_to_stderr("evaluator")
+        with contextlib.suppress(OSError, AttributeError):  # where the system allows it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
+        self._action_repeat = config.env.action_repeat
+        self._env_seed = env_seed
+        self._env = make_env(config.env, env_seed)
+        self._policy = Policy(config, self._env.spec)
+        self._num_episodes = 0
+
+    def evaluate(
+        self, weights: WeightsSnapshot, num_episodes: int, mode: ActionMode, policy_step: int
+    ) -> Report:
+        """Returns the mean return and length of some episodes.
+
+        Args:
+            weights: of the policy.
+            num_episodes: to play.
+            mode: how actions are chosen.
+            policy_step: policy steps of the run when the weights were made.
+
+        Raises:
+            EnvironmentCrashed: the simulator failed; the supervisor replaces this actor.
+        """
+        self._policy.load(weights)
+        played = [self._play(mode, policy_step).summary for _ in range(num_episodes)]
+        return _report(played, weights.version, mode, policy_step, LATEST)
+
+    def play(
+        self,
+        weights: WeightsSnapshot,
+        mode: ActionMode,
+        policy_step: int,
+        source: str,
+        *,
+        has_video: bool,
+    ) -> tuple[Report, bytes | None]:
+        """Returns what one episode gave, and an .mp4 of it if wanted.
+
+        Args:
+            weights: as in `evaluate`, as are mode and policy_step.
+            mode: how actions are chosen.
+            policy_step: policy steps of the run when the weights were made.
+            source: LATEST, or the checkpoint of the weights.
+            has_video: whether to film it.
+        """
+        self._policy.load(weights)
+        played = self._play(mode, policy_step, has_frames=has_video)
+        report = _report([played.summary], weights.version, mode, policy_step, source)
+        if not has_video:
+            return report, None
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "episode.mp4")
+            save_episode(path, played.frames, self._action_repeat)
+            return report, path.read_bytes()
+
+    def _play(self, mode: ActionMode, policy_step: int, *, has_frames: bool = False) -> Evaluation:
+        self._num_episodes += 1
+        return evaluate_episode(
+            self._env,
+            self._policy,
+            mode=mode,
+            words=(self._env_seed, self._num_episodes),
+            policy_step=policy_step,
+            has_frames=has_frames,
+        )
+
+
+def _report(
+    played: Sequence[EpisodeSummary], version: int, mode: ActionMode, policy_step: int, source: str
+) -> Report:
+    return Report(
+        service="evaluator",
+        values={
+            "dreamer_evaluation_return": sum(s.episode_return for s in played) / len(played),
+            "dreamer_evaluation_length_policy_steps": sum(s.length for s in played) / len(played),
+            "dreamer_evaluation_policy_steps": float(policy_step),
+            "dreamer_evaluation_gradient_steps": float(version),
+        },
+        episodes=tuple(played),
+        labels={"mode": mode, "weights": source, "weights_version": version},
+    )

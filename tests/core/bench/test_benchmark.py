@@ -1,0 +1,118 @@
+"""Benchmarks measure what they say: floors by hand, spread, and results that can be read back."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from dreamer_core.bench import benchmark, measure
+from dreamer_core.bench.memory import replay_memory
+from dreamer_core.config import ReplayConfig
+from dreamer_core.envs.base import EnvSpec
+from dreamer_core.presets import preset
+from dreamer_core.replay.replay import open_replay
+from tests.core.small import small
+
+SPEC = EnvSpec(image_shape=(64, 64, 1), action_size=18, is_discrete=True, action_names=None)
+
+# By hand for 50 x 50 rows at the Atari size, in GFLOP.
+ATARI_GFLOP = {
+    "encoder": 454,
+    "decoder": 765,
+    "observe": 85,
+    "heads": 34,
+    "imagination": 548,
+    "slow_critic": 90,
+    "actor": 193,
+    "critic": 206,
+}
+
+
+def test_the_arithmetic_of_an_atari_update_is_what_was_worked_out_by_hand():
+    flops = benchmark.update_flops(preset("atari"), SPEC)
+    assert {name: round(value / 1e9) for name, value in flops.items()} == pytest.approx(
+        ATARI_GFLOP, abs=1.5
+    )
+
+
+@pytest.mark.parametrize("field", [{"latent": "gaussian"}, {"has_discount_head": False}])
+def test_a_smaller_model_needs_less(field):
+    whole = benchmark.update_flops(small(), SPEC)
+    less = benchmark.update_flops(small(world_model=field), SPEC)
+    assert sum(less.values()) < sum(whole.values())
+
+
+def test_samples_leave_the_warm_up_out_and_are_enough():
+    calls = []
+    samples = measure.measure(lambda: calls.append(None), seconds=0.0)
+    assert len(samples) == 5
+    assert len(calls) == 6
+
+
+def test_the_ratio_is_the_median_over_the_floor():
+    spread = measure.summary([1.0, 2.0, 3.0, 4.0, 10.0])
+    result = measure.Measurement(benchmark="x", unit="y", floor_s=0.5, **spread)
+    assert result.median_s == 3
+    assert result.ratio_to_floor == 6
+    assert measure.Measurement(benchmark="x", unit="y", **spread).ratio_to_floor is None
+
+
+def test_a_result_says_on_what_it_was_measured():
+    result = measure.Measurement(benchmark="x", unit="y", **measure.summary([1.0]))
+    found = json.loads(json.dumps(result.to_json()))
+    assert found["median_s"] == 1
+    assert {"hardware", "versions", "commit", "measured_at", "ratio_to_floor"} <= set(found)
+    assert found["hardware"]["cores"] >= 1
+
+
+def test_the_components_of_a_step_add_up_to_it():
+    result = benchmark.bench_learner(small(), seconds=0.1)
+    parts = dict(result.details["seconds_by_component"])
+    rest = parts.pop("backward passes and the rest")
+    assert min(parts.values()) > 0
+    assert rest > 0  # else the parts would overlap
+    assert parts["decoder forward"] < parts["world model loss forward, decoder included"]
+    assert result.details["execution"] == "CPU, float32, eager"
+
+
+def test_a_filled_replay_holds_the_rows_asked_for(tmp_path):
+    config = small()
+    benchmark.fill_replay(tmp_path, config.replay, SPEC, rows=2_000)
+    replay = open_replay(tmp_path, config.replay, SPEC)
+    assert replay.counts().stored_steps >= 1_900  # rows that begin an episode are no steps
+    assert replay.sample(0, 0).image.any()
+    replay.close()
+
+
+def test_two_million_rows_stay_below_the_promised_memory(tmp_path):
+    rows, spec = 400_000, dataclasses.replace(SPEC, image_shape=(1, 1, 1))  # images are mapped
+    benchmark.fill_replay(tmp_path, ReplayConfig(), spec, rows)
+    memory = replay_memory(tmp_path, ReplayConfig(), spec, num_batches=5)
+    by_row = (memory.sampled_bytes - memory.started_bytes) / rows
+    assert by_row > 1 and memory.started_bytes + 2_000_000 * by_row < 200e6
+
+
+def test_two_million_grayscale_rows_stay_below_the_promised_disk_space():
+    result = benchmark.bench_replay(small("debug"), seconds=0.1, rows=(20_000,))
+    measured = result.details["by_rows"]["20000"]
+    assert 4_096 * 20_000 < measured["disk_bytes"] < 8.6e9 / 100
+    assert 0 < measured["memory"]["sampled_bytes"] < 200e6
+
+
+def test_policy_environment_and_replay_are_measured():
+    config = small()
+    for result in (
+        benchmark.bench_policy(config, seconds=0.1),
+        benchmark.bench_env(config, seconds=0.1),
+        benchmark.bench_replay(config, seconds=0.1, rows=(500, 1_000)),
+    ):
+        assert 0 < result.p10_s <= result.median_s <= result.p90_s < 1
+    assert set(result.details["by_rows"]) == {"500", "1000"}
+
+
+def test_a_random_batch_has_the_shapes_of_a_real_one():
+    config = small()
+    batch = benchmark.random_batch(config, SPEC)
+    assert batch.image.shape == (3, 8, 64, 64, 1)
+    assert np.array_equal(batch.prev_action.sum(-1), np.ones((3, 8)))

@@ -1,0 +1,361 @@
+"""Whatever happens to segment files, the replay opens and serves only rows that were stored.
+
+Each row says which it is: its image holds incarnation, episode and step, and so do its action and
+reward. Damage is drawn by hypothesis and done to copies of two directories: one that was closed,
+and one whose process was killed, with a hole at the end of its newest file.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dreamer_core.config import ReplayConfig
+from dreamer_core.replay.format import Layout, decode_chunk, read_file_header
+from dreamer_core.replay.replay import Replay
+from dreamer_core.replay.survey import map_file, scan
+from dreamer_core.types import EpisodeChunk
+
+SHAPE = (2, 2, 1)
+LAYOUT = Layout(SHAPE, 3)
+CONFIG = ReplayConfig(capacity_steps=100_000, batch_size=8, batch_length=6, segment_steps=25)
+LENGTHS = ((9, 14, 3), (1, 21), (16,))  # rows by incarnation and episode
+CHUNK = 5
+
+
+def chunk_of(incarnation: int, episode: int, first_step: int, rows: int) -> EpisodeChunk:
+    """What was stored there; incarnation 1 dies within its last episode, others end theirs."""
+    length = LENGTHS[incarnation][episode] if incarnation < len(LENGTHS) else 10**6
+    is_cut_short = incarnation == 1 and episode == 1
+    step = np.arange(first_step, first_step + rows)
+    place = np.stack([np.full(rows, incarnation), np.full(rows, episode), step], axis=1)
+    is_last = (step == length - 1) & (not is_cut_short)
+    return EpisodeChunk(
+        incarnation=incarnation,
+        episode=episode,
+        first_step=first_step,
+        image=np.concatenate([place, place.sum(1, keepdims=True)], axis=1)
+        .astype(np.uint8)
+        .reshape(rows, *SHAPE),
+        prev_action=place.astype(np.float32) * (step > 0)[:, None].astype(np.float32),
+        reward=(place @ [10_000, 100, 1]).astype(np.float32),
+        is_first=step == 0,
+        is_last=is_last,
+        is_terminal=is_last & (episode % 2 == 0),
+    )
+
+
+def open_replay(directory: Path) -> Replay:
+    return Replay(directory, CONFIG, image_shape=SHAPE, action_size=3)
+
+
+def fill(directory: Path) -> Replay:
+    replay = open_replay(directory)
+    for incarnation, lengths in enumerate(LENGTHS):
+        for episode, length in enumerate(lengths):
+            for step in range(0, length, CHUNK):
+                assert replay.insert(
+                    chunk_of(incarnation, episode, step, min(CHUNK, length - step))
+                )
+    return replay
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("fuzz")
+    replay = fill(root / "closed")
+    shutil.copytree(root / "closed", root / "killed")
+    replay.close()
+    assert len(list((root / "closed").iterdir())) == 3
+    return root / "closed", root / "killed"
+
+
+# Damage
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that happens to a file; offsets wrap around at its end."""
+
+    kind: str
+    file: int
+    other: int
+    at: int
+    other_at: int
+    length: int
+
+
+CONTENT_KINDS = ("truncate", "flip", "zeros", "ones", "paste", "append", "empty")
+FILE_KINDS = ("delete", "swap", "copy", "copy_over")
+OFFSETS = st.integers(0, 12_000)
+DAMAGES = st.builds(
+    Damage,
+    kind=st.sampled_from([*CONTENT_KINDS, *FILE_KINDS, "paste_record", "append_record"]),
+    file=st.integers(0, 3),
+    other=st.integers(0, 3),
+    at=OFFSETS,
+    other_at=OFFSETS,
+    length=st.integers(1, 400) | OFFSETS,
+)
+
+
+def records_of(path: Path):
+    data = map_file(path)
+    return scan(data, read_file_header(data), is_payload_checked=False).records
+
+
+def a_record(records, index: int) -> tuple[int, bytes]:
+    """Where a whole record lies, and its bytes."""
+    record = records[index % len(records)]
+    return record.start, bytes(record.data[record.start : record.end])
+
+
+def change_content(kind: str, content: bytearray, at: int, length: int, piece: bytes) -> None:
+    match kind:
+        case "truncate":
+            del content[at:]
+        case "flip":
+            content[at : at + 1] = bytes(byte ^ 1 << length % 8 for byte in content[at : at + 1])
+        case "zeros":
+            content[at : at + length] = bytes(length)
+        case "ones":
+            content[at : at + length] = b"\xff" * length
+        case "paste":
+            content[at : at + len(piece)] = piece
+        case "append":
+            content.extend(piece)
+        case "empty":
+            content.clear()
+
+
+def change_files(kind: str, files: dict[str, bytes], name: str, other: str, new: str) -> None:
+    match kind:
+        case "delete":
+            del files[name]
+        case "swap":
+            files[name], files[other] = files[other], files[name]
+        case "copy":
+            files[new] = files[name]
+        case "copy_over":
+            files[other] = files[name]
+
+
+def apply(damage: Damage, files: dict[str, bytes], whole: list[list]) -> None:
+    """Does the damage; `whole` holds the records of the undamaged files."""
+    if not files:
+        return
+    names = sorted(files)
+    name, other = names[damage.file % len(names)], names[damage.other % len(names)]
+    if damage.kind in FILE_KINDS:
+        change_files(damage.kind, files, name, other, f"{10 + damage.at % 5:08d}.segment")
+        return
+    content, source = bytearray(files[name]), files[other]
+    at, other_at = damage.at % max(1, len(content)), damage.other_at % max(1, len(source))
+    piece = source[other_at : other_at + damage.length]
+    kind = damage.kind.removesuffix("_record")
+    if kind != damage.kind:
+        at, _ = a_record(whole[damage.file % len(whole)], damage.at)
+        _, piece = a_record(whole[damage.other % len(whole)], damage.other_at)
+    change_content(kind, content, at, damage.length, piece)
+    files[name] = bytes(content)
+
+
+# What must hold afterwards
+
+
+def check_index(replay: Replay) -> None:
+    """Checks what is held, and every row whose checksum was compared."""
+    places: set[tuple[int, int, int]] = set()
+    for episode in replay._episodes:
+        assert episode.records
+        expected = episode.first_steps[0]
+        for record, first_step in zip(episode.records, episode.first_steps, strict=True):
+            assert (*episode.key, first_step) == record.place and first_step == expected
+            expected = first_step + record.rows
+            places |= {(*episode.key, step) for step in range(first_step, expected)}
+            if record.is_checked:
+                check_chunk(decode_chunk(record, LAYOUT))
+        assert episode.end == expected
+    counts = replay.counts()
+    rows = [episode.rows for episode in replay._episodes]
+    assert counts.stored_steps == sum(rows) == len(places)
+    assert counts.stored_episodes == len(rows)
+    assert counts.short_episodes == sum(
+        episode.is_closed and episode.rows < CONFIG.batch_length for episode in replay._episodes
+    )
+    assert counts.policy_steps + counts.episodes + 1 >= counts.stored_steps
+    assert counts.episodes >= 0
+
+
+def check_chunk(chunk: EpisodeChunk) -> None:
+    """Whether it is bit for bit what was stored there."""
+    expected = chunk_of(chunk.incarnation, chunk.episode, chunk.first_step, len(chunk))
+    for field in fields(EpisodeChunk):
+        got, wanted = getattr(chunk, field.name), getattr(expected, field.name)
+        assert np.array_equal(got, wanted) and np.asarray(got).dtype == np.asarray(wanted).dtype
+
+
+def check_samples(replay: Replay) -> None:
+    """Every row of some batches is one that was stored, next to its neighbour of then."""
+    for gradient_step in range(6):
+        if not replay.can_sample():
+            return
+        batch = replay.sample(gradient_step, seed=0)
+        place = batch.image.reshape(-1, 4)[:, :3].astype(int)
+        is_first = batch.is_first.ravel()
+        assert (batch.reward.ravel() == place @ [10_000, 100, 1]).all()
+        assert (batch.prev_action.reshape(-1, 3) == place * ~is_first[:, None]).all()
+        assert ((place[1:] - place[:-1] == [0, 0, 1]).all(1) | is_first[1:]).all()
+        assert batch.is_first[:, 0].all()
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def check_opening(directory: Path) -> None:
+    replay = open_replay(directory)
+    check_index(replay)
+    check_samples(replay)
+    check_index(replay)
+    before = replay.counts()
+    incarnation = (before.last_incarnation or 0) + 1
+    for step in range(0, 2 * CONFIG.segment_steps, CHUNK):
+        assert replay.insert(chunk_of(max(incarnation, len(LENGTHS)), 0, step, CHUNK))
+    assert replay.counts().stored_steps == before.stored_steps + 2 * CONFIG.segment_steps
+    check_index(replay)
+    check_samples(replay)
+    check_index(replay)
+    replay.close()
+    counts, names = replay.counts(), names_in(directory)
+    again = open_replay(directory)
+    check_index(again)
+    assert replace(again.counts(), repaired_records=counts.repaired_records) == counts
+    assert again.counts().repaired_records <= counts.repaired_records
+    assert names_in(directory) == names
+    again.close()
+    sizes = [path.stat().st_size for path in directory.glob("*.segment")]
+    assert counts.stored_bytes == sum(sizes)
+
+
+# The tests
+
+
+@settings(max_examples=300, deadline=None)
+@given(damages=st.lists(DAMAGES, max_size=4), is_closed=st.booleans())
+def test_any_damage_leaves_a_replay_that_opens_and_serves_nothing_wrong(
+    directories, damages, is_closed
+):
+    source = directories[0] if is_closed else directories[1]
+    whole = [records_of(path) for path in sorted(source.iterdir())]
+    files = {path.name: path.read_bytes() for path in source.iterdir()}
+    for damage in damages:
+        apply(damage, files, whole)
+    with tempfile.TemporaryDirectory() as name:
+        for file, content in files.items():
+            (Path(name) / file).write_bytes(content)
+        check_opening(Path(name))
+
+
+ROWS = sum(sum(lengths) for lengths in LENGTHS)
+
+
+@settings(max_examples=100, deadline=None)
+@given(at=st.integers(0, 10**6), bit=st.integers(0, 7), is_closed=st.booleans())
+def test_one_flipped_bit_costs_its_record_or_where_a_file_begins_its_file(
+    directories, at, bit, is_closed
+):
+    source = directories[0] if is_closed else directories[1]
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(shutil.copytree(source, name, dirs_exist_ok=True))
+        paths = sorted(directory.iterdir())
+        path = paths[at % len(paths)]
+        content = bytearray(path.read_bytes())
+        content[at // 3 % len(content)] ^= 1 << bit
+        lost = _owner_rows(path, at // 3 % len(content))
+        path.write_bytes(content)
+        replay = open_replay(directory)
+        check_index(replay)
+        left = sum(
+            record.rows
+            for episode in replay._episodes
+            for record in episode.records
+            if record.is_intact()
+        )
+        assert left == ROWS - lost
+
+
+def _owner_rows(path: Path, at: int) -> int:
+    """Rows that are lost with the byte: of its record, of the whole file, or none in the hole."""
+    records = records_of(path)
+    if at in range(20, 24):  # the second checksum of the file header, which guards no payload
+        return 0
+    if at < records[0].start:
+        return sum(record.rows for record in records)
+    return sum(record.rows for record in records if record.start <= at < record.end)
+
+
+@settings(max_examples=30, deadline=None)
+@given(order=st.permutations(range(3)), is_closed=st.booleans())
+def test_files_whose_names_were_swapped_are_put_in_order_and_lose_nothing(
+    directories, order, is_closed
+):
+    source = sorted((directories[0] if is_closed else directories[1]).iterdir())
+    with tempfile.TemporaryDirectory() as name:
+        for path, number in zip(source, order, strict=True):
+            shutil.copyfile(path, Path(name) / f"{number:08d}.segment")
+        replay = open_replay(Path(name))
+        places = [record.place for episode in replay._episodes for record in episode.records]
+        assert places == sorted(places) and replay.counts().stored_steps == ROWS
+        assert replay.counts().repaired_records == 0
+        assert len(names_in(Path(name))) == 3
+        replay.close()
+        check_opening(Path(name))
+
+
+@pytest.mark.parametrize("number", [7, 1])
+def test_a_copied_file_is_set_aside_and_its_rows_count_once(directories, tmp_path, number, caplog):
+    directory = shutil.copytree(directories[0], tmp_path / "copy")
+    source = directory / "00000000.segment"
+    copy = directory / f"{number:08d}.segment"
+    is_over = copy.exists()
+    lost = sum(record.rows for record in records_of(copy)) if is_over else 0
+    shutil.copyfile(source, copy)
+    replay = open_replay(directory)
+    assert replay.counts().stored_steps == ROWS - lost
+    assert replay.counts().repaired_records == 1
+    assert copy.with_name(copy.name + ".damaged").exists()
+    assert f"{copy} begins at the same row as {source.name}" in caplog.text
+
+
+def test_an_episode_that_lost_its_first_record_still_counts(tmp_path):
+    replay = open_replay(tmp_path)
+    for step in range(0, 15, CHUNK):
+        replay.insert(chunk_of(2, 0, step, CHUNK))
+    before = replay.counts()
+    replay.close()
+    path = tmp_path / "00000000.segment"
+    start, record = a_record(records_of(path), 0)
+    content = bytearray(path.read_bytes())
+    content[start : start + len(record)] = bytes(len(record))
+    path.write_bytes(content)
+    counts = open_replay(tmp_path).counts()
+    assert (before.episodes, counts.episodes) == (0, 0) and counts.stored_steps == 10
+
+
+def test_zeros_at_the_end_of_an_older_file_are_damage_and_not_its_unused_part(
+    directories, tmp_path
+):
+    directory = shutil.copytree(directories[0], tmp_path / "copy")
+    path = directory / "00000001.segment"
+    lost, content = records_of(path)[-1], bytearray(path.read_bytes())
+    content[lost.start :] = bytes(len(content) - lost.start)
+    path.write_bytes(content)
+    counts = open_replay(directory).counts()
+    assert (counts.stored_steps, counts.repaired_records) == (ROWS - lost.rows, 1)
+    assert path.stat().st_size == lost.start

@@ -1,0 +1,98 @@
+"""The newest agent: renewed as checkpoints come, and never worse off for one that is damaged."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dreamer_core.envs.suites import environment_spec
+from dreamer_core.presets import preset
+from dreamer_core.run.local import train_local
+from dreamer_core.run.newest_agent import NewestAgent
+from dreamer_core.storage import checkpoint
+from dreamer_core.storage.checkpoint import CheckpointCorrupt
+from dreamer_core.storage.run_directory import RunPaths
+from dreamer_core.storage.store import LocalStore
+from tests.core.small import changed
+
+CATCH = {
+    "env.suite": "gymnasium",
+    "env.task": "tests.learning.catch:make_env",
+    "env.action_repeat": 1,
+    "env.time_limit_steps": None,
+    "learner.device": "cpu",
+    "steps": 60,
+}
+CONFIG = changed(preset("debug"), CATCH)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The checkpoint of a short run."""
+    run_dir = tmp_path_factory.mktemp("trained") / "run"
+    train_local(CONFIG, run_dir)
+    found = checkpoint.load(LocalStore(RunPaths(run_dir).checkpoints))
+    assert found is not None
+    return found
+
+
+def save(run_dir, found, step):
+    """Saves the checkpoint again as that of another gradient step, with weights of its own."""
+    tensors = {**found.tensors, "gradient_step": step}
+    store = LocalStore(RunPaths(run_dir).checkpoints)
+    checkpoint.save(store, step=step, tensors=tensors, facts=found.facts, keep=3)
+
+
+def make(run_dir, config=CONFIG):
+    return NewestAgent(run_dir, config, environment_spec(config.env))
+
+
+def blob(run_dir, step):
+    (path,) = (RunPaths(run_dir).checkpoints / f"{step:012d}").glob("tensors-*.pt")
+    return path
+
+
+def test_before_the_first_checkpoint_there_is_nothing_to_play_with(tmp_path):
+    newest = make(tmp_path)
+    assert not newest.renew() and newest.wall_time_s is None
+
+
+def test_the_policy_gets_the_weights_of_the_newest_checkpoint_once(tmp_path, trained):
+    newest = make(tmp_path)
+    save(tmp_path, trained, 5)
+    assert newest.renew() and newest.agent.gradient_step == 5
+    assert newest.wall_time_s is not None
+    actor = trained.tensors["behavior"]["actor.out.weight"].numpy()
+    assert np.array_equal(newest.policy.actor.out.weight.numpy(), actor)
+    assert not newest.renew()
+    save(tmp_path, trained, 8)
+    assert newest.renew() and newest.agent.gradient_step == 8
+
+
+def test_of_a_damaged_checkpoint_the_one_before_it_is_used_and_it_is_read_once(tmp_path, trained):
+    newest = make(tmp_path)
+    save(tmp_path, trained, 5)
+    save(tmp_path, trained, 8)
+    blob(tmp_path, 8).write_bytes(b"damaged")
+    assert newest.renew() and newest.agent.gradient_step == 5
+    assert not newest.renew()
+
+
+def test_checkpoints_that_vanish_leave_the_weights_as_they_are(tmp_path, trained):
+    newest = make(tmp_path)
+    save(tmp_path, trained, 5)
+    newest.renew()
+    save(tmp_path, trained, 8)
+    for step in (5, 8):
+        blob(tmp_path, step).unlink()
+    with pytest.raises(CheckpointCorrupt, match="no checkpoint could be read"):
+        newest.renew()
+    assert newest.agent.gradient_step == 5
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, trained):
+    save(tmp_path, trained, 5)
+    newest = make(tmp_path, dataclasses.replace(CONFIG, seed=1))
+    with pytest.raises(ValueError, match="of another run"):
+        newest.renew()
+    assert newest.wall_time_s is None

@@ -1,0 +1,198 @@
+"""What Prometheus sees, by real scrapes over HTTP."""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dreamer_core.presets import preset
+from dreamer_core.report.report import METRICS
+from dreamer_core.types import EpisodeSummary, Report
+from services.runtime import run
+from services.runtime.config import MetricsConfig, ServiceConfig
+from services.runtime.metrics import PortInUse, PrometheusExporter, advertised
+
+
+@pytest.fixture
+def exporter():
+    with PrometheusExporter(0) as exporter:
+        yield exporter
+
+
+def scrape(exporter):
+    with urllib.request.urlopen(exporter.url, timeout=10) as response:
+        text = response.read().decode()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def report_total(exporter, total, service="learner"):
+    values = {"dreamer_gradient_steps_total": total}
+    exporter.observe(Report(service=service, values=values))
+    return scrape(exporter)["dreamer_gradient_steps_total",]
+
+
+def test_every_metric_appears_under_its_name_and_kind(exporter):
+    labels = {"service": "learner", "mode": "greedy", "weights": "latest"}
+    exporter.observe(Report(service="learner", values=dict.fromkeys(METRICS, 1.0), labels=labels))
+    with urllib.request.urlopen(exporter.url, timeout=10) as response:
+        text = response.read().decode()
+    for name, metric in METRICS.items():
+        assert f"# TYPE {name} {metric.kind}\n" in text
+        assert f"# HELP {name} {metric.help}\n" in text
+    assert "_created" not in text
+
+
+def test_before_the_first_report_only_what_begins_with_the_process_is_there(exporter):
+    samples = scrape(exporter)
+    assert samples["dreamer_gradient_step_seconds_count",] == 0
+    for service in ("collector", "evaluator", "learner", "replay"):
+        assert samples["dreamer_restarts_total", service] == 0
+        assert samples["dreamer_errors_total", service] == 0
+    assert ("dreamer_policy_steps_total",) not in samples
+    assert ("dreamer_actor_loss",) not in samples
+
+
+def test_the_steps_of_a_resumed_run_are_never_seen_to_be_taken_at_once():
+    seen = []
+    with PrometheusExporter(0) as exporter:
+        for total in (None, 5_000_000, 5_000_100):
+            if total is not None:
+                report_total(exporter, total)
+            seen.append(scrape(exporter).get(("dreamer_gradient_steps_total",)))
+    assert seen == [None, 5_000_000, 5_000_100]  # absent, not 0: no rate is computed from it
+
+
+def test_a_gauge_shows_the_newest_value(exporter):
+    for value in (5.0, -2.5):
+        exporter.observe(Report(service="learner", values={"dreamer_actor_loss": value}))
+    assert scrape(exporter)["dreamer_actor_loss",] == -2.5
+
+
+def test_totals_become_counters(exporter):
+    assert [report_total(exporter, total) for total in (100, 100, 250)] == [100, 100, 250]
+
+
+def test_a_counter_never_falls_when_a_service_goes_back(exporter):
+    report_total(exporter, 1000)
+    assert report_total(exporter, 900) == 1000  # restored from its checkpoint
+    assert report_total(exporter, 950) == 1050  # 50 steps of work since
+    assert report_total(exporter, 0) == 1050  # a new process that counts from 0
+    assert report_total(exporter, 10) == 1060
+
+
+@pytest.mark.parametrize("total", [float("nan"), float("inf"), -1.0])
+def test_a_total_that_cannot_be_one_is_refused(exporter, total):
+    with pytest.raises(ValueError, match="0 or more and finite"):
+        report_total(exporter, total)
+
+
+def test_a_counter_from_two_services_is_refused(exporter):
+    report_total(exporter, 10, "learner")
+    with pytest.raises(ValueError, match="by learner and now by supervisor"):
+        report_total(exporter, 10, "supervisor")
+
+
+def test_restarts_are_counted_for_each_service(exporter):
+    for service, total in (("collector", 2), ("learner", 1)):
+        values = {"dreamer_restarts_total": total}
+        exporter.observe(Report(service="supervisor", values=values, labels={"service": service}))
+    samples = scrape(exporter)
+    assert samples["dreamer_restarts_total", "collector"] == 2
+    assert samples["dreamer_restarts_total", "learner"] == 1
+
+
+def test_a_histogram_takes_single_observations(exporter):
+    name = "dreamer_gradient_step_seconds"
+    labels = {"observations": {name: [0.04, 0.4]}}
+    exporter.observe(Report(service="learner", values={name: 0.22}, labels=labels))
+    samples = scrape(exporter)
+    assert samples[f"{name}_count",] == 2
+    assert samples[f"{name}_sum",] == pytest.approx(0.44)
+    assert samples[f"{name}_bucket", "0.05"] == 1
+    assert samples[f"{name}_bucket", "+Inf"] == 2
+
+
+def test_the_newest_training_episode_is_shown(exporter):
+    episodes = tuple(
+        EpisodeSummary(policy_step=10, episode_return=value, length=7) for value in (1.0, 3.0)
+    )
+    exporter.observe(Report(service="collector", episodes=episodes))
+    samples = scrape(exporter)
+    assert samples["dreamer_episode_return",] == 3.0
+    assert samples["dreamer_episode_length_policy_steps",] == 7
+
+
+def test_an_unknown_name_is_refused_and_changes_nothing(exporter):
+    values = {"dreamer_actor_loss": 1.0, "dreamer_actor_los": 1.0}
+    with pytest.raises(KeyError, match="did you mean dreamer_actor_loss"):
+        exporter.observe(Report(service="learner", values=values))
+    assert ("dreamer_actor_loss",) not in scrape(exporter)
+
+
+def test_a_port_in_use_is_named_with_the_way_out(exporter):
+    with pytest.raises(PortInUse, match=rf"127\.0\.0\.1:{exporter.port}.*--metrics\.port"):
+        PrometheusExporter(exporter.port)
+
+
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(OSError, match=r"metrics cannot be served on 192\.0\.2\.1:0"):
+        PrometheusExporter(0, address="192.0.2.1")
+
+
+def test_closing_frees_the_port():
+    exporter = PrometheusExporter(0)
+    exporter.close()
+    exporter.close()
+    with pytest.raises(urllib.error.URLError):
+        scrape(exporter)
+    with PrometheusExporter(exporter.port) as again:
+        assert again.port == exporter.port
+
+
+def test_it_listens_on_loopback_only(exporter):
+    assert exporter.address == "127.0.0.1"
+    with socket.socket() as other, pytest.raises(OSError, match=r"."):
+        other.connect(("127.0.0.2", exporter.port))
+
+
+def test_two_exporters_do_not_share_values(exporter):
+    report_total(exporter, 5)
+    with PrometheusExporter(0) as other:
+        assert ("dreamer_gradient_steps_total",) not in scrape(other)
+
+
+def test_prometheus_is_told_of_a_run_by_a_file_while_it_runs(tmp_path):
+    labels = {"run": "pong", "seed": "0"}
+    with advertised(tmp_path / "targets", "runs_pong", "127.0.0.1:9464", labels):
+        (file,) = (tmp_path / "targets").iterdir()
+        assert file.name == "runs_pong.json"
+        assert json.loads(file.read_text()) == [{"targets": ["127.0.0.1:9464"], "labels": labels}]
+    assert not file.exists()
+
+
+def test_runs_whose_directories_have_the_same_name_are_told_apart(tmp_path, exporter):
+    targets = tmp_path / "targets"
+    services = ServiceConfig(metrics=MetricsConfig(port=0, targets_dir=targets))
+    told = [
+        run._told_to_prometheus(preset("debug"), services, tmp_path / owner / "pong", exporter)
+        for owner in ("one", "other")
+    ]
+    with told[0], told[1]:
+        (first,), (second,) = (json.loads(file.read_text()) for file in sorted(targets.iterdir()))
+    assert {first["labels"]["run"], second["labels"]["run"]} == {
+        str(tmp_path / "one" / "pong"),
+        str(tmp_path / "other" / "pong"),
+    }
+
+
+def test_without_a_directory_nobody_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with advertised(None, "pong", "127.0.0.1:9464", {}):
+        assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,214 @@
+"""Real sweeps of small runs: killed, resumed, stopped, with failures, several on one GPU."""
+
+import contextlib
+import re
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dreamer_core.report.report import read_jsonl
+from services.sweep.directory import SweepDirectory
+from services.sweep.plan import RunKey
+from tests.runs import OFTEN, Run, checkpoint_counts, due, replay_counts
+
+pytestmark = pytest.mark.timeout(600)
+STEPS = 1500  # some seconds, so that a run can be met in the middle
+STEPS_BEFORE_STOP = 60
+TWO_BY_TWO = ("--games", "pong,boxing", "--seeds", "2", "--steps", str(STEPS), *OFTEN)
+KEYS = {RunKey(game, seed) for game in ("pong", "boxing") for seed in (0, 1)}
+
+
+def run_dir(run, key):
+    return SweepDirectory(run.run_dir).run_dir(key)
+
+
+def finished(run):
+    return set(SweepDirectory(run.run_dir).finished())
+
+
+def reached(run, key):
+    """How far a run has come; 0 before it has begun."""
+    lines = read_jsonl(run_dir(run, key) / "metrics.jsonl")
+    return max((line.policy_step for line in lines), default=0)
+
+
+def policy_steps(run):
+    """How far each unfinished run has come that has begun."""
+    steps = {key: reached(run, key) for key in KEYS - finished(run)}
+    return {key: step for key, step in steps.items() if step > 0}
+
+
+def last_writes(run, keys):
+    """When each file of these runs was last written."""
+    files = [path for key in keys for path in run_dir(run, key).rglob("*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def events(run, *words):
+    """What the sweep's log says that holds one of the words, as (run, word), in order."""
+    pattern = re.compile(rf"(?:INFO|WARNING|ERROR) (\S+ \d+): ({'|'.join(words)})")
+    return pattern.findall(SweepDirectory(run.run_dir).log.read_text())
+
+
+def trainers(run):
+    """What trains, and what watches that; Ray's own agents take their time to end."""
+    own = ("ray::SweepWorker", "services.cli", "services.sweep.tied", "sweep")
+    return [line for line in run.processes().values() if any(name in line for name in own)]
+
+
+# Killed, started again, stopped, started again
+
+
+class Story:
+    """What happened to a sweep of four runs, and what was there in between."""
+
+    def __init__(self, sweep_dir):
+        self.run = run = Run("sweep", sweep_dir, *TWO_BY_TWO, "--runs-at-once", "2")
+        run.wait_until(lambda: finished(run) and policy_steps(run), timeout_s=200)
+        run.kill("supervisor")
+        run.finish()
+        self.seconds_to_die = seconds_until(lambda: not trainers(run))
+        self.done_at_kill, self.steps_at_kill = finished(run), policy_steps(run)
+        self.writes_at_kill = last_writes(run, self.done_at_kill)
+        self.stopped = stopped = Run("sweep", sweep_dir, *TWO_BY_TWO)
+        left = KEYS - self.done_at_kill
+        wanted = sum(self.steps_at_kill.values()) + STEPS_BEFORE_STOP
+        stopped.wait_until(lambda: sum(reached(stopped, k) for k in left) >= wanted, timeout_s=200)
+        stopped.terminate()
+        self.stop_exit_code = stopped.finish()
+        self.counts_at_stop = {
+            key: (checkpoint_counts(run_dir(run, key))[0], replay_counts(run_dir(run, key)))
+            for key in policy_steps(run)
+        }
+        self.ended = Run("sweep", sweep_dir, *TWO_BY_TWO)
+        self.end_exit_code = self.ended.finish(timeout_s=200)
+
+
+def seconds_until(condition, timeout_s=30):
+    began_s = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began_s < timeout_s
+        time.sleep(0.05)
+    return time.monotonic() - began_s
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    return Story(tmp_path_factory.mktemp("story") / "sweep")
+
+
+def test_nothing_outlives_a_sweep_that_is_killed(story):
+    assert story.seconds_to_die < 20
+    assert not trainers(story.stopped) and not trainers(story.ended)
+
+
+def test_a_sweep_that_is_started_again_trains_every_run_to_its_end(story):
+    assert story.end_exit_code == 0, story.ended.stderr + story.ended.stdout
+    assert finished(story.run) == KEYS
+    for key in KEYS:
+        assert checkpoint_counts(run_dir(story.run, key)) == (STEPS, due(STEPS)), key
+
+
+def test_finished_runs_are_not_touched_again(story):
+    assert story.done_at_kill
+    assert last_writes(story.run, story.done_at_kill) == story.writes_at_kill
+    starts = Counter(key for key, _ in events(story.run, "started"))
+    assert all(starts[str(key)] == 1 for key in story.done_at_kill)
+
+
+def test_sigterm_leaves_a_checkpoint_of_everything_in_every_run(story):
+    assert story.stop_exit_code == 143, story.stopped.stderr
+    assert "the same command resumes it" in " ".join(story.stopped.stdout.split())
+    assert story.counts_at_stop
+    for saved, stored in story.counts_at_stop.values():
+        assert saved == stored.policy_steps > 0
+
+
+def test_the_end_says_what_each_game_reached(story):
+    assert "4 done, 0 running, 0 waiting, 0 failed" in " ".join(story.ended.stdout.split())
+
+
+# Failures, and four runs on one GPU
+
+BROKEN = "tests.services.failing_env:make_broken_env"
+CATCH = "tests.learning.catch:make_env"
+TAKEN = "tests.services.failing_env:make_failing_env"
+ONE_GPU = ("--env.suite", "gymnasium", "--env.action-repeat", "1",
+           "--env.time-limit-steps", "None", "--games", f"{BROKEN},{CATCH},{TAKEN}",
+           "--seeds", "2", "--steps", "100", "--retries", "1")  # fmt: skip
+
+
+def visible_gpus(sweep_dir):
+    """What the processes of the runs see of CUDA's devices."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            command = (path / "cmdline").read_text()
+            if "services.cli\0local" in command and str(sweep_dir) in command:
+                variables = (path / "environ").read_text().split("\0")
+                found |= {x for x in variables if x.startswith("CUDA_VISIBLE_DEVICES=")}
+    return found
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A sweep on a cluster that has one GPU, or says so, and CPUs to spare."""
+    import ray  # after `services`, which says how it authenticates
+
+    sweep_dir = tmp_path_factory.mktemp("packed") / "sweep"
+    ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False,
+             object_store_memory=80_000_000)  # fmt: skip
+    address = ray.get_runtime_context().gcs_address
+    run = Run("sweep", sweep_dir, *ONE_GPU, "--gpus-per-run", "0.25", "--ray-address", address)
+    run.wait_until(SweepDirectory(sweep_dir).marker.exists)
+    for seed in (0, 1):
+        taken = run_dir(run, RunKey(TAKEN, seed))
+        taken.mkdir()
+        (taken / "thesis.tex").touch()
+    too_large = Run("sweep", sweep_dir.with_name("large"), *ONE_GPU, "--cpus-per-run", "9",
+                    "--ray-address", address)  # fmt: skip
+    run.gpus = run.wait_until(lambda: visible_gpus(sweep_dir))
+    run.exit_code, too_large.exit_code = run.finish(timeout_s=200), too_large.finish()
+    ray.shutdown()
+    return run, too_large
+
+
+def test_as_many_runs_share_a_gpu_as_it_has_parts_and_the_next_one_waits(packed):
+    happened = [word for _, word in events(packed[0], "started", "failed", "done")]
+    assert happened[:4] == ["started"] * 4
+    running = 0
+    for word in happened:
+        running += 1 if word == "started" else -1
+        assert 0 <= running <= 4
+
+
+def test_a_run_sees_the_gpu_that_it_was_given(packed):
+    assert packed[0].gpus == {"CUDA_VISIBLE_DEVICES=0"}
+
+
+def test_a_run_that_fails_is_tried_again_and_listed_with_its_reason(packed):
+    run, _ = packed
+    assert run.exit_code == 1, run.stderr
+    tries = Counter(events(run, "started", "failed for good"))
+    assert tries[f"{BROKEN} 0", "started"] == 2 and tries[f"{BROKEN} 0", "failed for good"] == 1
+    told = " ".join(run.stdout.split())
+    assert "the simulator's licence ran out" in told and "tries the failed runs again" in told
+
+
+def test_bad_input_is_tried_again_like_any_failure(packed):
+    tries = Counter(events(packed[0], "started"))
+    assert tries[f"{TAKEN} 0", "started"] == tries[f"{TAKEN} 1", "started"] == 2
+    assert "thesis.tex" in SweepDirectory(packed[0].run_dir).log.read_text()
+
+
+def test_the_other_runs_finish_and_have_a_score(packed):
+    scores = SweepDirectory(packed[0].run_dir).finished()
+    assert set(scores) == {RunKey(CATCH, 0), RunKey(CATCH, 1)}
+    assert all(-5 <= score.mean_return <= 5 and score.episodes > 1 for score in scores.values())
+
+
+def test_runs_that_no_node_could_hold_are_refused_before_any_starts(packed):
+    assert packed[1].exit_code == 2
+    assert "9 CPUs" in " ".join(packed[1].stderr.split())

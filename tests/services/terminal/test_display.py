@@ -1,0 +1,240 @@
+"""The progress table and its plain form."""
+
+import io
+import math
+import time
+
+import pytest
+from rich.console import Console
+
+from dreamer_core.types import EpisodeSummary, Report
+from services.terminal.display import (
+    Display,
+    Progress,
+    format_duration,
+    format_number,
+    render,
+    render_line,
+)
+
+VALUES = {
+    "dreamer_env_frames_total": 328_000,
+    "dreamer_episodes_total": 42,
+    "dreamer_image_mean_squared_error": 0.00123,
+    "dreamer_kl_nats": 3.456,
+    "dreamer_actor_loss": -0.0123,
+    "dreamer_policy_steps_per_gradient_step": 4.0,
+    "dreamer_policy_lag_gradient_steps": 16,
+}
+
+
+def episodes(*returns):
+    return tuple(EpisodeSummary(policy_step=1, episode_return=r, length=1) for r in returns)
+
+
+def halfway():
+    start = Progress(total_policy_steps=200_000, started_s=0.0)
+    report = Report(service="collector", values=VALUES, episodes=episodes(-20, -18))
+    early = start.advance(report, policy_step=80_000, gradient_step=20_000, now_s=90.0)
+    return early.advance(
+        Report(service="learner"), policy_step=82_000, gradient_step=20_500, now_s=100.0
+    )
+
+
+def text_of(renderable, width=110):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def drawn(width=110, url="http://127.0.0.1:9100/metrics"):
+    return text_of(render(halfway(), run_dir="runs/pong", metrics_url=url, now_s=100.0), width)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (-20.0, "-20"),
+        (999, "999"),
+        (1000, "1.00k"),
+        (999_900, "1.00M"),
+        (82_000, "82.0k"),
+        (50_000_000, "50.0M"),
+        (8.2e9, "8.20G"),
+        (3e12, "3.00T"),
+        (3.456, "3.46"),
+        (9.999, "10.0"),
+        (99.96, "100"),
+        (0.0123, "0.0123"),
+        (-0.00123, "-0.00123"),
+        (1.5e-5, "1.50e-05"),
+        (None, "–"),
+        (math.nan, "–"),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+    ],
+)
+def test_numbers_have_three_digits(value, text):
+    assert format_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (math.inf, "–"),
+        (0.4, "0 s"),
+        (59.6, "1 min 00 s"),
+        (250, "4 min 10 s"),
+        (3_900, "1 h 05 min"),
+        (180_000, "2 d 02 h"),
+    ],
+)
+def test_durations_have_two_units(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_speeds_and_time_left_come_from_the_last_reports():
+    progress = halfway()
+    assert progress.policy_steps_per_second == 200.0
+    assert progress.gradient_steps_per_second == 50.0
+    assert progress.time_left_s == (200_000 - 82_000) / 200
+
+
+def test_nothing_is_known_before_two_reports():
+    start = Progress(total_policy_steps=10, started_s=0.0)
+    one = start.advance(Report(service="learner"), policy_step=5, gradient_step=1, now_s=1.0)
+    assert one.policy_steps_per_second is None
+    assert one.time_left_s is None
+    assert one.share == 0.5
+
+
+def test_time_left_is_unknown_while_nothing_moves():
+    progress = halfway()
+    for now_s in (120.0, 140.0):
+        progress = progress.advance(
+            Report(service="learner"), policy_step=82_000, gradient_step=20_500, now_s=now_s
+        )
+    assert progress.policy_steps_per_second == 0.0
+    assert progress.time_left_s is None
+
+
+def test_many_reports_keep_the_state_small():
+    progress = Progress(total_policy_steps=10**9, started_s=0.0)
+    for i in range(5_000):
+        progress = progress.advance(
+            Report(service="collector", episodes=episodes(i)),
+            policy_step=i,
+            gradient_step=i,
+            now_s=i / 50,
+        )
+    assert len(progress.returns) == 100
+    assert len(progress.samples) <= 121
+    assert progress.policy_steps_per_second == pytest.approx(50)
+
+
+def test_evaluation_episodes_do_not_enter_the_training_mean():
+    report = Report(service="evaluator", episodes=episodes(1000))
+    progress = halfway().advance(report, policy_step=82_000, gradient_step=20_500, now_s=101.0)
+    assert progress.returns == (-20, -18)
+
+
+def test_evaluations_of_old_checkpoints_are_not_shown_as_those_of_now():
+    progress = halfway()
+    for weights, value in (("latest", 5.0), ("1000", 2.0)):
+        report = Report(
+            service="evaluator",
+            values={"dreamer_evaluation_return": value},
+            labels={"mode": "greedy", "weights": weights},
+        )
+        progress = progress.advance(report, policy_step=82_000, gradient_step=20_500, now_s=101.0)
+    assert progress.values["dreamer_evaluation_return"] == 5.0
+
+
+def test_the_table_shows_what_matters():
+    text = drawn()
+    for part in (
+        "runs/pong",
+        "41% · 82.0k of 200k policy steps",
+        "328k",
+        "20.5k",
+        "200",
+        "50",
+        "mean of 2",
+        "-19",
+        "-18",
+        "0.00123",
+        "3.46",
+        "-0.0123",
+        "policy lag",
+        "1 min 40 s so far, 9 min 50 s left",
+        "metrics at http://127.0.0.1:9100/metrics",
+    ):
+        assert part in text, part
+
+
+def test_the_table_fits_a_terminal_of_80_columns():
+    lines = drawn(width=80).splitlines()
+    assert "…" not in drawn(width=80)
+    assert max(len(line) for line in lines) <= 80
+    assert len(lines) <= 14
+
+
+def test_the_table_leaves_out_an_exporter_that_is_off():
+    assert "metrics at" not in drawn(url=None)
+
+
+def test_drawing_an_empty_run_works():
+    empty = Progress(total_policy_steps=10, started_s=0.0)
+    assert "–" in text_of(render(empty, run_dir="x", metrics_url=None, now_s=0.0))
+
+
+def test_drawing_is_cheap():
+    progress = halfway()
+    began = time.perf_counter()
+    for _ in range(10):
+        text_of(render(progress, run_dir="x", metrics_url=None, now_s=0.0))
+    assert (time.perf_counter() - began) / 10 < 0.1
+
+
+def test_a_line_shows_the_same_numbers():
+    line = render_line(halfway())
+    assert line == (
+        " 41%  82.0k policy steps (328k frames, 200/s)  20.5k gradient steps (50/s)  ratio 4"
+        "  lag 16  return -18 (mean of 2: -19)  image MSE 0.00123  KL 3.46  9 min 50 s left"
+    )
+
+
+def test_without_a_terminal_lines_come_at_the_interval_and_at_the_end():
+    now_s = [0.0]
+    console = Console(file=io.StringIO(), width=40)
+    with Display(100, "x", console=console, line_interval_s=10, clock_s=lambda: now_s[0]) as shown:
+        for now_s[0] in (1.0, 5.0, 12.0, 15.0):
+            shown.update(Report(service="learner"), policy_step=int(now_s[0]), gradient_step=0)
+
+    lines = console.file.getvalue().splitlines()
+    assert [line.split("%")[0].strip() for line in lines] == ["1", "12", "15"]
+
+
+def test_a_terminal_gets_a_table_that_is_redrawn():
+    console = Console(
+        file=io.StringIO(), width=110, force_terminal=True, _environ={"TERM": "xterm"}
+    )
+    with Display(200_000, "runs/pong", console=console) as shown:
+        report = Report(service="collector", values=VALUES, episodes=episodes(-20))
+        shown.update(report, policy_step=82_000, gradient_step=20_500)
+        time.sleep(0.6)
+        shown.console.print("a word for the log")
+    text = console.file.getvalue()
+    assert "82.0k of 200k" in text
+    assert "a word for the log" in text
+    assert shown.progress.policy_step == 82_000
+
+
+def test_a_dumb_terminal_gets_lines():
+    console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+    with Display(100, "x", console=console) as shown:
+        shown.update(Report(service="learner"), policy_step=1, gradient_step=0)
+    assert "policy steps" in console.file.getvalue()
+    assert "╭" not in console.file.getvalue()

@@ -1,0 +1,77 @@
+"""The player's orders and messages."""
+
+import itertools
+import json
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from dreamer_core.agent.agent import DreamerAgent
+from dreamer_core.agent.policy import Policy
+from dreamer_core.run.dream import watch_episode
+from services.watch.player import PAUSE, PLAY, Orders, _frame
+from tests.core.counting_env import CountingEnvironment
+from tests.core.small import small
+
+
+@pytest.fixture
+def pipe():
+    """(reading end, writing end)."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def first_message(*, is_discrete):
+    env, config = CountingEnvironment(3, is_discrete=is_discrete), small("debug")
+    agent, policy = DreamerAgent(config, env.spec), Policy(config, env.spec)
+    policy.load(agent.snapshot())
+    moment = next(watch_episode(env, policy, agent, mode="greedy", words=(0,)))
+    return json.loads(json.dumps(_frame(moment, env.spec, gamma=0.99), allow_nan=False))
+
+
+def test_a_game_that_is_ordered_goes_on_when_the_next_step_is_due(pipe):
+    os.write(pipe[1], PLAY)
+    began_s = time.monotonic()
+    Orders(pipe[0]).wait(began_s + 0.1)
+    assert 0.1 <= time.monotonic() - began_s < 5
+
+
+def test_a_paused_game_waits_for_an_order_and_takes_the_newest(pipe):
+    os.write(pipe[1], PLAY + PAUSE)
+    threading.Timer(0.2, os.write, (pipe[1], PLAY)).start()
+    began_s = time.monotonic()
+    Orders(pipe[0]).wait(began_s)
+    assert time.monotonic() - began_s >= 0.2
+
+
+def test_orders_that_end_end_the_player():
+    reading, writing = os.pipe()
+    os.close(writing)
+    with pytest.raises(EOFError):
+        Orders(reading).wait(time.monotonic())
+    os.close(reading)
+
+
+def test_discrete_actions_are_told_by_index_and_probability():
+    message = first_message(is_discrete=True)
+    assert message["action"] == int(np.argmax(message["preference"]))
+    assert sum(message["preference"]) == pytest.approx(1, abs=1e-3)
+    assert message["action_names"] == ["action 0", "action 1", "action 2"]
+    assert len(message["imagined_action"]) == 15
+
+
+def test_continuous_actions_are_told_by_value():
+    message = first_message(is_discrete=False)
+    assert not message["is_discrete"]
+    assert message["action"] == message["preference"]
+    assert all(len(action) == 2 for action in message["imagined_action"])
+
+
+def test_what_is_dreamed_fades_with_the_chance_that_the_episode_goes_on():
+    lives_on = first_message(is_discrete=True)["lives_on"]
+    assert all(0 <= later <= sooner <= 1 for sooner, later in itertools.pairwise(lives_on))

@@ -39,7 +39,6 @@ from dreamer_core.agent.update import OPTIMIZERS
 from dreamer_core.bench.benchmark import bench_policy, random_batch, update_flops
 from dreamer_core.bench.measure import machine, matrix_rate, measure, summary, synchronize
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.model.distributions import CategoricalLatent
 from dreamer_core.presets import preset
@@ -49,7 +48,7 @@ from dreamer_core.run.trainer import Trainer
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import open_run
 from dreamer_core.storage.store import LocalStore
-from dreamer_core.types import Batch, Report
+from dreamer_core.types import Batch, EnvSpec, Report
 
 LOSSES = ("world_model_loss", "image_loss", "reward_loss", "kl_loss", "actor_loss", "critic_loss")
 NORMS = tuple(f"{name}_gradient_norm" for name in OPTIMIZERS)

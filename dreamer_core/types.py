@@ -33,6 +33,20 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnvSpec:
+    """Sizes that the networks and the replay are built from."""
+
+    image_shape: tuple[int, int, int]
+    """(64, 64, channels)."""
+    action_size: int
+    """A, length of an action vector."""
+    is_discrete: bool
+    """Actions are one-hot; otherwise they lie in [-1, 1]."""
+    action_names: tuple[str, ...] | None
+    """Name of each action; None where the environment names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeChunk:
     """Consecutive rows of one episode, as a collector sends them to the replay.
 

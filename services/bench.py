@@ -32,8 +32,8 @@ from dreamer_core.bench.measure import Measurement, machine, summary
 from dreamer_core.config import Config, to_dict
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.types import Batch, Report
-from services.cluster.connection import ray_cluster
 from services.runtime import run
+from services.runtime.address import ray_cluster
 from services.runtime.config import ServiceConfig
 from services.workers.replay_server import ReplayServer
 

@@ -23,11 +23,10 @@ from dreamer_core.agent.update import (
     compile_parts,
 )
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.distributions import seeded_generator
 from dreamer_core.model.world_model import TensorBatch, WorldModel
-from dreamer_core.types import Batch, WeightsSnapshot
+from dreamer_core.types import Batch, EnvSpec, WeightsSnapshot
 
 # The first word of each stream of random numbers; see distributions.seeded_generator.
 _WEIGHTS_STREAM, _TRAIN_STREAM, _PICTURE_STREAM = 0, 1, 2

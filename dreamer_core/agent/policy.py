@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.model.behavior import make_actions
 from dreamer_core.model.distributions import seeded_generator
 from dreamer_core.model.networks import MLP, ImageEncoder, image_to_float
 from dreamer_core.model.rssm import RSSM, RSSMState
-from dreamer_core.types import FloatArray, UInt8Array, WeightsSnapshot
+from dreamer_core.types import EnvSpec, FloatArray, UInt8Array, WeightsSnapshot
 
 ActionMode = Literal["sample", "greedy"]
 """`sample` draws from the actor, `greedy` takes its mode; the latent is sampled in both."""

@@ -34,12 +34,11 @@ from dreamer_core.bench.measure import (
 )
 from dreamer_core.bench.memory import replay_memory
 from dreamer_core.config import Config, ReplayConfig, to_dict
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.envs.suites import environment_spec, make_env
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.replay import Replay, open_replay
 from dreamer_core.run.rollout import random_action
-from dreamer_core.types import Batch, EpisodeChunk
+from dreamer_core.types import Batch, EnvSpec, EpisodeChunk
 
 _COMPONENT_STEPS = 3
 _CHUNK_ROWS = 64

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dreamer_core.config import ReplayConfig
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.replay.replay import Replay
+from dreamer_core.types import EnvSpec
 
 _STATUS = Path("/proc/self/status")
 

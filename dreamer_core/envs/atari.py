@@ -15,7 +15,6 @@ from ale_py import roms
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.base import (
     IMAGE_SIZE,
-    EnvSpec,
     EnvStep,
     UnknownTask,
     UnsupportedEnvironment,
@@ -23,7 +22,7 @@ from dreamer_core.envs.base import (
     one_hot_index,
     resize_image,
 )
-from dreamer_core.types import FloatArray, UInt8Array
+from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 _ale_py: Any = ale_py  # its type stubs are partial
 

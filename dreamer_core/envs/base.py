@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 import cv2
 import numpy as np
 
-from dreamer_core.types import FloatArray, UInt8Array
+from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 IMAGE_SIZE = 64
 """Height and width of every image, in pixels (sec. 3)."""
@@ -33,20 +33,6 @@ class UnsupportedEnvironment(ValueError):
 
 class EnvironmentCrashed(RuntimeError):
     """The environment raised an exception, or returned something else than it declares."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvSpec:
-    """Sizes that the networks and the replay are built from."""
-
-    image_shape: tuple[int, int, int]
-    """(64, 64, channels)."""
-    action_size: int
-    """A, length of an action vector."""
-    is_discrete: bool
-    """Actions are one-hot; otherwise they lie in [-1, 1]."""
-    action_names: tuple[str, ...] | None
-    """Name of each action; None where the environment names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,6 @@ from dreamer_core.config import EnvConfig
 from dreamer_core.envs.base import (
     IMAGE_SIZE,
     EnvironmentCrashed,
-    EnvSpec,
     EnvStep,
     UnknownTask,
     UnsupportedEnvironment,
@@ -28,7 +27,7 @@ from dreamer_core.envs.base import (
     one_hot_index,
     resize_image,
 )
-from dreamer_core.types import FloatArray, UInt8Array
+from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 MIN_SIDE = 16
 """Smallest height or width of an observed image, in pixels."""

@@ -12,16 +12,15 @@ from dreamer_core.envs.atari import AtariEnvironment
 from dreamer_core.envs.base import (
     Environment,
     EnvironmentCrashed,
-    EnvSpec,
     EnvStep,
     UnknownTask,
     UnsupportedEnvironment,
     resize_image,
 )
 from dreamer_core.envs.gymnasium import GymnasiumEnvironment
+from dreamer_core.types import EnvSpec
 
 __all__ = [
-    "EnvSpec",
     "EnvStep",
     "Environment",
     "EnvironmentCrashed",

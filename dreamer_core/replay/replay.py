@@ -32,7 +32,6 @@ from pathlib import Path
 import numpy as np
 
 from dreamer_core.config import ReplayConfig
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.replay.rewind import ReplayPosition, RewindTarget, rewind
 from dreamer_core.replay.segments import (
     Layout,
@@ -44,7 +43,7 @@ from dreamer_core.replay.segments import (
     open_segments,
     segment_bytes,
 )
-from dreamer_core.types import Batch, EpisodeChunk
+from dreamer_core.types import Batch, EnvSpec, EpisodeChunk
 
 _LOCK_PATIENCE_S = 15.0  # a replay server that was killed while it was frozen lives on for a moment
 

@@ -11,7 +11,6 @@ import numpy as np
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import ActionMode, Policy
 from dreamer_core.config import Config, LearnerConfig
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.envs.suites import make_env
 from dreamer_core.report.pictures import save_video
 from dreamer_core.run.rollout import evaluate_episode
@@ -19,7 +18,7 @@ from dreamer_core.run.trainer import require_same_run
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, read_config
 from dreamer_core.storage.store import open_store
-from dreamer_core.types import EpisodeSummary, UInt8Array, WeightsSnapshot
+from dreamer_core.types import EnvSpec, EpisodeSummary, UInt8Array, WeightsSnapshot
 
 _FRAMES_PER_SECOND = 60  # of the Atari console
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.envs.suites import environment_spec, make_env
 from dreamer_core.replay.replay import ReplayCounts, open_replay
 from dreamer_core.replay.rewind import RewindTarget
@@ -28,7 +27,7 @@ from dreamer_core.run.rollout import Rollout, env_seed
 from dreamer_core.run.schedule import CollectOrder, Schedule
 from dreamer_core.run.trainer import Trainer, require_place
 from dreamer_core.storage.run_directory import RunPaths, open_run
-from dreamer_core.types import Report, WeightsSnapshot
+from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import Policy
 from dreamer_core.config import Config, LearnerConfig
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.run.trainer import require_same_run
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunPaths
 from dreamer_core.storage.store import open_store
+from dreamer_core.types import EnvSpec
 
 
 class NewestAgent:

@@ -17,7 +17,6 @@ from torch import Tensor
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import num_threads
 from dreamer_core.config import Config, from_dict, to_dict
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.rewind import ReplayPosition
 from dreamer_core.report.pictures import save_open_loop
@@ -26,7 +25,7 @@ from dreamer_core.run.resume import ResumePoint, pack, unpack
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import MAY_CHANGE, differing_settings
 from dreamer_core.storage.store import open_store, require_writable
-from dreamer_core.types import Batch, Report, WeightsSnapshot
+from dreamer_core.types import Batch, EnvSpec, Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
 

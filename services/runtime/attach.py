@@ -23,9 +23,11 @@ from dreamer_core.run.evaluation import checkpoint_weights
 from dreamer_core.run.rollout import env_seed
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.types import EpisodeSummary, Report
-from services.cluster.connection import ClusterAddress, connected, read_address
+from services.cluster.connection import connected
+from services.cluster.ray_errors import failed_to_start, reason
+from services.runtime.address import ClusterAddress, read_address
 from services.runtime.calls import Calls
-from services.runtime.crew import EXCHANGE, failed_to_start, reason
+from services.runtime.crew import EXCHANGE
 from services.runtime.placement import guest_options
 from services.workers.evaluator import Evaluator
 

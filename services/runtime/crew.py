@@ -6,21 +6,16 @@ from typing import Any
 
 import ray
 from ray.exceptions import (
-    ActorUnschedulableError,
     GetTimeoutError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
     RayError,
-    WorkerCrashedError,
 )
 
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.replay.rewind import RewindTarget
 from dreamer_core.run.rollout import env_seed
 from dreamer_core.storage.run_directory import RunPaths
+from dreamer_core.types import EnvSpec
+from services.cluster.ray_errors import LOST, failed_to_start, reason
 from services.runtime.config import RuntimeConfig
 from services.runtime.placement import actor_options
 from services.workers.collector import Collector
@@ -29,15 +24,6 @@ from services.workers.exchange import Exchange
 from services.workers.learner import Learner
 from services.workers.replay_server import ReplayServer
 
-LOST = (
-    ActorUnschedulableError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    WorkerCrashedError,
-)
-"""A process or a machine is gone, or what it held; a replacement mends that."""
 EXCHANGE = "exchange"
 """Under which name evaluators of other jobs find the exchange, in the run's namespace."""
 _REQUIRED = ("replay", "learner", "collector")
@@ -191,19 +177,3 @@ class Actors:
         except (*LOST, GetTimeoutError):
             return False
         return True
-
-
-def reason(error: BaseException) -> str:
-    """The exception itself, from Ray's many lines; of a death the first sentence is enough."""
-    if isinstance(error, ObjectLostError):
-        return "what it was handed was lost with its node"  # Ray's advice is of no use here
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    has_died = isinstance(error, RayActorError) and not failed_to_start(error)
-    return lines[-1].split(". ")[0] if has_died else lines[-1]
-
-
-def failed_to_start(error: BaseException | None) -> bool:
-    """Whether a service died of an exception in its constructor."""
-    return isinstance(error, RayActorError) and error.actor_init_failed

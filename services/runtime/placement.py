@@ -10,11 +10,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.cluster.connection import NODE_ID_LABEL
+
 logger = logging.getLogger(__name__)
 
 ROLE_LABEL = "dreamer-role"
-NODE_ID_LABEL = "ray.io/node-id"
-"""Label that Ray gives to every node."""
 _USE_RUN_DIR = ("replay", "learner")
 _TAKE_NO_CPU = ("replay", "exchange")
 

@@ -18,8 +18,8 @@ from dreamer_core.run.local import Observer, RunResult
 from dreamer_core.run.trainer import require_place
 from dreamer_core.storage.run_directory import open_run
 from dreamer_core.types import Report
-from services.cluster.connection import forget_address, node_address, ray_cluster, write_address
 from services.logs import logging_to_file
+from services.runtime.address import forget_address, node_address, ray_cluster, write_address
 from services.runtime.config import ServiceConfig
 from services.runtime.crew import ServiceLost
 from services.runtime.metrics import PrometheusExporter, advertised

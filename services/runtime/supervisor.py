@@ -26,15 +26,16 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from dreamer_core.agent.agent import NonFiniteLoss
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvironmentCrashed, EnvSpec
+from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.replay.replay import ReplayCounts
 from dreamer_core.run.local import Observer, Pulse, next_incarnation
 from dreamer_core.run.schedule import CollectOrder, Schedule
 from dreamer_core.storage.run_directory import RunPaths
-from dreamer_core.types import Report
+from dreamer_core.types import EnvSpec, Report
+from services.cluster.ray_errors import LOST, failed_to_start, reason
 from services.runtime.calls import Calls
 from services.runtime.config import ServiceConfig
-from services.runtime.crew import EXCHANGE, LOST, Actors, ServiceLost, failed_to_start, reason
+from services.runtime.crew import EXCHANGE, Actors, ServiceLost
 
 logger = logging.getLogger(__name__)
 

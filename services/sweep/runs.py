@@ -17,8 +17,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from services.runtime.crew import reason
-from services.runtime.placement import NODE_ID_LABEL
+from services.cluster.connection import NODE_ID_LABEL
+from services.cluster.ray_errors import reason
 from services.sweep.directory import Score, SweepDirectory, read_score
 from services.sweep.place import NodeRecord
 from services.sweep.plan import RunKey, SweepPlan, local_command

@@ -28,13 +28,13 @@ import cv2
 import numpy as np
 
 from dreamer_core.agent.policy import ActionMode, num_threads
-from dreamer_core.envs.base import EnvironmentCrashed, EnvSpec
+from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import make_env
 from dreamer_core.run.dream import Moment, watch_episode
 from dreamer_core.run.newest_agent import NewestAgent
 from dreamer_core.storage.checkpoint import CheckpointCorrupt
 from dreamer_core.storage.run_directory import read_config
-from dreamer_core.types import FloatArray, UInt8Array
+from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 from services.logs import log_to_stderr
 
 PLAY, PAUSE = b"1", b"0"

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.replay.rewind import ReplayPosition, RewindTarget
 from dreamer_core.run.trainer import Trainer
-from dreamer_core.types import Batch, Report, WeightsSnapshot
+from dreamer_core.types import Batch, EnvSpec, Report, WeightsSnapshot
 from services.logs import log_to_stderr
 
 

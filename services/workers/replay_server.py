@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.replay.replay import ReplayCounts, open_replay
 from dreamer_core.replay.rewind import ReplayPosition, RewindTarget
-from dreamer_core.types import Batch, EpisodeChunk
+from dreamer_core.types import Batch, EnvSpec, EpisodeChunk
 from services.logs import log_to_stderr
 
 

@@ -9,8 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from dreamer_core.envs.base import EnvSpec, EnvStep
-from dreamer_core.types import FloatArray, UInt8Array
+from dreamer_core.envs.base import EnvStep
+from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 CALM_STEPS = 90
 

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.device import to_tensors
 from dreamer_core.config import Config, from_dict, to_dict
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.world_model import TensorBatch, WorldModel, WorldModelLoss
 from dreamer_core.presets import preset
-from dreamer_core.types import Batch
+from dreamer_core.types import Batch, EnvSpec
 
 DISCRETE = EnvSpec(image_shape=(64, 64, 1), action_size=3, is_discrete=True, action_names=None)
 CONTINUOUS = dataclasses.replace(DISCRETE, action_size=2, is_discrete=False)

@@ -9,9 +9,9 @@ import pytest
 from dreamer_core.bench import benchmark, measure
 from dreamer_core.bench.memory import replay_memory
 from dreamer_core.config import ReplayConfig
-from dreamer_core.envs.base import EnvSpec
 from dreamer_core.presets import preset
 from dreamer_core.replay.replay import open_replay
+from dreamer_core.types import EnvSpec
 from tests.core.small import small
 
 SPEC = EnvSpec(image_shape=(64, 64, 1), action_size=18, is_discrete=True, action_names=None)

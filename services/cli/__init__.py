@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from dreamer_core import presets
 from dreamer_core.agent.agent import NonFiniteLoss
 from dreamer_core.config import Config
 from dreamer_core.envs.base import EnvironmentCrashed
+from dreamer_core.presets import PRESETS
 from dreamer_core.replay.replay import ReplayInUse
 from dreamer_core.run.evaluation import evaluate_run
 from dreamer_core.run.local import RunResult, train_local
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "presets": preset_command.run,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        sys.stdout.write(USAGE.format(presets=", ".join(presets.PRESETS)))
+        sys.stdout.write(USAGE.format(presets=", ".join(PRESETS)))
         sys.exit(0 if arguments else _BAD_INPUT_EXIT)
     command, *rest = arguments
     try:

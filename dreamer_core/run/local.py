@@ -4,47 +4,27 @@
     repeat: collect a few policy steps, insert them, take the gradient steps that fell due,
             hand the new weights to the policy
 
-The services do the same through Ray (services/supervisor.py); with --lockstep they take the same
-steps in the same order and so compute the same losses.
+The services do the same through Ray (services/runtime/supervisor.py); with --lockstep they take
+the same steps in the same order and so compute the same losses.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config
-from dreamer_core.envs.suites import environment_spec, make_env
-from dreamer_core.replay.replay import ReplayCounts, open_replay
-from dreamer_core.replay.rewind import RewindTarget
-from dreamer_core.report.pictures import plot_learning_curve
-from dreamer_core.report.report import RunLog
+from dreamer_core.envs.suites import make_env
+from dreamer_core.replay.replay import open_replay
+from dreamer_core.run.front import RunResult, check, open_front
+from dreamer_core.run.progress import Observer, Pulse, next_incarnation
 from dreamer_core.run.rollout import Rollout, env_seed
 from dreamer_core.run.schedule import CollectOrder, Schedule
-from dreamer_core.run.trainer import Trainer, require_place
-from dreamer_core.storage.run_directory import RunPaths, open_run
+from dreamer_core.run.trainer import Trainer
+from dreamer_core.storage.run_directory import RunPaths
 from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
-
-logger = logging.getLogger(__name__)
-
-Observer = Callable[[Report, int, int], None]
-"""Is shown each report with the policy steps and gradient steps of the run."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run left behind."""
-
-    run_dir: Path
-    policy_steps: int
-    gradient_steps: int
-    is_finished: bool
-    """False if it was stopped early; starting it again resumes."""
-    pictures: tuple[Path, ...]
 
 
 class LocalRun:
@@ -88,7 +68,7 @@ class LocalRun:
             self._rollout.restore(point.rollout)
             if point.weights is not None:
                 self._weights = point.weights
-                self.schedule.published_version = point.weights.version
+                self.schedule.published(point.weights.version)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until the configured number of policy steps, or until asked to stop."""
@@ -98,7 +78,7 @@ class LocalRun:
         while not schedule.is_done and not should_stop():
             if schedule.should_publish():
                 self._weights = self._trainer.snapshot()
-                schedule.published_version = self._weights.version
+                schedule.published(self._weights.version)
             order = schedule.next_collect()
             if order is not None:
                 self._collect(order)
@@ -123,13 +103,12 @@ class LocalRun:
         self._report(saved)
         self._saved_s = time.monotonic()
 
-    def draw_open_loop(self) -> tuple[Path, ...]:
-        """Writes the open-loop picture, once there is something to draw."""
+    def draw_open_loop(self) -> bool:
+        """Writes the open-loop picture; False while there is too little to draw."""
         if self.schedule.gradient_steps == 0:
-            return ()
+            return False
         batch = self._replay.sample(self.schedule.gradient_steps, self._config.seed)
-        path = self._paths.open_loop_picture
-        return (path,) if self._trainer.save_open_loop(batch, path) else ()
+        return self._trainer.save_open_loop(batch, self._paths.open_loop_picture)
 
     def close(self) -> None:
         """Closes environment and replay."""
@@ -140,7 +119,7 @@ class LocalRun:
 
     def _collect(self, order: CollectOrder) -> None:
         schedule = self.schedule
-        schedule.policy_steps_issued += order.num_policy_steps
+        schedule.collecting(order)
         collected = self._rollout.run(
             order.num_policy_steps,
             policy_step=schedule.policy_steps,
@@ -151,7 +130,7 @@ class LocalRun:
             self._replay.insert(chunk)
         self._insert_wait_s += time.perf_counter() - started_s
         counts = self._replay.counts()
-        schedule.policy_steps = counts.policy_steps
+        schedule.stored(counts.policy_steps)
         waited = {"dreamer_insert_wait_seconds_total": self._insert_wait_s}
         self._pulse.counts, self._pulse.collector_values = counts, waited
         if collected.episodes:
@@ -159,15 +138,12 @@ class LocalRun:
 
     def _train(self) -> None:
         schedule = self.schedule
-        step = schedule.gradient_steps
-        schedule.gradient_steps_issued += 1
+        step = schedule.training()
         started_s = time.perf_counter()
         batch = self._replay.sample(step, self._config.seed)
         self._sample_wait_s += time.perf_counter() - started_s
-        report = self._trainer.train(
-            batch, gradient_step=step, policy_step=schedule.policy_steps
-        )  # fmt: skip
-        schedule.gradient_steps += 1
+        report = self._trainer.train(batch, gradient_step=step, policy_step=schedule.policy_steps)
+        schedule.trained()
         if report is not None:
             waited = {"dreamer_sample_wait_seconds_total": self._sample_wait_s}
             self._report(replace(report, values={**report.values, **waited}))
@@ -178,99 +154,6 @@ class LocalRun:
 
     def _report(self, report: Report) -> None:
         self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)
-
-
-class Pulse:
-    """Reports where a run stands every few seconds, however fast it goes: logs stay small.
-
-    Args:
-        schedule: whose counts are watched.
-        counts: of the replay, to be renewed by whoever inserts.
-        action_repeat: env frames per policy step.
-    """
-
-    interval_s = 2.0
-
-    def __init__(self, schedule: Schedule, counts: ReplayCounts, action_repeat: int) -> None:
-        self._schedule = schedule
-        self._action_repeat = action_repeat
-        self._started_s = time.monotonic()
-        self._policy_steps = schedule.policy_steps
-        self.counts = counts
-        """Newest counts of the replay."""
-        self.collector_values: Mapping[str, float] = {}
-        """Newest values of the collector."""
-
-    def forget_speed(self) -> None:
-        """Begins to measure anew, after a run was taken back to a checkpoint."""
-        self._started_s, self._policy_steps = time.monotonic(), self._schedule.policy_steps
-
-    def is_due(self) -> bool:
-        """Whether the interval has passed."""
-        return time.monotonic() - self._started_s >= self.interval_s
-
-    def reports(self, *, checkpoint_age_s: float) -> list[Report]:
-        """Returns speed since the last call, ratio, policy age, and what replay and collector say.
-
-        Args:
-            checkpoint_age_s: seconds since the newest checkpoint.
-        """
-        schedule, now_s = self._schedule, time.monotonic()
-        speed = (schedule.policy_steps - self._policy_steps) / (now_s - self._started_s)
-        self._started_s, self._policy_steps = now_s, schedule.policy_steps
-        values = {
-            "dreamer_policy_steps_per_second": speed,
-            "dreamer_checkpoint_age_seconds": checkpoint_age_s,
-            "dreamer_wanted_policy_steps_per_gradient_step": float(schedule.wanted_ratio),
-        }
-        ratio = schedule.ratio()
-        if ratio is not None:
-            values["dreamer_policy_steps_per_gradient_step"] = ratio
-        if schedule.published_version is not None:
-            lag = schedule.gradient_steps - schedule.published_version
-            values["dreamer_policy_lag_gradient_steps"] = float(lag)
-        reports = [
-            Report(service="supervisor", values=values),
-            replay_report(self.counts, self._action_repeat),
-        ]
-        if self.collector_values:
-            reports.append(Report(service="collector", values=self.collector_values))
-        return reports
-
-
-def replay_report(counts: ReplayCounts, action_repeat: int) -> Report:
-    """What the replay holds and has acknowledged, as a report."""
-    return Report(
-        service="replay",
-        values={
-            "dreamer_policy_steps_total": counts.policy_steps,
-            "dreamer_env_frames_total": counts.policy_steps * action_repeat,
-            "dreamer_episodes_total": counts.episodes,
-            "dreamer_replay_short_episodes": counts.short_episodes,
-            "dreamer_replay_steps": counts.stored_steps,
-            "dreamer_replay_episodes": counts.stored_episodes,
-            "dreamer_replay_bytes": counts.stored_bytes,
-            "dreamer_fenced_inserts_total": counts.fenced_inserts,
-            "dreamer_repaired_records_total": counts.repaired_records,
-        },
-    )
-
-
-def next_incarnation(
-    counts: ReplayCounts, target: RewindTarget | None, *, is_exact: bool = False
-) -> int:
-    """Number of the collector's next life, from 0.
-
-    Args:
-        counts: of the replay.
-        target: of the checkpoint, if that can be resumed exactly.
-        is_exact: the run goes on from there, and the collector with its old number; else the number
-            is above all that replay and checkpoint have seen.
-    """
-    seen = -1 if counts.last_incarnation is None else counts.last_incarnation
-    if target is None:
-        return seen + 1
-    return target.incarnation if is_exact else max(seen, target.incarnation) + 1
 
 
 def train_local(
@@ -290,34 +173,17 @@ def train_local(
 
     Raises:
         RunDirectoryError: see `open_run`.
-        ValueError: the environment or the checkpoint does not fit.
+        BadInput: the environment or the checkpoint does not fit.
         OSError: checkpoints or other files cannot be written.
         NonFiniteLoss: see DreamerAgent.train_step.
     """
-    spec = environment_spec(config.env)
-    choose_execution(config.learner)  # a missing one is told before anything is written
-    require_place(config, spec)
-    with (
-        open_run(run_dir, config) as paths,
-        RunLog(run_dir, action_repeat=config.env.action_repeat) as log,
-    ):
-
-        def observed(report: Report, policy_step: int, gradient_step: int) -> None:
-            log.write(report, policy_step=policy_step, gradient_step=gradient_step)
-            if observe is not None:
-                observe(report, policy_step, gradient_step)
-
-        run = LocalRun(config, paths, spec, observed)
+    spec = check(config)
+    with open_front(config, run_dir, observe) as front:
+        run = LocalRun(config, front.paths, spec, front.observe)
         try:
             run.run(should_stop)
             run.save()
-            pictures = run.draw_open_loop()
+            has_open_loop = run.draw_open_loop()
         finally:
             run.close()
-        return RunResult(
-            run_dir=run_dir,
-            policy_steps=run.schedule.policy_steps,
-            gradient_steps=run.schedule.gradient_steps,
-            is_finished=run.schedule.is_done,
-            pictures=(plot_learning_curve(run_dir), *pictures),
-        )
+        return front.result(run.schedule, has_open_loop=has_open_loop)

@@ -29,7 +29,7 @@ class CollectOrder:
 
 
 class Schedule:
-    """The clock of a run.
+    """The clock of a run. Whoever does the work tells it what happened; it says what may follow.
 
     Args:
         config: ratio, prefill and intervals.
@@ -51,17 +51,64 @@ class Schedule:
         self._config = config
         self._lead = config.collect_policy_steps * (1 if is_lockstep else 2)
         self._is_lockstep = is_lockstep
-        self.steps = steps
-        self.policy_steps = policy_steps
+        self._steps = steps
+        self._published_version: int | None = None
+        self.resume(policy_steps=policy_steps, gradient_steps=gradient_steps)
+
+    # What happened
+
+    def collecting(self, order: CollectOrder) -> None:
+        """The collector was asked for these policy steps."""
+        self._policy_steps_issued += order.num_policy_steps
+
+    def stored(self, policy_steps: int) -> None:
+        """The replay has acknowledged so many policy steps in all."""
+        self._policy_steps = policy_steps
+
+    def training(self) -> int:
+        """The learner is asked for the next gradient step; returns its number, from 0."""
+        self._gradient_steps_issued += 1
+        return self._gradient_steps_issued - 1
+
+    def trained(self) -> None:
+        """The learner has taken one more gradient step."""
+        self._gradient_steps += 1
+
+    def published(self, version: int | None) -> None:
+        """The collector's next weights are of this version; None: they have to be made anew."""
+        self._published_version = version
+
+    def resume(self, *, policy_steps: int, gradient_steps: int) -> None:
+        """Nothing is under way, and replay and learner stand here."""
+        self._policy_steps = self._policy_steps_issued = policy_steps
+        self._gradient_steps = self._gradient_steps_issued = gradient_steps
+
+    # Where it stands
+
+    @property
+    def policy_steps(self) -> int:
         """Acknowledged by the replay."""
-        self.policy_steps_issued = policy_steps
+        return self._policy_steps
+
+    @property
+    def policy_steps_issued(self) -> int:
         """Asked of the collector, those in flight included."""
-        self.gradient_steps = gradient_steps
+        return self._policy_steps_issued
+
+    @property
+    def gradient_steps(self) -> int:
         """Taken by the learner."""
-        self.gradient_steps_issued = gradient_steps
+        return self._gradient_steps
+
+    @property
+    def gradient_steps_issued(self) -> int:
         """Asked of the learner, those in flight included."""
-        self.published_version: int | None = None
+        return self._gradient_steps_issued
+
+    @property
+    def published_version(self) -> int | None:
         """Gradient steps behind the weights last sent to the collector."""
+        return self._published_version
 
     @property
     def wanted_ratio(self) -> int:
@@ -71,7 +118,7 @@ class Schedule:
     @property
     def is_done(self) -> bool:
         """Whether all policy steps are taken and trained on."""
-        return self.policy_steps >= self.steps and not self._owed(self.gradient_steps)
+        return self.policy_steps >= self._steps and not self._owed(self.gradient_steps)
 
     def due(self, policy_steps: int) -> int:
         """Gradient steps that fall due by this many policy steps."""
@@ -82,10 +129,10 @@ class Schedule:
         """The collector's next call, or None while it has to wait."""
         config = self._config
         prefill, issued = config.prefill_policy_steps, self.policy_steps_issued
-        if issued >= self.steps:
+        if issued >= self._steps:
             return None
         is_random = issued < prefill
-        end = min(self.steps, prefill) if is_random else self.steps
+        end = min(self._steps, prefill) if is_random else self._steps
         number = min(config.collect_policy_steps, end - issued)
         if not is_random:
             trained = prefill + config.policy_steps_per_gradient_step * self.gradient_steps

@@ -30,6 +30,13 @@ def make_schedule(config=None, *, steps=60, is_lockstep=True, **counts):
     return Schedule(config or make_config(), steps=steps, is_lockstep=is_lockstep, **counts)
 
 
+def take_steps(schedule, number):
+    """The learner takes so many of the gradient steps that are due."""
+    for _ in range(number):
+        schedule.training()
+        schedule.trained()
+
+
 class Simulation:
     """A supervisor without services: issues what the schedule allows, answers in any order.
 
@@ -49,17 +56,16 @@ class Simulation:
         """Makes all calls that are allowed now."""
         schedule = self.schedule
         if schedule.should_publish():
-            schedule.published_version = schedule.gradient_steps
+            schedule.published(schedule.gradient_steps)
             self.tape.append(f"publish {schedule.published_version}")
         order = None if self.order else schedule.next_collect()
         if order is not None:
             self.order = order
-            schedule.policy_steps_issued += order.num_policy_steps
+            schedule.collecting(order)
             kind = "random" if order.is_random else "policy"
             self.tape.append(f"{kind} {order.num_policy_steps}")
         while schedule.may_train() and self.training < self.in_flight:
-            schedule.gradient_steps_issued += 1
-            self.tape.append(f"train {schedule.gradient_steps_issued}")
+            self.tape.append(f"train {schedule.training() + 1}")
 
     @property
     def training(self):
@@ -69,10 +75,10 @@ class Simulation:
         """One of the services answers."""
         odds = [weight * bool(w) for weight, w in zip(self.weights, self.waiting, strict=True)]
         if self.random.choices(("collector", "learner"), odds)[0] == "collector":
-            self.schedule.policy_steps += self.order.num_policy_steps
+            self.schedule.stored(self.schedule.policy_steps + self.order.num_policy_steps)
             self.order = None
         else:
-            self.schedule.gradient_steps += 1
+            self.schedule.trained()
 
     @property
     def waiting(self):
@@ -124,14 +130,14 @@ def test_without_lockstep_one_call_is_collected_while_the_other_is_trained_on():
 def test_a_collector_that_is_ahead_waits_for_the_learner():
     schedule = make_schedule(is_lockstep=False, policy_steps=36, gradient_steps=0)
     assert schedule.due(36) == 4 and schedule.next_collect() is None
-    schedule.gradient_steps = 2
+    take_steps(schedule, 2)
     assert schedule.next_collect() == CollectOrder(8, is_random=False)
 
 
 def test_lockstep_collects_nothing_while_a_gradient_step_is_owed():
     schedule = make_schedule(policy_steps=28, gradient_steps=1)
     assert schedule.next_collect() is None
-    schedule.gradient_steps = 2
+    take_steps(schedule, 1)
     assert schedule.next_collect() == CollectOrder(8, is_random=False)
 
 
@@ -229,7 +235,7 @@ def test_the_last_call_is_cut_at_the_end_and_a_rest_smaller_than_the_ratio_owes_
 def test_a_run_is_not_done_before_its_last_gradient_step():
     schedule = make_schedule(steps=28, policy_steps=28, gradient_steps=1)
     assert not schedule.is_done and schedule.next_collect() is None and schedule.may_train()
-    schedule.gradient_steps = schedule.gradient_steps_issued = 2
+    take_steps(schedule, 1)
     assert schedule.is_done and not schedule.may_train()
 
 
@@ -248,28 +254,43 @@ def test_a_run_killed_within_its_prefill_plays_only_the_rest_at_random():
     assert tape[:3] == ["publish 0", "random 3", "policy 8"]
 
 
+def test_a_resumed_clock_counts_nothing_as_under_way():
+    schedule = make_schedule(policy_steps=28, gradient_steps=1)
+    schedule.training()
+    schedule.collecting(CollectOrder(8, is_random=False))
+    schedule.resume(policy_steps=28, gradient_steps=0)
+    assert (schedule.policy_steps_issued, schedule.gradient_steps_issued) == (28, 0)
+    assert [schedule.training(), schedule.training()] == [0, 1] and not schedule.may_train()
+
+
+@pytest.mark.parametrize("counter", ["policy_steps", "gradient_steps", "published_version"])
+def test_nobody_writes_the_counters_from_outside(counter):
+    with pytest.raises(AttributeError):
+        setattr(make_schedule(), counter, 5)
+
+
 # Publishing
 
 
 def test_the_first_weights_are_published_before_anything_else():
     schedule = make_schedule()
     assert schedule.should_publish()
-    schedule.published_version = 0
+    schedule.published(0)
     assert not schedule.should_publish()
 
 
 @pytest.mark.parametrize(("gradient_steps", "is_due"), [(3, False), (4, True), (9, True)])
 def test_weights_are_published_once_they_are_an_interval_old(gradient_steps, is_due):
     schedule = make_schedule(is_lockstep=False, policy_steps=60, gradient_steps=gradient_steps)
-    schedule.published_version = 0
+    schedule.published(0)
     assert schedule.should_publish() == is_due
 
 
 def test_lockstep_publishes_only_when_nothing_is_owed_so_that_versions_do_not_depend_on_speed():
     schedule = make_schedule(policy_steps=44, gradient_steps=5)
-    schedule.published_version = 0
+    schedule.published(0)
     assert schedule.due(44) == 6 and not schedule.should_publish()
-    schedule.gradient_steps = 6
+    take_steps(schedule, 1)
     assert schedule.should_publish()
 
 

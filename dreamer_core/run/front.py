@@ -1,0 +1,107 @@
+"""The front door of a run: what `dreamer local` and `dreamer train` do alike around the training.
+
+spec = check(config)                            before anything is written
+with open_front(config, run_dir, observe) as front:
+...                                         train; hand every report to front.observe
+return front.result(schedule, pictures)     draw the curve, say what was left behind
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreamer_core.agent.device import choose_execution
+from dreamer_core.config import Config
+from dreamer_core.envs.suites import environment_spec
+from dreamer_core.errors import BadInput
+from dreamer_core.report.pictures import plot_learning_curve
+from dreamer_core.report.report import RunLog
+from dreamer_core.run.progress import Observer
+from dreamer_core.run.schedule import Schedule
+from dreamer_core.run.trainer import require_place
+from dreamer_core.storage.run_directory import RunPaths, open_run
+from dreamer_core.types import EnvSpec, Report
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run left behind."""
+
+    run_dir: Path
+    policy_steps: int
+    gradient_steps: int
+    is_finished: bool
+    """False if it was stopped early; starting it again resumes."""
+    pictures: tuple[Path, ...]
+
+
+def check(config: Config, *, is_trained_here: bool = True) -> EnvSpec:
+    """Tries what the config names, before anything is written; returns the environment's sizes.
+
+    Args:
+        config: of the run.
+        is_trained_here: the device is one of this machine.
+
+    Raises:
+        BadInput: the environment, the device or the place of the checkpoints is not to be had.
+        OSError: the place of the checkpoints cannot be read or written.
+    """
+    spec = environment_spec(config.env)
+    if is_trained_here:
+        choose_execution(config.learner)
+    require_place(config, spec)
+    return spec
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A run directory that is claimed, and its log."""
+
+    paths: RunPaths
+    log: RunLog
+    show: Observer | None
+    """Is shown every report besides the log."""
+
+    def observe(self, report: Report, policy_step: int, gradient_step: int) -> None:
+        """Logs a report and shows it; an Observer."""
+        self.log.write(report, policy_step=policy_step, gradient_step=gradient_step)
+        if self.show is not None:
+            self.show(report, policy_step, gradient_step)
+
+    def result(self, schedule: Schedule, *, has_open_loop: bool) -> RunResult:
+        """Draws the learning curve and returns what is there now.
+
+        A curve that cannot be drawn is a warning: the run itself is good.
+        """
+        pictures = [self.paths.open_loop_picture] if has_open_loop else []
+        try:
+            pictures.insert(0, plot_learning_curve(self.paths.root))
+        except (OSError, BadInput) as error:
+            logger.warning("No learning curve was drawn: %s", error)
+        return RunResult(
+            run_dir=self.paths.root,
+            policy_steps=schedule.policy_steps,
+            gradient_steps=schedule.gradient_steps,
+            is_finished=schedule.is_done,
+            pictures=tuple(pictures),
+        )
+
+
+@contextmanager
+def open_front(config: Config, run_dir: Path, show: Observer | None) -> Generator[Front]:
+    """Claims the directory and opens its log while the block runs.
+
+    Raises:
+        RunDirectoryError: see `open_run`.
+    """
+    with (
+        open_run(run_dir, config) as paths,
+        RunLog(run_dir, action_repeat=config.env.action_repeat) as log,
+    ):
+        yield Front(paths, log, show)

@@ -23,6 +23,7 @@ from dreamer_core.agent.update import (
     compile_parts,
 )
 from dreamer_core.config import Config
+from dreamer_core.errors import Failed
 from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.distributions import seeded_generator
 from dreamer_core.model.world_model import TensorBatch, WorldModel
@@ -34,7 +35,7 @@ _STEPS_AHEAD = 2  # steps that the device may have to do before the host asks ho
 _TERMS = {"world_model": ("image", "reward", "kl", "discount")}
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(Failed):
     """A loss or gradient became NaN or infinite; raised before the optimiser could spread it."""
 
 

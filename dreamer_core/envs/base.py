@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import cv2
 import numpy as np
 
+from dreamer_core.errors import BadInput, Failed
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 IMAGE_SIZE = 64
@@ -23,15 +24,15 @@ ACTION_TOLERANCE = 1e-5
 cv2.setNumThreads(1)
 
 
-class UnknownTask(ValueError):
+class UnknownTask(BadInput):
     """`EnvConfig.task` names nothing that could be loaded."""
 
 
-class UnsupportedEnvironment(ValueError):
+class UnsupportedEnvironment(BadInput):
     """The environment exists, but it is of a kind that is not handled."""
 
 
-class EnvironmentCrashed(RuntimeError):
+class EnvironmentCrashed(Failed):
     """The environment raised an exception, or returned something else than it declares."""
 
 

@@ -21,7 +21,8 @@ from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.presets import PRESETS
 from dreamer_core.replay.replay import ReplayInUse
 from dreamer_core.run.evaluation import evaluate_run
-from dreamer_core.run.local import RunResult, train_local
+from dreamer_core.run.front import RunResult
+from dreamer_core.run.local import train_local
 from dreamer_core.storage.checkpoint import CheckpointCorrupt
 from dreamer_core.storage.run_directory import default_run_dir
 from dreamer_core.types import EpisodeSummary

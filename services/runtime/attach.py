@@ -26,7 +26,6 @@ from dreamer_core.types import EpisodeSummary, Report
 from services.cluster.connection import connected
 from services.cluster.ray_errors import failed_to_start, reason
 from services.runtime.address import ClusterAddress, read_address
-from services.runtime.calls import Calls
 from services.runtime.crew import EXCHANGE
 from services.runtime.placement import guest_options
 from services.workers.evaluator import Evaluator
@@ -167,7 +166,7 @@ class _Crowd:
         self._fixed: tuple[Any, int] | None = None  # the checkpoint's weights and policy steps
         self._exchange: Any = None
         self._answered_s = time.monotonic()
-        self._calls = Calls()
+        self._playing: dict[Any, str] = {}  # reference of what is played to who plays it
         self._actors: dict[str, Any] = {}
         self._num_begun = 0
         self._fruitless_restarts = 0
@@ -183,15 +182,17 @@ class _Crowd:
         limit = self._command.num_episodes
         for name in (f"evaluator-{i}" for i in range(self._command.evaluators)):
             is_wanted = limit is None or self._num_begun < limit
-            if is_wanted and not self._calls.in_flight(name) and not self._begin(name):
+            if is_wanted and name not in self._playing.values() and not self._begin(name):
                 break  # no weights yet, or the exchange is being replaced, or the run is ending
-        call = self._calls.wait(_POLL_S)
-        if call is None:
+        if not self._playing:
+            time.sleep(_POLL_S)
             return
-        try:
-            call.on_done(ray.get(call.reference))
-        except RayError as error:
-            self._replace(call.kind, error)
+        for played in ray.wait(list(self._playing), timeout=_POLL_S)[0]:
+            name = self._playing.pop(played)
+            try:
+                self._take(ray.get(played))
+            except RayError as error:
+                self._replace(name, error)
 
     def _replace(self, name: str, error: RayError) -> None:
         """Has another evaluator play the episode: this one was killed, or lost its weights.
@@ -223,7 +224,7 @@ class _Crowd:
         played = self._actors[name].play.remote(
             weights, command.mode, policy_step, command.weights, has_video=command.video
         )
-        self._calls.add(name, played, self._take)
+        self._playing[played] = name
         self._num_begun += 1
         return True
 

@@ -1,21 +1,114 @@
-"""Remote calls under way: who waits for what, since when."""
+"""Calls of services that are under way: who does what, since when, and what came of it.
+
+A host is where services run: Ray's actors (actors.py), or a simulation with a clock of its own
+(tests/simulation). Nothing here or above it knows which.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-import ray
+
+class CallFailed(Exception):
+    """A call gave no result; the message is the reason in one line."""
+
+
+class Lost(CallFailed):
+    """The service is gone, or what it was handed; a replacement mends that.
+
+    Args:
+        reason: in one line.
+        is_at_start: the service ended by an exception in its constructor.
+    """
+
+    def __init__(self, reason: str, *, is_at_start: bool = False) -> None:
+        super().__init__(reason)
+        self.is_at_start = is_at_start
+
+
+class Silent(CallFailed):
+    """There was no answer in time."""
+
+
+class ClusterFailed(CallFailed):
+    """What connects the services failed in another way."""
+
+
+class Raised(CallFailed):
+    """The service raised an exception.
+
+    Args:
+        reason: in one line.
+        cause: the exception.
+        trace: of the service's process, as text.
+    """
+
+    def __init__(self, reason: str, cause: BaseException, trace: str = "") -> None:
+        super().__init__(reason)
+        self.cause = cause
+        self.trace = trace
+
+
+READY = "__ray_ready__"
+"""Verb that every service answers once all calls before it are done."""
+
+
+class Host(Protocol):
+    """Where services run."""
+
+    def now_s(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def start(self, service: str, *arguments: Any) -> None:
+        """Starts a service, whether or not there was one of that name before.
+
+        Args:
+            service: replay (a RewindTarget or nothing), learner, collector (its incarnation),
+                exchange, or evaluator-N (N).
+            arguments: as in brackets.
+        """
+        ...
+
+    def call(self, service: str, verb: str, *arguments: Any, num_results: int = 1) -> Any:
+        """Calls a service and returns a reference to the result, or as many as wanted.
+
+        A reference among the arguments is handed over as its value, once that exists. A service
+        takes its calls in order, one at a time.
+        """
+        ...
+
+    def get(self, reference: Any, timeout_s: float) -> Any:
+        """Waits for a result.
+
+        Raises:
+            CallFailed: there is none; the subclass tells why.
+        """
+        ...
+
+    def wait(self, references: Sequence[Any], timeout_s: float) -> Any | None:
+        """Returns one of the references of which the result or failure is there; None in vain."""
+        ...
+
+    def has(self, service: str) -> bool:
+        """Whether the service was started and not ended by `kill`; it may have died."""
+        ...
+
+    def kill(self, service: str) -> None:
+        """Ends a service; one that is not there is no matter."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A remote call under way."""
+    """A call under way."""
 
-    kind: str
-    """Which kind of work it is."""
+    service: str
+    """Who does it."""
+    verb: str
+    """What is done."""
     reference: Any
     """To its result."""
     on_done: Callable[[Any], None]
@@ -23,57 +116,68 @@ class Call:
     waited_s: float = 0.0
     """How long the result was the next one wanted of its kind; set once it is there."""
 
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Calls of a kind give their results in the order in which they were made."""
+        return self.service, self.verb
+
 
 class Calls:
-    """Calls in the order in which they were made; the results of a kind keep that order."""
+    """Calls in the order in which they were made; the results of a kind keep that order.
 
-    def __init__(self) -> None:
+    Args:
+        host: where they are made.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._calls: dict[Any, Call] = {}
-        self._since_s: dict[str, float] = {}
+        self._since_s: dict[tuple[str, str], float] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def add(self, kind: str, reference: Any, on_done: Callable[[Any], None]) -> None:
+    def add(self, service: str, verb: str, reference: Any, on_done: Callable[[Any], None]) -> None:
         """Notes a call."""
-        if not self.in_flight(kind):
-            self._since_s[kind] = time.monotonic()
-        self._calls[reference] = Call(kind, reference, on_done)
+        if not self.in_flight(service, verb):
+            self._since_s[service, verb] = self._host.now_s()
+        self._calls[reference] = Call(service, verb, reference, on_done)
 
-    def in_flight(self, *kinds: str) -> int:
-        """How many calls of these kinds are under way."""
-        return sum(call.kind in kinds for call in self._calls.values())
+    def in_flight(self, service: str, verb: str) -> int:
+        """How many calls of a kind are under way."""
+        return sum(call.kind == (service, verb) for call in self._calls.values())
 
-    def kinds(self) -> set[str]:
-        """Kinds of which a call is under way."""
-        return {call.kind for call in self._calls.values()}
+    def services(self) -> set[str]:
+        """Services of which a call is under way."""
+        return {call.service for call in self._calls.values()}
 
-    def silent_s(self, kind: str) -> float:
-        """How long nothing of a kind that is under way has been done."""
-        return time.monotonic() - self._since_s[kind]
+    def longest_silent(self) -> list[tuple[Call, float]]:
+        """The oldest call of each kind, and for how long nothing of that kind has been done."""
+        now_s = self._host.now_s()
+        return [(call, now_s - self._since_s[call.kind]) for call in self._oldest()]
 
     def wait(self, timeout_s: float) -> Call | None:
         """Takes out a call that is done or failed, after at most `timeout_s`."""
-        if not self._calls:
-            time.sleep(timeout_s)
-            return None
-        oldest: dict[str, Any] = {}
-        for reference, call in self._calls.items():
-            oldest.setdefault(call.kind, reference)
-        ready, _ = ray.wait(list(oldest.values()), num_returns=1, timeout=timeout_s)
-        return self._pop(ready[0]) if ready else None
+        ready = self._host.wait([call.reference for call in self._oldest()], timeout_s)
+        return None if ready is None else self._pop(ready)
 
     def pop_oldest(self, *, but: Collection[str]) -> Call | None:
-        """Takes out the oldest call that is not of these kinds, done or not; None if none is."""
-        found = (ref for ref, call in self._calls.items() if call.kind not in but)
+        """Takes out the oldest call that is not of these services, done or not."""
+        found = (ref for ref, call in self._calls.items() if call.service not in but)
         reference = next(found, None)
         return None if reference is None else self._pop(reference)
 
-    def drop(self, *kinds: str) -> None:
-        """Forgets the calls of these kinds."""
-        self._calls = {ref: call for ref, call in self._calls.items() if call.kind not in kinds}
+    def drop(self, services: Collection[str]) -> None:
+        """Forgets the calls of these services."""
+        self._calls = {ref: c for ref, c in self._calls.items() if c.service not in services}
+
+    def _oldest(self) -> list[Call]:
+        oldest: dict[tuple[str, str], Call] = {}
+        for call in self._calls.values():
+            oldest.setdefault(call.kind, call)
+        return list(oldest.values())
 
     def _pop(self, reference: Any) -> Call:
-        call, now_s = self._calls.pop(reference), time.monotonic()
+        call, now_s = self._calls.pop(reference), self._host.now_s()
         waited_s, self._since_s[call.kind] = now_s - self._since_s[call.kind], now_s
-        return Call(call.kind, reference, call.on_done, waited_s)
+        return replace(call, waited_s=waited_s)

@@ -1,179 +1,169 @@
-"""The services as Ray actors: started, asked with a time limit, found dead, replaced."""
+"""The crew of a run: services brought up, asked with a time limit, found dead, replaced.
+
+What a run needs are replay, learner and collector. Beside them stand the exchange, where
+evaluators of other jobs find weights, and the run's own evaluators; training waits for neither.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-import ray
-from ray.exceptions import (
-    GetTimeoutError,
-    RayError,
-)
-
-from dreamer_core.config import Config
-from dreamer_core.replay.rewind import RewindTarget
-from dreamer_core.run.rollout import env_seed
-from dreamer_core.storage.run_directory import RunPaths
-from dreamer_core.types import EnvSpec
-from services.cluster.ray_errors import LOST, failed_to_start, reason
+from dreamer_core.errors import DreamerError, Failed
+from dreamer_core.replay.replay import ReplayCounts
+from dreamer_core.run.progress import next_incarnation
+from services.runtime.calls import READY, CallFailed, Calls, Host, Lost, Raised, Silent
 from services.runtime.config import RuntimeConfig
-from services.runtime.placement import actor_options
-from services.workers.collector import Collector
-from services.workers.evaluator import Evaluator
-from services.workers.exchange import Exchange
-from services.workers.learner import Learner
-from services.workers.replay_server import ReplayServer
 
 EXCHANGE = "exchange"
 """Under which name evaluators of other jobs find the exchange, in the run's namespace."""
-_REQUIRED = ("replay", "learner", "collector")
+REQUIRED = ("collector", "learner", "replay")
+"""Services that training waits for."""
 _PROBE_S = 3.0  # for answers that need no work; a process that is starved may take a while
-_EVALUATOR_INCARNATION = 2**20  # keeps the evaluator's environment seed apart from collectors'
 
 
-class ServiceLost(RuntimeError):
+class ServiceLost(Failed):
     """A service cannot start, dies without progress, or failed in a way that restarts won't mend.
 
     What was acknowledged and the last checkpoint are good: the run is resumable.
     """
 
 
-class Actors:
-    """Handles of the services, by name: replay, learner, collector, evaluator-0 and so on.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where the services stand while nothing is under way."""
+
+    counts: ReplayCounts
+    """Of the replay."""
+    gradient_steps: int
+    """Taken by the learner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where a crew that was brought up begins."""
+
+    standing: Standing
+    is_exact: bool
+    """The run goes on from its checkpoint as if nothing had been done since."""
+    version: int | None = None
+    """Of the weights that the collector had there; None for none."""
+    weights: Any = None
+    """Reference to them."""
+
+
+class Crew:
+    """The services of a run, and the calls of them that are under way.
 
     Args:
-        config: of the run.
+        host: where they run.
         runtime: time limits.
-        paths: of the run directory.
-        spec: of the environment.
         is_lockstep: the run is to be resumed exactly.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        runtime: RuntimeConfig,
-        paths: RunPaths,
-        spec: EnvSpec,
-        *,
-        is_lockstep: bool,
-    ) -> None:
-        self._config = config
-        self._runtime = runtime
-        self._paths = paths
-        self._spec = spec
-        self._is_lockstep = is_lockstep
-        self._handles: dict[str, Any] = {}
+    def __init__(self, host: Host, runtime: RuntimeConfig, *, is_lockstep: bool) -> None:
+        self.host = host
+        self.limits = runtime
+        self.is_lockstep = is_lockstep
+        self.calls = Calls(host)
+        self._incarnation = -1
 
-    def __getitem__(self, service: str) -> Any:
-        return self._handles[service]
+    def bring_up(self) -> Start:
+        """Starts what a run needs where checkpoint and replay stand.
 
-    def __contains__(self, service: str) -> bool:
-        return service in self._handles
+        Raises:
+            ServiceLost: the run directory's replay or checkpoint does not fit, or one died.
+        """
+        host = self.host
+        host.start("learner")
+        target = version = rollout = weights = None
+        if self.is_lockstep:
+            parts = host.call("learner", "resume_point", num_results=4)
+            target, version, rollout, weights = parts
+            target, version = self.answer("learner", target), self.answer("learner", version)
+        host.start("replay", target)
+        counts: ReplayCounts = self.ask("replay", "counts")
+        is_exact = target is not None and self.ask("replay", "is_rewound")
+        self._incarnation = next_incarnation(counts, target, is_exact=is_exact)
+        host.start("collector", self._incarnation)
+        standing = Standing(counts=counts, gradient_steps=self.ask("learner", "gradient_step"))
+        if not is_exact:
+            return Start(standing=standing, is_exact=False)
+        self.ask("collector", "restore", rollout)
+        return Start(standing=standing, is_exact=True, version=version, weights=weights)
 
-    # Names and paths go into constructors, never references to objects.
+    def replace(self, service: str) -> None:
+        """Starts the next life of a service; of an evaluator not before its next evaluation."""
+        self.host.kill(service)
+        match service:
+            case "collector":
+                self._incarnation += 1
+                self.host.start("collector", self._incarnation)
+            case "replay" | "learner" | "exchange":
+                self.host.start(service)
+            case _:
+                pass
 
-    def start_replay(self, target: RewindTarget | None = None) -> None:
-        """Starts the replay server, taken back to `target` if that loses nothing."""
-        self._handles["replay"] = (
-            ray.remote(ReplayServer)
-            .options(**self._options("replay"))
-            .remote(
-                self._config,
-                self._spec,
-                self._paths.replay.absolute(),
-                is_rewindable=self._is_lockstep,
-                target=target,
-            )
+    def fence(self) -> Standing:
+        """Has the replay refuse what older collectors may still send; tells who stands where.
+
+        Raises:
+            ServiceLost: one of them died meanwhile.
+        """
+        self.ask("replay", "fence", self._incarnation)
+        counts = self.ask("replay", "counts")
+        return Standing(counts=counts, gradient_steps=self.ask("learner", "gradient_step"))
+
+    def dead(self) -> set[str]:
+        """Returns what the run needs and is gone, once each had time to answer."""
+        return {name for name in REQUIRED if not self._is_alive(name, self.limits.call_timeout_s)}
+
+    def whose_silence(self, service: str, verb: str) -> str:
+        """Whose fault it is that a call is not answered: many wait for something of the replay."""
+        needs_replay = verb in ("train", "insert", "flush", "save")
+        is_replay = needs_replay and not self._is_alive("replay", _PROBE_S)
+        return "replay" if is_replay else service
+
+    def limit_s(self, service: str) -> float:
+        """How long the service may take for a call."""
+        if service.startswith("evaluator"):
+            return self.limits.evaluation_timeout_s
+        return (
+            self.limits.collect_timeout_s if service == "collector" else self.limits.call_timeout_s
         )
 
-    def start_learner(self) -> None:
-        """Starts the learner from the newest checkpoint, on a GPU if there is one for it."""
-        make = ray.remote(Learner).options(**self._options("learner"))
-        checkpoints = self._paths.checkpoints.absolute()
-        self._handles["learner"] = make.remote(self._config, self._spec, checkpoints)
-
-    def start_collector(self, incarnation: int) -> None:
-        """Starts the collector's next life."""
-        make = ray.remote(Collector).options(**self._options("collector"))
-        self._handles["collector"] = make.remote(self._config, incarnation)
-
-    def start_evaluator(self, name: str, index: int) -> None:
-        """Starts one of the evaluators that belong to the run."""
-        seed = env_seed(self._config.seed, _EVALUATOR_INCARNATION + index)
-        make = ray.remote(Evaluator).options(**self._options("evaluator"))
-        self._handles[name] = make.remote(self._config, seed)
-
-    def start_exchange(self) -> None:
-        """Starts the exchange, under its name."""
-        make = ray.remote(Exchange).options(name=EXCHANGE, **self._options("exchange"))
-        self._handles[EXCHANGE] = make.remote(self._config)
-
-    def _options(self, service: str) -> dict[str, Any]:
-        """Where the service may start, and what it takes there."""
-        return actor_options(
-            service,
-            ray.nodes(),
-            home=ray.get_runtime_context().get_node_id(),
-            is_run_dir_shared=self._runtime.is_run_dir_shared,
-            device=self._config.learner.device,
-        )
-
-    def get(self, reference: Any, timeout_s: float | None = None) -> Any:
-        """Returns what a call gave, within the time limit of control calls unless told another."""
-        return ray.get(reference, timeout=timeout_s or self._runtime.call_timeout_s)
-
-    def ask(
-        self, service: str, method: str, *arguments: Any, timeout_s: float | None = None
-    ) -> Any:
+    def ask(self, service: str, verb: str, *arguments: Any, timeout_s: float | None = None) -> Any:
         """Calls a service and waits for its answer.
 
         Raises:
             ServiceLost: it could not start, died, failed or kept silent; says why.
+            Raised: it met a bug of ours.
         """
-        return self.answer(
-            service, getattr(self[service], method).remote(*arguments), timeout_s=timeout_s
-        )
+        return self.answer(service, self.host.call(service, verb, *arguments), timeout_s)
 
-    def answer(self, service: str, reference: Any, *, timeout_s: float | None = None) -> Any:
-        """Waits for what was asked of a service.
-
-        Raises:
-            ServiceLost: as `ask`.
-        """
+    def answer(self, service: str, reference: Any, timeout_s: float | None = None) -> Any:
+        """Waits for what was asked of a service; raises as `ask`."""
         try:
-            return self.get(reference, timeout_s)
-        except RayError as error:
-            did = "could not start" if failed_to_start(error) else "did not answer"
-            raise ServiceLost(f"The {service} {did}: {reason(error)}") from error
-
-    def dead(self) -> set[str]:
-        """Returns the services that a run needs and that are gone, once each had time to answer."""
-        return {name for name in _REQUIRED if name not in self or not self._is_alive(name)}
-
-    def is_responsive(self, service: str) -> bool:
-        """Whether a service that should be idle answers within seconds."""
-        return self._is_alive(service, _PROBE_S)
-
-    def kill(self, service: str) -> None:
-        """Ends a service; a dead one is no matter."""
-        handle = self._handles.pop(service, None)
-        if handle is not None:
-            ray.kill(handle)
-
-    def kill_required(self) -> None:
-        """Ends all but the evaluators."""
-        for service in _REQUIRED:
-            self.kill(service)
+            return self.host.get(reference, timeout_s or self.limits.call_timeout_s)
+        except Raised as error:
+            if not isinstance(error.cause, (DreamerError, OSError)):
+                raise
+            raise ServiceLost(f"The {service} did not answer: {error}") from error
+        except CallFailed as error:
+            is_at_start = isinstance(error, Lost) and error.is_at_start
+            did = "could not start" if is_at_start else "did not answer"
+            raise ServiceLost(f"The {service} {did}: {error}") from error
 
     def close(self) -> None:
         """Ends all of them."""
-        for service in list(self._handles):
-            self.kill(service)
+        for service in (*REQUIRED, EXCHANGE):
+            self.host.kill(service)
 
-    def _is_alive(self, service: str, timeout_s: float | None = None) -> bool:
+    def _is_alive(self, service: str, timeout_s: float) -> bool:
+        if not self.host.has(service):
+            return False
         try:
-            self.get(self[service].__ray_ready__.remote(), timeout_s)
-        except (*LOST, GetTimeoutError):
+            self.host.get(self.host.call(service, READY), timeout_s)
+        except (Lost, Silent):
             return False
         return True

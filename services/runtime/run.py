@@ -8,21 +8,23 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from dreamer_core.agent.agent import NonFiniteLoss
-from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config
-from dreamer_core.envs.suites import environment_spec
-from dreamer_core.report.pictures import plot_learning_curve
+from dreamer_core.errors import BadInput, Failed
 from dreamer_core.report.report import RunLog
-from dreamer_core.run.local import Observer, RunResult
-from dreamer_core.run.trainer import require_place
-from dreamer_core.storage.run_directory import open_run
-from dreamer_core.types import Report
+from dreamer_core.run.front import Front, RunResult, check, open_front
+from dreamer_core.run.progress import Observer
+from dreamer_core.run.schedule import Schedule
+from dreamer_core.types import EnvSpec, Report
 from services.logs import logging_to_file
+from services.runtime.actors import RayHost
 from services.runtime.address import forget_address, node_address, ray_cluster, write_address
+from services.runtime.calls import Raised
 from services.runtime.config import ServiceConfig
-from services.runtime.crew import ServiceLost
+from services.runtime.crew import Crew, ServiceLost
+from services.runtime.evaluations import Evaluations
+from services.runtime.faults import Faults
 from services.runtime.metrics import PrometheusExporter, advertised
+from services.runtime.saves import Saves
 from services.runtime.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -51,65 +53,103 @@ def train(
     Raises:
         RunDirectoryError: see `open_run`.
         PortInUse: something else listens on the metrics port.
-        ValueError: the environment or the device is not to be had, or checkpoints would be lost.
+        BadInput: the environment or the device is not to be had, or checkpoints would be lost.
         OSError: checkpoints cannot be written.
         NonFiniteLoss: the learner met one; the last checkpoint is good.
         ServiceLost: a service cannot start, because the replay or the checkpoint does not fit, or
             cannot be kept alive; the run is resumable.
+        Raised: a service met a bug of ours.
     """
-    spec = environment_spec(config.env)
-    if services.runtime.ray_address is None:
-        choose_execution(config.learner)  # a missing one is told before anything is written
-    if (config.checkpoint.url or "").startswith("memory:"):
-        raise ValueError(
-            f"checkpoint.url={config.checkpoint.url} is the memory of one process, and the learner "
-            "has its own, so that its checkpoints would end with it; name a path or s3://bucket/run"
-        )
-    require_place(config, spec)
+    require_lasting_checkpoints(config)
+    spec = check(config, is_trained_here=services.runtime.ray_address is None)
     with ExitStack() as stack:
         exporter = stack.enter_context(
             PrometheusExporter(services.metrics.port, services.metrics.address)
         )
-        paths = stack.enter_context(open_run(run_dir, config))
-        log = stack.enter_context(RunLog(run_dir, action_repeat=config.env.action_repeat))
-        stack.enter_context(logging_to_file("supervisor", paths.log))
-        stack.enter_context(ray_cluster(services, namespace=str(run_dir.absolute())))
-        write_address(paths)
-        stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
-        on_start(exporter.url)
 
-        def observed(report: Report, policy_step: int, gradient_step: int) -> None:
-            log.write(report, policy_step=policy_step, gradient_step=gradient_step)
+        def show(report: Report, policy_step: int, gradient_step: int) -> None:
             exporter.observe(report)
-            exporter.observe(_dropped_reports(log))
+            exporter.observe(_dropped_reports(front.log))
             observe(report, policy_step, gradient_step)
 
-        supervisor = Supervisor(config, services, paths, spec, observed)
+        front = stack.enter_context(open_front(config, run_dir, show))
+        stack.enter_context(logging_to_file("supervisor", front.paths.log))
+        stack.enter_context(ray_cluster(services, namespace=str(run_dir.absolute())))
+        write_address(front.paths)
+        stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
+        on_start(exporter.url)
+        supervisor = make_supervisor(config, services, front, spec)
         stack.callback(supervisor.close)
-        stack.callback(forget_address, paths)  # first: who is attached has to go
-        schedule = supervisor.schedule
-        logger.info("Started at gradient step %d", schedule.gradient_steps)
+        stack.callback(forget_address, front.paths)  # first: who is attached has to go
+        logger.info("Started at gradient step %d", supervisor.schedule.gradient_steps)
         logger.info("Metrics at %s", exporter.url)
-        try:
-            supervisor.run(should_stop)
-            has_picture = supervisor.draw_open_loop()
-            supervisor.evaluate(should_stop)
-        except (NonFiniteLoss, ServiceLost) as error:
-            logger.error("Stopped: %s", error)  # noqa: TRY400 (the reason, not the trace)
-            raise
-        pictures = [paths.open_loop_picture] if has_picture else []
-        try:
-            pictures.insert(0, plot_learning_curve(run_dir))
-        except OSError as error:
-            logger.warning("No learning curve was drawn: %s", error)
-        logger.info("Stopped at gradient step %d", schedule.gradient_steps)
-        return RunResult(
-            run_dir=run_dir,
-            policy_steps=schedule.policy_steps,
-            gradient_steps=schedule.gradient_steps,
-            is_finished=schedule.is_done,
-            pictures=tuple(pictures),
+        has_open_loop = _supervise(supervisor, front.paths.open_loop_picture, should_stop)
+        logger.info("Stopped at gradient step %d", supervisor.schedule.gradient_steps)
+        return front.result(supervisor.schedule, has_open_loop=has_open_loop)
+
+
+def make_supervisor(
+    config: Config, services: ServiceConfig, front: Front, spec: EnvSpec
+) -> Supervisor:
+    """Starts the services on the Ray cluster that this process is connected to.
+
+    Raises:
+        ServiceLost: one cannot start.
+    """
+    host = RayHost(
+        config,
+        front.paths,
+        spec,
+        is_run_dir_shared=services.runtime.is_run_dir_shared,
+        is_lockstep=services.lockstep,
+    )
+    crew = Crew(host, services.runtime, is_lockstep=services.lockstep)
+    return Supervisor(
+        crew=crew,
+        schedule=Schedule(config.schedule, steps=config.steps, is_lockstep=services.lockstep),
+        saves=Saves(crew, config.checkpoint.interval_s),
+        evaluations=Evaluations(crew, services.evaluator),
+        faults=Faults(services.runtime.max_fruitless_restarts),
+        observe=front.observe,
+        action_repeat=config.env.action_repeat,
+    )
+
+
+def require_lasting_checkpoints(config: Config) -> None:
+    """Raises BadInput where the checkpoints would end with the learner's process."""
+    if (config.checkpoint.url or "").startswith("memory:"):
+        raise BadInput(
+            f"checkpoint.url={config.checkpoint.url} is the memory of one process, and the learner "
+            "has its own, so that its checkpoints would end with it; name a path or s3://bucket/run"
         )
+
+
+def _supervise(supervisor: Supervisor, picture: Path, should_stop: Callable[[], bool]) -> bool:
+    """Trains, draws and evaluates; tells whether there is an open-loop picture."""
+    try:
+        supervisor.run(should_stop)
+        has_open_loop = _draw_open_loop(supervisor, picture.absolute())
+        supervisor.evaluate(should_stop)
+    except Raised as error:
+        logger.error("Stopped by a bug in this program:\n%s", error.trace)  # noqa: TRY400
+        raise
+    except Failed as error:
+        logger.error("Stopped: %s", error)  # noqa: TRY400 (the reason, not the trace)
+        raise
+    return has_open_loop
+
+
+def _draw_open_loop(supervisor: Supervisor, picture: Path) -> bool:
+    """Has the learner draw, from a batch of its own; a picture is not worth a run."""
+    crew, gradient_steps = supervisor.crew, supervisor.schedule.gradient_steps
+    if gradient_steps == 0:
+        return False
+    try:
+        batch = crew.host.call("replay", "sample", gradient_steps)
+        return crew.ask("learner", "save_open_loop", batch, picture)
+    except ServiceLost as error:
+        logger.warning("No open-loop picture was drawn: %s", error)
+        return False
 
 
 def _dropped_reports(log: RunLog) -> Report:

@@ -1,0 +1,138 @@
+"""Ray as the host of the services: the one place where they become actors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+from dreamer_core.config import Config
+from dreamer_core.replay.rewind import RewindTarget
+from dreamer_core.run.rollout import env_seed
+from dreamer_core.storage.run_directory import RunPaths
+from dreamer_core.types import EnvSpec
+from services.cluster.ray_errors import LOST, failed_to_start, reason
+from services.runtime.calls import CallFailed, ClusterFailed, Lost, Raised, Silent
+from services.runtime.crew import EXCHANGE
+from services.runtime.placement import actor_options
+from services.workers.collector import Collector
+from services.workers.evaluator import Evaluator
+from services.workers.exchange import Exchange
+from services.workers.learner import Learner
+from services.workers.replay_server import ReplayServer
+
+_EVALUATOR_INCARNATION = 2**20  # keeps the evaluator's environment seed apart from collectors'
+
+
+class RayHost:
+    """Starts the services of a run on the Ray cluster that this process is connected to; a Host.
+
+    Args:
+        config: of the run.
+        paths: of the run directory.
+        spec: of the environment.
+        is_run_dir_shared: see RuntimeConfig.
+        is_lockstep: the run is to be resumed exactly.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        paths: RunPaths,
+        spec: EnvSpec,
+        *,
+        is_run_dir_shared: bool,
+        is_lockstep: bool,
+    ) -> None:
+        self._config = config
+        self._paths = paths
+        self._spec = spec
+        self._is_run_dir_shared = is_run_dir_shared
+        self._is_lockstep = is_lockstep
+        self._handles: dict[str, Any] = {}
+
+    def now_s(self) -> float:
+        """See Host."""
+        return time.monotonic()
+
+    def start(self, service: str, *arguments: Any) -> None:
+        """See Host. Names and paths go into constructors, never references to objects."""
+        config, paths = self._config, self._paths
+        match service.partition("-")[0]:
+            case "replay":
+                target: RewindTarget | None = arguments[0] if arguments else None
+                replay = paths.replay.absolute()
+                made = self._actor("replay", ReplayServer).remote(
+                    config, self._spec, replay, is_rewindable=self._is_lockstep, target=target
+                )
+            case "learner":
+                checkpoints = paths.checkpoints.absolute()
+                made = self._actor("learner", Learner).remote(config, self._spec, checkpoints)
+            case "collector":
+                made = self._actor("collector", Collector).remote(config, *arguments)
+            case "exchange":
+                made = self._actor("exchange", Exchange, name=EXCHANGE).remote(config)
+            case _:
+                seed = env_seed(config.seed, _EVALUATOR_INCARNATION + arguments[0])
+                made = self._actor("evaluator", Evaluator).remote(config, seed)
+        self._handles[service] = made
+
+    def call(self, service: str, verb: str, *arguments: Any, num_results: int = 1) -> Any:
+        """See Host."""
+        method = getattr(self._handles[service], verb)
+        if num_results > 1:
+            method = method.options(num_returns=num_results)
+        return method.remote(*arguments)
+
+    def get(self, reference: Any, timeout_s: float) -> Any:
+        """See Host."""
+        try:
+            return ray.get(reference, timeout=timeout_s)
+        except RayError as error:
+            raise _told(error) from error
+
+    def wait(self, references: Sequence[Any], timeout_s: float) -> Any | None:
+        """See Host."""
+        if not references:
+            time.sleep(timeout_s)
+            return None
+        ready, _ = ray.wait(list(references), num_returns=1, timeout=timeout_s)
+        return ready[0] if ready else None
+
+    def has(self, service: str) -> bool:
+        """See Host."""
+        return service in self._handles
+
+    def kill(self, service: str) -> None:
+        """See Host."""
+        handle = self._handles.pop(service, None)
+        if handle is not None:
+            ray.kill(handle)
+
+    def _actor(self, service: str, kind: type, **options: Any) -> Any:
+        """The actor class of a service: where it may start, and what it takes there."""
+        place = actor_options(
+            service,
+            ray.nodes(),
+            home=ray.get_runtime_context().get_node_id(),
+            is_run_dir_shared=self._is_run_dir_shared,
+            device=self._config.learner.device,
+        )
+        return ray.remote(kind).options(**options, **place)
+
+
+def _told(error: RayError) -> CallFailed:
+    """What Ray's error means. A call that was handed a lost result is lost with that."""
+    if isinstance(error, LOST):
+        return Lost(reason(error), is_at_start=failed_to_start(error))
+    if isinstance(error, GetTimeoutError):
+        return Silent(reason(error))
+    if isinstance(error, RayTaskError):
+        cause: BaseException = error.cause
+        if isinstance(cause, RayError):
+            cause = ClusterFailed(reason(cause))
+        return Raised(reason(error), cause, trace=str(error))
+    return ClusterFailed(reason(error))

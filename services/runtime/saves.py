@@ -1,0 +1,73 @@
+"""When the next checkpoint is due, and how the services make one together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dreamer_core.run.schedule import Schedule
+from services.runtime.crew import Crew
+
+_RETRY_S = 30.0  # between two tries to write one
+
+
+class Saves:
+    """The clock of the checkpoints.
+
+    Args:
+        crew: replay, learner and, in lockstep, the collector take part.
+        interval_s: between two checkpoints.
+    """
+
+    def __init__(self, crew: Crew, interval_s: float) -> None:
+        self._crew = crew
+        self._interval_s = interval_s
+        self._saved_s = crew.host.now_s()
+        self._tried_s = -math.inf
+        self._has_resume_point = False  # without one, a kill in lockstep could not be undone
+
+    def began(self, *, is_exact: bool) -> None:
+        """Takes note that the services were brought up, at a checkpoint or not."""
+        self._has_resume_point = is_exact
+
+    @property
+    def age_s(self) -> float:
+        """Since the newest checkpoint."""
+        return self._crew.host.now_s() - self._saved_s
+
+    def is_due(self) -> bool:
+        """Whether it is time to save, and none is being written."""
+        needs_point = self._crew.is_lockstep and not self._has_resume_point
+        is_due = needs_point or self.age_s > self._interval_s
+        since_try_s = self._crew.host.now_s() - self._tried_s
+        is_retry_due = since_try_s > min(self._interval_s, _RETRY_S)
+        return is_due and is_retry_due and not self._crew.calls.in_flight("learner", "save")
+
+    def begin(self, schedule: Schedule, weights: Any) -> tuple[Any, Any]:
+        """Asks for a checkpoint, written between two gradient steps.
+
+        Args:
+            schedule: whose policy steps it is to name.
+            weights: reference to those of the collector's policy.
+
+        Returns:
+            References to the replay's position and to the report.
+        """
+        self.tried()
+        host = self._crew.host
+        position = host.call("replay", "flush")
+        others = ()
+        if self._crew.is_lockstep:
+            others = (host.call("collector", "state"), weights)
+        return position, host.call("learner", "save", schedule.policy_steps, position, *others)
+
+    def tried(self) -> None:
+        """The next try has to wait."""
+        self._tried_s = self._crew.host.now_s()
+
+    def saved(self, position: Any) -> None:
+        """A checkpoint with the replay at `position` is on disk."""
+        self._saved_s = self._crew.host.now_s()
+        if self._crew.is_lockstep:
+            self._has_resume_point = True
+            self._crew.host.call("replay", "release", position)

@@ -1,56 +1,18 @@
 """The command line: what it refuses and how, and the commands that need no Ray."""
 
-import contextlib
 import json
-import logging
 import re
 import shutil
-import signal
 import socket
 
 import pytest
 from PIL import Image
 
 from dreamer_core.presets import PRESETS, changes, leaves, preset
-from services import cli
+from tests.commands import exit_code_of
 
 PIXELS = ("--env.suite", "gymnasium", "--env.task", "tests.learning.catch:make_env")
 SMALL = (*PIXELS, "--env.action-repeat", "1", "--learner.device", "cpu", "--steps", "60")
-
-
-@pytest.fixture(autouse=True)
-def wide_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-
-
-@contextlib.contextmanager
-def own_process():
-    """Gives back what a command takes over for the rest of its process: log and signals."""
-    handlers, level = logging.root.handlers, logging.root.level
-    taken = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    logging.root.handlers = []
-    yield
-    logging.root.handlers, logging.root.level = handlers, level
-    for number, handler in taken.items():
-        signal.signal(number, handler)
-
-
-def exit_code_of(*arguments):
-    with own_process(), pytest.raises(SystemExit) as caught:
-        cli.main([str(argument) for argument in arguments])
-    return caught.value.code or 0
-
-
-@pytest.fixture
-def dreamer(capsys, monkeypatch, tmp_path):
-    """Runs a command in an empty directory: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        capsys.readouterr()
-        return exit_code_of(*arguments), *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

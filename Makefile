@@ -62,6 +62,11 @@ test-learning: $(STAMP) ## Train to a target return, up to 10 minutes a seed. SE
 test-faults: $(STAMP) ## Break running services for real: kills, hangs, full disks.
 	$(BIN)/python -m pytest tests/faults -m faults
 
+.PHONY: simulate
+simulate: $(STAMP) ## Break simulated runs in SCHEDULES (20000) ways, or as in SEED=N.
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(SCHEDULES))
+SCHEDULES ?= 20000
+
 .PHONY: test-soak
 test-soak: $(STAMP) ## Kill something of one run every half a minute for SOAK_SECONDS, 900.
 	DREAMER_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/faults -m soak

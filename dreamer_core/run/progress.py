@@ -58,7 +58,8 @@ class Pulse:
             checkpoint_age_s: seconds since the newest checkpoint.
         """
         schedule, now_s = self._schedule, self._now_s()
-        speed = (schedule.policy_steps - self._policy_steps) / (now_s - self._started_s)
+        elapsed_s = max(now_s - self._started_s, 1e-9)  # asked twice at one instant of the clock
+        speed = (schedule.policy_steps - self._policy_steps) / elapsed_s
         self._started_s, self._policy_steps = now_s, schedule.policy_steps
         values = {
             "dreamer_policy_steps_per_second": speed,

@@ -6,8 +6,9 @@ A host is where services run: Ray's actors (actors.py), or a simulation with a c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 
@@ -101,7 +102,7 @@ class Host(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A call under way."""
 
@@ -116,14 +117,11 @@ class Call:
     waited_s: float = 0.0
     """How long the result was the next one wanted of its kind; set once it is there."""
 
-    @property
-    def kind(self) -> tuple[str, str]:
-        """Calls of a kind give their results in the order in which they were made."""
-        return self.service, self.verb
-
 
 class Calls:
-    """Calls in the order in which they were made; the results of a kind keep that order.
+    """Calls in the order in which they were made, in a queue for each service and verb.
+
+    The results of a queue are taken in its order.
 
     Args:
         host: where they are made.
@@ -131,53 +129,58 @@ class Calls:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._calls: dict[Any, Call] = {}
+        self._queues: dict[tuple[str, str], deque[tuple[int, Call]]] = {}
         self._since_s: dict[tuple[str, str], float] = {}
+        self._number = 0
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return sum(map(len, self._queues.values()))
 
     def add(self, service: str, verb: str, reference: Any, on_done: Callable[[Any], None]) -> None:
         """Notes a call."""
-        if not self.in_flight(service, verb):
+        queue = self._queues.setdefault((service, verb), deque())
+        if not queue:
             self._since_s[service, verb] = self._host.now_s()
-        self._calls[reference] = Call(service, verb, reference, on_done)
+        self._number += 1
+        queue.append((self._number, Call(service, verb, reference, on_done)))
 
     def in_flight(self, service: str, verb: str) -> int:
         """How many calls of a kind are under way."""
-        return sum(call.kind == (service, verb) for call in self._calls.values())
+        return len(self._queues.get((service, verb), ()))
 
     def services(self) -> set[str]:
         """Services of which a call is under way."""
-        return {call.service for call in self._calls.values()}
+        return {service for (service, _), queue in self._queues.items() if queue}
 
-    def longest_silent(self) -> list[tuple[Call, float]]:
-        """The oldest call of each kind, and for how long nothing of that kind has been done."""
+    def silent(self) -> list[tuple[Call, float]]:
+        """The next call of each queue, and for how long nothing of that queue has been done."""
         now_s = self._host.now_s()
-        return [(call, now_s - self._since_s[call.kind]) for call in self._oldest()]
+        heads = [(kind, queue[0][1]) for kind, queue in self._queues.items() if queue]
+        return [(call, now_s - self._since_s[kind]) for kind, call in heads]
 
     def wait(self, timeout_s: float) -> Call | None:
         """Takes out a call that is done or failed, after at most `timeout_s`."""
-        ready = self._host.wait([call.reference for call in self._oldest()], timeout_s)
-        return None if ready is None else self._pop(ready)
+        heads = {queue[0][1].reference: kind for kind, queue in self._queues.items() if queue}
+        ready = self._host.wait(list(heads), timeout_s)
+        return None if ready is None else self._pop(heads[ready])
 
-    def pop_oldest(self, *, but: Collection[str]) -> Call | None:
-        """Takes out the oldest call that is not of these services, done or not."""
-        found = (ref for ref, call in self._calls.items() if call.service not in but)
-        reference = next(found, None)
-        return None if reference is None else self._pop(reference)
+    def pop_oldest(self, services: Collection[str]) -> Call | None:
+        """Takes out the oldest call of these services, done or not; None if there is none."""
+        heads = [
+            (queue[0][0], kind)
+            for kind, queue in self._queues.items()
+            if queue and kind[0] in services
+        ]
+        return self._pop(min(heads)[1]) if heads else None
 
     def drop(self, services: Collection[str]) -> None:
         """Forgets the calls of these services."""
-        self._calls = {ref: c for ref, c in self._calls.items() if c.service not in services}
+        for (service, _), queue in self._queues.items():
+            if service in services:
+                queue.clear()
 
-    def _oldest(self) -> list[Call]:
-        oldest: dict[tuple[str, str], Call] = {}
-        for call in self._calls.values():
-            oldest.setdefault(call.kind, call)
-        return list(oldest.values())
-
-    def _pop(self, reference: Any) -> Call:
-        call, now_s = self._calls.pop(reference), self._host.now_s()
-        waited_s, self._since_s[call.kind] = now_s - self._since_s[call.kind], now_s
-        return replace(call, waited_s=waited_s)
+    def _pop(self, kind: tuple[str, str]) -> Call:
+        _, call = self._queues[kind].popleft()
+        now_s = self._host.now_s()
+        call.waited_s, self._since_s[kind] = now_s - self._since_s[kind], now_s
+        return call

@@ -132,8 +132,7 @@ class Recovery:
     def _finish_calls(self) -> bool:
         """Takes what still succeeds of the calls in flight; tells whether a chunk was lost."""
         is_chunk_lost = False
-        beside = self._crew.calls.services() - set(REQUIRED)
-        while (call := self._crew.calls.pop_oldest(but=beside)) is not None:
+        while (call := self._crew.calls.pop_oldest(REQUIRED)) is not None:
             try:
                 call.on_done(self._crew.host.get(call.reference, self._crew.limit_s(call.service)))
             except (Lost, Silent):

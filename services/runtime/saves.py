@@ -29,6 +29,7 @@ class Saves:
     def began(self, *, is_exact: bool) -> None:
         """Takes note that the services were brought up, at a checkpoint or not."""
         self._has_resume_point = is_exact
+        self._tried_s = -math.inf  # a try that the services of before did not end is void
 
     @property
     def age_s(self) -> float:

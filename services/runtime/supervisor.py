@@ -223,7 +223,7 @@ class Supervisor:
 
     def _end_what_hangs(self) -> None:
         """Replaces a service that has been silent for longer than its work may take."""
-        for call, silent_s in self._calls.longest_silent():
+        for call, silent_s in self._calls.silent():
             limit_s = self.crew.limit_s(call.service)
             if silent_s > limit_s:
                 service = self.crew.whose_silence(call.service, call.verb)

@@ -1,0 +1,61 @@
+"""Faults put into the program on purpose: the simulation is worth what it finds of them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from dreamer_core.replay.replay import Replay
+from dreamer_core.run.schedule import Schedule
+from services.runtime.calls import Calls
+from services.runtime.recovery import Recovery
+from services.runtime.traffic import Traffic
+from services.workers.replay_server import ReplayServer
+
+
+def _acknowledge_first(server, chunks):
+    """Stores the chunks of the call before, and counts those of this one."""
+    late, server.late = getattr(server, "late", []), chunks
+    for chunk in late:
+        server._replay.insert(chunk)
+    counts = server.counts()
+    steps = counts.policy_steps + sum(chunk.policy_steps for chunk in chunks)
+    object.__setattr__(counts, "policy_steps", steps)
+    return counts
+
+
+def _keep_the_collector(recovery, *, is_chunk_lost):
+    return _replace_dead(recovery, is_chunk_lost=False)
+
+
+def _join_silently(replay, buffers, b, pick, start):
+    damaged = _fill(replay, buffers, b, pick, start)
+    buffers.is_first[b, 1:] = False
+    return damaged
+
+
+def _train_without_limit(traffic):
+    return traffic._schedule.may_train() and traffic.is_free()
+
+
+_replace_dead = Recovery._replace_dead
+_fill = Replay._fill
+
+MUTANTS = {
+    "acknowledge before the write": (ReplayServer, "insert", _acknowledge_first),
+    "forget the fence": (Replay, "fence", lambda *_: None),
+    "drop the in-flight count": (Schedule, "collecting", lambda *_: None),
+    "keep the collector whose chunk was lost": (Recovery, "_replace_dead", _keep_the_collector),
+    "leave the clock as it was after a loss": (Recovery, "_stand", lambda *_: None),
+    "join episodes without is_first": (Replay, "_fill", _join_silently),
+    "train without a limit on calls in flight": (Traffic, "_may_train", _train_without_limit),
+    "keep calls of before in lockstep": (Calls, "drop", lambda *_: None),
+}
+
+
+@contextmanager
+def mutated(name):
+    """The program with this fault, while the block runs."""
+    owner, attribute, replacement = MUTANTS[name]
+    with patch.object(owner, attribute, replacement):
+        yield

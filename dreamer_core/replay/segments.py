@@ -3,7 +3,7 @@
 The segment being written is extended with a hole to its full size and mapped once; rows are
 written with `pwrite` and read through the map, so that memory is page cache and an acknowledged
 record survives a kill of the process. It survives a power cut once its segment is closed or
-flushed. The bytes are described in segment_format.py.
+flushed. The bytes are described in format.py.
 """
 
 from __future__ import annotations
@@ -24,30 +24,12 @@ from dreamer_core.replay.format import (
     DamagedFrame,
     Layout,
     Record,
-    SegmentVersionError,
     Totals,
-    encode_chunk,
     encode_file_header,
     read_file_header,
     read_frame,
 )
 from dreamer_core.replay.survey import Fault, SegmentFile, Survey, map_file, scan, survey
-
-__all__ = [
-    "DamagedFrame",
-    "Layout",
-    "OpenedSegments",
-    "Record",
-    "Segment",
-    "SegmentVersionError",
-    "encode_chunk",
-    "explained",
-    "map_file",
-    "open_segments",
-    "read_file_header",
-    "scan",
-    "segment_bytes",
-]
 
 _log = logging.getLogger(__name__)
 

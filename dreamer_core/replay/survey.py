@@ -1,7 +1,7 @@
 """Reading of segment files: which records are whole, which bytes are damage, what the order is.
 
 Nothing here writes. A replay that opens a directory repairs what `survey` finds (segments.py);
-`dreamer replay` only tells it (replay_files.py).
+`dreamer replay` only tells it (reader.py).
 """
 
 from __future__ import annotations

@@ -2,44 +2,28 @@
 
 import logging
 import struct
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from dreamer_core.replay.format import (
     DamagedFrame,
-    Layout,
     SegmentVersionError,
     Totals,
     read_file_header,
 )
-from dreamer_core.replay.replay import Replay
 from dreamer_core.replay.segments import open_segments
-from dreamer_core.replay.survey import map_file, scan
-from tests.core.replay.test_replay import SHAPE, draw_many, insert_episode, open_replay, rows_of
-
-LAYOUT = Layout(SHAPE, 2)
-
-
-def fill(directory: Path, episodes: int = 4, rows: int = 28, chunk: int = 7) -> list[Path]:
-    """Writes whole episodes and returns the segments; CONFIG puts 40 rows into each."""
-    replay = open_replay(directory)
-    for episode in range(episodes):
-        insert_episode(replay, episode, rows, chunk=chunk)
-    replay.close()
-    return sorted(directory.glob("*.segment"))
-
-
-def records_of(path: Path):
-    data = map_file(path)
-    return scan(data, read_file_header(data), is_payload_checked=True).records
-
-
-def flip(path: Path, at: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[at] ^= 0x10
-    path.write_bytes(content)
-
+from dreamer_core.replay.survey import map_file
+from tests.core.replay.counting import (
+    CONFIG,
+    LAYOUT,
+    draw_many,
+    fill,
+    flip,
+    open_replay,
+    records_of,
+    rows_of,
+)
 
 # The format
 
@@ -207,11 +191,9 @@ def test_opening_reads_no_payload_but_the_newest_segments(tmp_path, caplog):
 
 
 def test_opening_with_room_for_fewer_rows_deletes_nothing_until_the_next_chunk(tmp_path):
-    from tests.core.replay.test_replay import CONFIG, replace
-
     paths = fill(tmp_path, episodes=30)
     config = replace(CONFIG, capacity_steps=500)
-    replay = Replay(tmp_path, config, image_shape=SHAPE, action_size=2)
+    replay = open_replay(tmp_path, config)
     assert sorted(tmp_path.glob("*.segment")) == paths
     replay.insert(rows_of(30, 0, 5))
     assert replay.counts().stored_steps <= 500 and replay.counts().episodes == 30
@@ -262,7 +244,7 @@ def test_records_of_the_newest_segment_and_new_ones_need_no_reading(tmp_path):
     replay.close()
     replay = open_replay(tmp_path)
     replay.insert(rows_of(0, 5, 5))
-    assert all(record.is_checked for record in replay._episodes[0].records)
+    assert all(record.is_checked for record in replay._index.episodes[0].records)
 
 
 def test_a_rotten_record_is_cut_out_and_the_others_stay_readable(tmp_path, caplog):

@@ -171,7 +171,7 @@ def apply(damage: Damage, files: dict[str, bytes], whole: list[list]) -> None:
 def check_index(replay: Replay) -> None:
     """Checks what is held, and every row whose checksum was compared."""
     places: set[tuple[int, int, int]] = set()
-    for episode in replay._episodes:
+    for episode in replay._index.episodes:
         assert episode.records
         expected = episode.first_steps[0]
         for record, first_step in zip(episode.records, episode.first_steps, strict=True):
@@ -182,11 +182,12 @@ def check_index(replay: Replay) -> None:
                 check_chunk(decode_chunk(record, LAYOUT))
         assert episode.end == expected
     counts = replay.counts()
-    rows = [episode.rows for episode in replay._episodes]
+    rows = [episode.rows for episode in replay._index.episodes]
     assert counts.stored_steps == sum(rows) == len(places)
     assert counts.stored_episodes == len(rows)
     assert counts.short_episodes == sum(
-        episode.is_closed and episode.rows < CONFIG.batch_length for episode in replay._episodes
+        episode.is_closed and episode.rows < CONFIG.batch_length
+        for episode in replay._index.episodes
     )
     assert counts.policy_steps + counts.episodes + 1 >= counts.stored_steps
     assert counts.episodes >= 0
@@ -283,7 +284,7 @@ def test_one_flipped_bit_costs_its_record_or_where_a_file_begins_its_file(
         check_index(replay)
         left = sum(
             record.rows
-            for episode in replay._episodes
+            for episode in replay._index.episodes
             for record in episode.records
             if record.is_intact()
         )
@@ -310,7 +311,7 @@ def test_files_whose_names_were_swapped_are_put_in_order_and_lose_nothing(
         for path, number in zip(source, order, strict=True):
             shutil.copyfile(path, Path(name) / f"{number:08d}.segment")
         replay = open_replay(Path(name))
-        places = [record.place for episode in replay._episodes for record in episode.records]
+        places = [record.place for episode in replay._index.episodes for record in episode.records]
         assert places == sorted(places) and replay.counts().stored_steps == ROWS
         assert replay.counts().repaired_records == 0
         assert len(names_in(Path(name))) == 3

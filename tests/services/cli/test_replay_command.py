@@ -9,7 +9,7 @@ import pytest
 from dreamer_core.bench.benchmark import fill_replay
 from dreamer_core.storage.run_directory import open_run
 from services import cli
-from tests.core.replay.test_segments import flip, records_of
+from tests.core.replay.counting import flip, records_of
 from tests.core.small import DISCRETE, small
 
 CONFIG = small("debug", replay={"segment_steps": 128, "capacity_steps": 1_000})

@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 
 from dreamer_core.replay.reader import Damage, ExportedEpisode, NoReplay, ReplayFiles
-from dreamer_core.replay.replay import Replay
 from dreamer_core.replay.survey import FileReads
 from dreamer_core.types import EpisodeChunk
-from tests.core.replay.test_replay import CONFIG, SHAPE, insert_episode, open_replay, rows_of
-from tests.core.replay.test_segments import fill, flip, records_of
+from tests.core.replay.counting import (
+    CONFIG,
+    fill,
+    flip,
+    insert_episode,
+    open_replay,
+    records_of,
+    rows_of,
+)
 
 
 def contents(directory: Path) -> dict[Path, bytes]:
@@ -166,7 +172,7 @@ def test_compressed_episodes_are_smaller_and_the_same(tmp_path):
 
 def test_an_episode_that_is_open_cut_short_or_without_its_head_is_marked(tmp_path):
     config = replace(CONFIG, capacity_steps=500)
-    replay = Replay(tmp_path / "replay", config, image_shape=SHAPE, action_size=2)
+    replay = open_replay(tmp_path / "replay", config)
     insert_episode(replay, 0, rows=300)  # loses its head to eviction
     insert_episode(replay, 1, rows=200, end=None)  # is cut short
     insert_episode(replay, 0, rows=30, incarnation=1, end="limit")

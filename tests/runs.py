@@ -32,6 +32,8 @@ CATCH = (
     *("--env.suite", "gymnasium", "--env.task", "tests.learning.catch:make_env"),
     *("--env.action-repeat", "1", "--env.time-limit-steps", "None"),
 )
+CALM = (*CATCH, "--env.task", "tests.services.failing_env:make_calm_env")
+"""Catch for a run that others are to be tested beside."""
 NO_EVALUATION = ("--evaluator.interval-policy-steps", "None")
 OFTEN = ("--checkpoint.interval-s", "0.5")
 TITLES = {"learner": "ray::Learner", "collector": "ray::Collector", "replay": "ray::ReplayServer"}

@@ -1,4 +1,4 @@
-"""Catch with a fault in it: what a user's environment may do to a run."""
+"""Catch with a habit: what a user's environment may do to a run."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ class FailingCatch(Catch):
         return super().step(action)
 
 
+class CalmCatch(Catch):
+    """Takes its time for a step, and so leaves the processors to what runs beside it."""
+
+    def step(self, action: int) -> Any:
+        time.sleep(0.01)
+        return super().step(action)
+
+
 class HangingCatch(FailingCatch):
     """Never comes back from the step that would raise."""
 
@@ -39,6 +47,11 @@ class HangingCatch(FailingCatch):
             return super().step(action)
         except RuntimeError:
             time.sleep(1e6)
+
+
+def make_calm_env() -> CalmCatch:
+    """Task name: `tests.services.failing_env:make_calm_env`."""
+    return CalmCatch()
 
 
 def make_hanging_env() -> HangingCatch:

@@ -1,81 +1,64 @@
 """`dreamer stop` and `dreamer logs` on a real run; what `--on` and `submit` refuse."""
 
 import fcntl
-import os
 import platform
-import subprocess
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
 
-from dreamer_core.storage.run_directory import RunPaths
 from services.cluster import remote
 from services.terminal import control
-from tests.runs import CATCH, DREAMER, NO_EVALUATION, ROOT, Run, checkpoint_counts
+from tests.runs import checkpoint_counts
 
 
-def dreamer(*words, **variables):
-    """Exit code, stdout and stderr of a command, in one line each."""
-    done = subprocess.run(
-        [DREAMER, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False,
-        timeout=120, env={**os.environ, **variables},
-    )  # fmt: skip
-    return done.returncode, " ".join(done.stdout.split()), " ".join(done.stderr.split())
+@pytest.fixture
+def dreamer(dreamer):
+    """Runs a command: (exit code, stdout, stderr), each on one line."""
+
+    def run(*words):
+        code, *written = dreamer(*words)
+        return code, *(" ".join(text.split()) for text in written)
+
+    return run
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """A run that `dreamer stop` ended, what that said, and what a log that followed it saw."""
-    run_dir = tmp_path_factory.mktemp("stopped") / "run"
-    run = Run("train", run_dir, *CATCH, *NO_EVALUATION, "--steps", "100000")
-    run.wait_for("dreamer_gradient_steps_total", least=5)
-    follower = subprocess.Popen(
-        [DREAMER, "logs", run_dir, "--follow"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    said = dreamer("stop", run_dir)
-    followed, _ = follower.communicate(timeout=30)
-    return run, said, followed
-
-
-def test_a_stop_waits_until_the_checkpoint_is_written(stopped):
-    run, (code, said, _), _ = stopped
-    assert (code, said) == (0, "Stopped")
-    assert run.finish(timeout_s=30) == 143
-    policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
+def test_a_stop_waits_until_the_checkpoint_is_written(attended):
+    assert (attended.stop_exit_code, attended.exit_code) == (0, 143)
+    policy_steps, gradient_steps = checkpoint_counts(attended.run.run_dir)
     assert policy_steps > 50 and gradient_steps >= 5
 
 
-def test_a_log_is_followed_until_the_run_ends(stopped):
-    _, _, followed = stopped
+def test_a_log_is_followed_until_the_run_ends(attended):
+    followed, _ = attended.follower.output
     assert "Started at gradient step 0" in followed
     assert "Stopped at gradient step" in followed.splitlines()[-1]
 
 
-def test_a_log_is_printed_of_a_run_that_has_ended(stopped):
-    code, printed, _ = dreamer("logs", stopped[0].run_dir)
+def test_a_log_is_printed_of_a_run_that_has_ended(dreamer, attended):
+    code, printed, _ = dreamer("logs", attended.run.run_dir)
     assert code == 0 and "Stopped at gradient step" in printed
 
 
-def test_there_is_nothing_to_stop_where_nobody_trains(stopped):
-    code, said, _ = dreamer("stop", stopped[0].run_dir)
+def test_there_is_nothing_to_stop_where_nobody_trains(dreamer, attended):
+    code, said, _ = dreamer("stop", attended.run.run_dir)
     assert code == 0 and "Nobody trains in" in said
 
 
 @pytest.mark.parametrize("command", ["stop", "logs"])
-def test_a_directory_without_a_run_is_refused(tmp_path, command):
+def test_a_directory_without_a_run_is_refused(dreamer, tmp_path, command):
     code, _, complaint = dreamer(command, tmp_path)
     assert code == 2 and "Wanted a run directory" in complaint
 
 
 @pytest.mark.parametrize("cluster", ["nowhere.yaml", "pong"])
-def test_what_names_no_cluster_is_refused(cluster):
+def test_what_names_no_cluster_is_refused(dreamer, cluster):
     for words in (("status", "runs/pong", "--on", cluster), ("submit", cluster, "debug")):
         code, _, complaint = dreamer(*words)
         assert code == 2 and "http://HOST:8265" in complaint
 
 
-def test_a_submission_is_checked_before_it_leaves(tmp_path):
+def test_a_submission_is_checked_before_it_leaves(dreamer, tmp_path):
     (tmp_path / "cluster.yaml").write_text("cluster_name: test\n")
     code, _, complaint = dreamer("submit", tmp_path / "cluster.yaml", "debug", "--steps", "0")
     assert code == 2 and "steps=0" in complaint
@@ -84,18 +67,26 @@ def test_a_submission_is_checked_before_it_leaves(tmp_path):
     assert code == 2 and "drop it" in complaint
 
 
-def assert_names_the_way(address, **variables):
-    code, _, complaint = dreamer("status", "runs/pong", "--on", address, **variables)
-    assert code == 1 and "Traceback" not in complaint, complaint
-    assert address in complaint and "ssh tunnel" in complaint and "token" in complaint
+@pytest.fixture
+def assert_names_the_way(dreamer, monkeypatch):
+    """Asserts that the command says how a job server is reached, which it could not."""
+
+    def check(address, token="0" * 64):
+        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+        code, _, complaint = dreamer("status", "runs/pong", "--on", address)
+        assert code == 1 and "Traceback" not in complaint, complaint
+        assert address in complaint and "ssh tunnel" in complaint and "token" in complaint
+
+    return check
 
 
-def test_a_job_server_that_does_not_answer_is_named_with_what_to_do():
-    assert_names_the_way("http://127.0.0.1:1", RAY_AUTH_TOKEN="0" * 64)
+def test_a_job_server_that_does_not_answer_is_named_with_what_to_do(assert_names_the_way):
+    assert_names_the_way("http://127.0.0.1:1")
 
 
-def test_a_missing_token_is_named_with_what_to_do(tmp_path):
-    assert_names_the_way("http://127.0.0.1:1", RAY_AUTH_TOKEN="", HOME=str(tmp_path))
+def test_a_missing_token_is_named_with_what_to_do(assert_names_the_way, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert_names_the_way("http://127.0.0.1:1", token="")
 
 
 class Refuses(BaseHTTPRequestHandler):
@@ -111,11 +102,11 @@ class Refuses(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_token_that_is_refused_is_named_with_what_to_do(status):
+def test_a_token_that_is_refused_is_named_with_what_to_do(assert_names_the_way, status):
     server = HTTPServer(("127.0.0.1", 0), Refuses)
     server.status = status
     Thread(target=server.serve_forever, daemon=True).start()
-    assert_names_the_way(f"http://127.0.0.1:{server.server_port}", RAY_AUTH_TOKEN="0" * 64)
+    assert_names_the_way(f"http://127.0.0.1:{server.server_port}")
     server.shutdown()
 
 
@@ -140,30 +131,30 @@ def test_what_a_command_prints_is_what_stands_between_the_marks():
     assert said == ["one", "two"]
 
 
-def test_a_lock_that_is_not_signed_yet_stops_nobody(tmp_path, stopped):
-    (tmp_path / "config.json").write_bytes((stopped[0].run_dir / "config.json").read_bytes())
+def test_a_lock_that_is_not_signed_yet_stops_nobody(dreamer, attended, tmp_path):
+    (tmp_path / "config.json").write_bytes((attended.run.run_dir / "config.json").read_bytes())
     with (tmp_path / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         code, _, complaint = dreamer("stop", tmp_path)
     assert code == 1 and "just starting; try again" in complaint
 
 
-def test_a_run_of_another_user_is_left_to_that_user(tmp_path, stopped, monkeypatch):
+def test_a_run_of_another_user_is_left_to_that_user(tmp_path, attended, monkeypatch):
     def kill(*_):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("os.kill", kill)
-    run_dir = stopped[0].run_dir
-    with RunPaths(run_dir).lock.open("w") as lock:
+    (tmp_path / "config.json").write_bytes((attended.run.run_dir / "config.json").read_bytes())
+    with (tmp_path / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(f"process 1 on {platform.node()}")
         lock.flush()
         with pytest.raises(control.StillRunning, match="belongs to another user"):
-            control.stop(control.StopCommand(run_dir=run_dir))
+            control.stop(control.StopCommand(run_dir=tmp_path))
 
 
 @pytest.mark.parametrize("command", ["train", "sweep"])
-def test_a_ray_cluster_that_is_not_there_is_named_with_what_to_do(tmp_path, command):
+def test_a_ray_cluster_that_is_not_there_is_named_with_what_to_do(dreamer, tmp_path, command):
     place = "--runtime.ray-address" if command == "train" else "--ray-address"
     options = ("--steps", "100", place, "127.0.0.1:1")
     directory = "--run-dir" if command == "train" else "--sweep-dir"
@@ -172,13 +163,13 @@ def test_a_ray_cluster_that_is_not_there_is_named_with_what_to_do(tmp_path, comm
     assert "Wanted to join the Ray cluster at 127.0.0.1:1" in said and "token" in said
 
 
-def test_a_run_without_a_log_says_so(tmp_path, stopped):
-    (tmp_path / "config.json").write_bytes((stopped[0].run_dir / "config.json").read_bytes())
+def test_a_run_without_a_log_says_so(dreamer, attended, tmp_path):
+    (tmp_path / "config.json").write_bytes((attended.run.run_dir / "config.json").read_bytes())
     code, _, complaint = dreamer("logs", tmp_path)
     assert code == 2 and "`dreamer local` does not" in complaint
 
 
-def test_a_cluster_that_cannot_be_reached_says_what_ray_said(tmp_path):
+def test_a_cluster_that_cannot_be_reached_says_what_ray_said(dreamer, tmp_path):
     (tmp_path / "cluster.yaml").write_text("cluster_name: test\n")
     code, _, complaint = dreamer("status", "runs/pong", "--on", tmp_path / "cluster.yaml")
     assert code == 1 and "Wanted the end of a command on the cluster" in complaint

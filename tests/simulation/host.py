@@ -20,6 +20,10 @@ class PowerCut(BaseException):
     """Everything ends, the supervisor included; only the run directory stays."""
 
 
+class Hangs(Exception):
+    """Raised in place of a call's effect by whoever froze its service."""
+
+
 class Stuck(AssertionError):
     """Nothing happens any more, and somebody waits."""
 
@@ -73,6 +77,7 @@ class Process:
         self.is_busy = False
         self.frozen_until_s = 0.0
         self.cut_until_s = 0.0
+        self.start_error = None
         self.made = []  # references to large results, which stay on its node
 
     def __repr__(self):
@@ -127,7 +132,7 @@ class SimulatedHost:
             self._count(service, verb)
             self._enqueue(process, Task(verb, arguments, refs))
         else:
-            _fail(refs, Lost(f"the {service} is dead"))
+            _fail(refs, process.start_error or Lost(f"the {service} is dead"))
         return refs[0] if num_results == 1 else refs
 
     def get(self, reference, timeout_s):
@@ -237,7 +242,11 @@ class SimulatedHost:
         if idle_s > 0:
             self.at(idle_s, lambda: self._end(process, task))
             return
-        value, error = self._effect(process, task)
+        try:
+            value, error = self._effect(process, task)
+        except Hangs:
+            self.at(process.frozen_until_s - self._clock_s, lambda: self._end(process, task))
+            return
         if not process.is_alive:  # it ended over it
             return
         process.queue.popleft()
@@ -268,6 +277,8 @@ class SimulatedHost:
                 return True, None
             value = getattr(process.service, task.verb)(*arguments)
             self.on_done(process, task, value)
+        except Hangs:
+            raise
         except Exception as error:  # noqa: BLE001 (handed on, as a host does)
             if task.verb == "__init__":
                 self._fail_start(process, error)
@@ -276,9 +287,10 @@ class SimulatedHost:
 
     def _fail_start(self, process, error):
         process.is_alive = False
+        process.start_error = Lost(f"{type(error).__name__}: {error}", is_at_start=True)
         for task in process.queue:
             self._in_flight[process.name, task.verb] -= 1
-            _fail(task.refs, Lost(f"{type(error).__name__}: {error}", is_at_start=True))
+            _fail(task.refs, process.start_error)
         process.queue.clear()
 
     def _count(self, service, verb):

@@ -42,7 +42,7 @@ from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.model.distributions import CategoricalLatent
 from dreamer_core.presets import preset
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from dreamer_core.run.local import train_local
 from dreamer_core.run.trainer import Trainer
 from dreamer_core.storage import checkpoint

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from dreamer_core.bench.measure import machine
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 
 SETTLE_S = 1.0
 TAIL_BYTES = 10_000_000

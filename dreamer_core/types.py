@@ -128,7 +128,7 @@ class Report:
     service: str
     """collector, replay, learner, evaluator or supervisor."""
     values: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Metric name (see report.METRICS) to value."""
+    """Metric name (see report.metrics.METRICS) to value."""
     episodes: tuple[EpisodeSummary, ...] = ()
     """Episodes that ended since the last report."""
     labels: Mapping[str, Any] = field(default_factory=dict[str, Any])

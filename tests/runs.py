@@ -19,7 +19,7 @@ from dreamer_core.envs.suites import environment_spec
 from dreamer_core.replay.format import read_file_header
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.replay.survey import map_file, scan
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunPaths, read_config
 from dreamer_core.storage.store import LocalStore

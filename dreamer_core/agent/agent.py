@@ -110,7 +110,7 @@ class DreamerAgent:
             policy_step: policy steps of the run so far, the clock of the schedules of rho and eta.
 
         Returns:
-            Scalars on the device by metric name (see report.METRICS).
+            Scalars on the device by metric name (see report.metrics.METRICS).
 
         Raises:
             NonFiniteLoss: names the term and the step; parameters are as before that optimiser. On

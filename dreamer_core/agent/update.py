@@ -58,7 +58,7 @@ class StepResult:
     """What one gradient step reports; on the device."""
 
     names: tuple[str, ...]
-    """Of the metrics, see report.METRICS."""
+    """Of the metrics, see report.metrics.METRICS."""
     values: Tensor
     """Their values [M], float32."""
     is_good: Tensor

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import ActionMode, Policy
 from dreamer_core.config import Config, LearnerConfig
 from dreamer_core.envs.suites import make_env
-from dreamer_core.report.pictures import save_video
+from dreamer_core.report.video import save_episode
 from dreamer_core.run.rollout import evaluate_episode
 from dreamer_core.run.trainer import require_same_run
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, read_config
 from dreamer_core.storage.store import open_store
-from dreamer_core.types import EnvSpec, EpisodeSummary, UInt8Array, WeightsSnapshot
-
-_FRAMES_PER_SECOND = 60  # of the Atari console
+from dreamer_core.types import EnvSpec, EpisodeSummary, WeightsSnapshot
 
 
 def checkpoint_weights(
@@ -53,11 +49,6 @@ def checkpoint_weights(
     agent = DreamerAgent(config, spec)
     agent.load_state(found.tensors)
     return agent.snapshot(), int(found.facts["policy_step"])
-
-
-def save_episode(path: Path, frames: Sequence[UInt8Array], action_repeat: int) -> None:
-    """Writes the images of an episode as a video at the speed of the game."""
-    save_video(path, np.stack(frames), _FRAMES_PER_SECOND / action_repeat)
 
 
 def evaluate_run(

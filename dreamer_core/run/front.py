@@ -18,8 +18,8 @@ from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput
-from dreamer_core.report.pictures import plot_learning_curve
-from dreamer_core.report.report import RunLog
+from dreamer_core.report.curves import plot_learning_curve
+from dreamer_core.report.log import RunLog
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.run.trainer import require_place

@@ -19,8 +19,8 @@ from dreamer_core.agent.policy import num_threads
 from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.rewind import ReplayPosition
-from dreamer_core.report.pictures import save_open_loop
-from dreamer_core.report.report import OBSERVATIONS_LABEL
+from dreamer_core.report.metrics import OBSERVATIONS_LABEL
+from dreamer_core.report.open_loop import save_open_loop
 from dreamer_core.run.resume import ResumePoint, pack, unpack
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import MAY_CHANGE, differing_settings

@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from dreamer_core.config import Config
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import environment_spec
-from dreamer_core.report.report import LATEST
+from dreamer_core.report.metrics import LATEST
 from dreamer_core.run.evaluation import checkpoint_weights
 from dreamer_core.run.rollout import env_seed
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config

@@ -1,4 +1,4 @@
-"""Serves every reported number to Prometheus over HTTP, under the names of report.METRICS."""
+"""Serves every reported number to Prometheus over HTTP, under the names of the table METRICS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import TracebackType
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from dreamer_core.report.report import METRICS, Metric, checked_values, label_values, observations
+from dreamer_core.report.metrics import METRICS, Metric, checked_values, label_values, observations
 from dreamer_core.types import Report
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput, Failed
-from dreamer_core.report.report import RunLog
+from dreamer_core.report.log import RunLog
 from dreamer_core.run.front import Front, RunResult, check, open_front
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.schedule import Schedule

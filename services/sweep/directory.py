@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.config import Config, from_dict, to_dict
-from dreamer_core.report.report import METRICS_FILE, read_jsonl
+from dreamer_core.report.read import METRICS_FILE, read_jsonl
 from dreamer_core.storage.run_directory import (
     MAY_CHANGE,
     RunDirectoryError,

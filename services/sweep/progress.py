@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from dreamer_core.report.report import METRICS_FILE, LogLine, read_jsonl
+from dreamer_core.report.read import METRICS_FILE, LogLine, read_jsonl
 from services.sweep.directory import SCORED_EPISODES
 from services.sweep.plan import RunKey
 

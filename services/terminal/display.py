@@ -20,7 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dreamer_core.report.report import checked_values, has_newest_weights
+from dreamer_core.report.metrics import checked_values, has_newest_weights
 from dreamer_core.types import Report
 
 RECENT_EPISODES = 100

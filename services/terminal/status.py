@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 from dreamer_core.config import Config
-from dreamer_core.report.report import METRICS_FILE, LogLine, has_newest_weights, read_jsonl
+from dreamer_core.report.metrics import has_newest_weights
+from dreamer_core.report.read import METRICS_FILE, LogLine, read_jsonl
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.storage.store import open_store

@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from dreamer_core.report.report import LogLine, has_newest_weights, parse_line
+from dreamer_core.report.metrics import has_newest_weights
+from dreamer_core.report.read import LogLine, parse_line
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import tyro
 from aiohttp import web
 
 from dreamer_core.config import Config
-from dreamer_core.report.report import METRICS_FILE
+from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, holder, read_config
 from dreamer_core.storage.store import Store, open_store

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from tests.cluster.hosts import hosts
 from tests.cluster.ray_up import BIN, Operator, what_is_missing
 

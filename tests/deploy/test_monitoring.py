@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 import yaml
 
-from dreamer_core.report.report import METRICS
+from dreamer_core.report.metrics import METRICS
 from tests.deploy.monitoring import (
     DASHBOARD,
     GRAFANA,

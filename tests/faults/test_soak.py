@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dreamer_core.bench.measure import machine
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from tests.runs import (
     EXACT,
     OFTEN,

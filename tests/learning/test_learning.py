@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dreamer_core.presets import preset
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from dreamer_core.run.evaluation import evaluate_run
 from dreamer_core.run.local import train_local
 from tests.learning.catch import BALLS

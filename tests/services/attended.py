@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from tests.commands import exit_code_of
 from tests.runs import CALM, DREAMER, NO_EVALUATION, OFTEN, ROOT, Run
 

@@ -5,13 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreamer_core.report.pictures import (
-    plot_learning_curve,
-    running_mean,
-    save_open_loop,
-    save_video,
-)
-from dreamer_core.report.report import RunLog
+from dreamer_core.report.curves import plot_learning_curve, running_mean
+from dreamer_core.report.log import RunLog
+from dreamer_core.report.open_loop import save_open_loop
+from dreamer_core.report.video import save_video
 from dreamer_core.types import EpisodeSummary, Report
 
 

@@ -10,16 +10,16 @@ import resource
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dreamer_core.report.report import (
+from dreamer_core.report.events import EventFile
+from dreamer_core.report.log import RunLog
+from dreamer_core.report.metrics import (
     LATEST,
     METRICS,
-    RunLog,
-    _EventFile,
     checked_values,
     has_newest_weights,
     observations,
-    read_jsonl,
 )
+from dreamer_core.report.read import read_jsonl
 from dreamer_core.types import EpisodeSummary, Report
 
 KL = Report(service="learner", values={"dreamer_kl_nats": 3.5})
@@ -207,7 +207,7 @@ def test_a_line_that_fits_in_part_is_left_out_in_whole(tmp_path, num_bytes):
 
 @pytest.mark.parametrize("num_bytes", [0, 10])
 def test_an_event_that_fits_in_part_is_left_out_in_whole(tmp_path, num_bytes):
-    events = _EventFile(tmp_path / "tensorboard")
+    events = EventFile(tmp_path / "tensorboard")
     events.add(400, 1.0, {"dreamer_kl_nats": 3.5})
     (path,) = (tmp_path / "tensorboard").iterdir()
     with room_in(path, num_bytes), pytest.raises(OSError, match="too large"):

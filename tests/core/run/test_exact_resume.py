@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from tests.runs import EXACT, OFTEN, Run, assert_same_run, losses_by_step
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dreamer_core.agent.agent import NonFiniteLoss
 from dreamer_core.presets import preset
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from dreamer_core.run.local import train_local
 from dreamer_core.run.progress import Pulse
 from dreamer_core.storage import checkpoint

@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from dreamer_core.envs.base import EnvironmentCrashed
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from services.runtime import attach as attach_module
 from services.runtime.attach import AttachCommand, NotRunning
 from tests.runs import ROOT, restarts

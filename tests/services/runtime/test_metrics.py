@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dreamer_core.presets import preset
-from dreamer_core.report.report import METRICS
+from dreamer_core.report.metrics import METRICS
 from dreamer_core.types import EpisodeSummary, Report
 from services.runtime import run
 from services.runtime.config import MetricsConfig, ServiceConfig

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from dreamer_core.report.report import METRICS, read_jsonl
+from dreamer_core.report.metrics import METRICS
+from dreamer_core.report.read import read_jsonl
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.store import LocalStore
 from tests.runs import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer_core.report.report import read_jsonl
+from dreamer_core.report.read import read_jsonl
 from services.sweep.directory import SweepDirectory
 from services.sweep.plan import RunKey
 from tests.runs import OFTEN, Run, checkpoint_counts, due, replay_counts

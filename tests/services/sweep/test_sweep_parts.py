@@ -17,7 +17,7 @@ from rich.console import Console
 from dreamer_core.envs.base import UnknownTask
 from dreamer_core.envs.games import PAPER_GAMES
 from dreamer_core.presets import preset
-from dreamer_core.report.report import RunLog
+from dreamer_core.report.log import RunLog
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
 from dreamer_core.types import EpisodeSummary, Report
 from services import cli

@@ -1,0 +1,66 @@
+"""TensorBoard's event files, each event written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from io import BytesIO, FileIO
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto import (  # pyright: ignore[reportMissingTypeStubs]
+    event_pb2,
+    summary_pb2,
+)
+from tensorboard.summary.writer import (  # pyright: ignore[reportMissingTypeStubs]
+    record_writer,
+)
+
+# tensorboard carries no type information, and its messages are made at import.
+_new_event: Callable[..., Any] = vars(event_pb2)["Event"]
+_new_summary: Callable[..., Any] = vars(summary_pb2)["Summary"]
+_new_record_writer: Callable[..., Any] = vars(record_writer)["RecordWriter"]
+
+
+class EventFile:
+    """Scalars in TensorBoard's format; one file per process life, which TensorBoard joins.
+
+    Each event is written at once and in whole: the thread of tensorboard's own writer ends with a
+    traceback when the disk is full, and a kill loses what it holds.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        place = f"{int(time.time()):010d}.{platform.node()}.{os.getpid()}.{time.time_ns()}"
+        self._file = (directory / f"events.out.tfevents.{place}").open("ab", buffering=0)
+        self._append(_new_event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, env_frame: int, wall_time_s: float, scalars: Mapping[str, float]) -> None:
+        """Appends the scalars at x = env_frame."""
+        summary = _new_summary()
+        for tag, value in scalars.items():
+            summary.value.add(tag=tag, simple_value=value)
+        self._append(_new_event(wall_time=wall_time_s, step=env_frame, summary=summary))
+
+    def _append(self, event: Any) -> None:
+        record = BytesIO()
+        _new_record_writer(record).write(event.SerializeToString())
+        append_whole(self._file, record.getvalue())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def append_whole(file: FileIO, content: bytes) -> None:
+    """Writes all of it or, raising OSError, nothing; the file is open for appending."""
+    size = os.fstat(file.fileno()).st_size
+    written = 0
+    try:
+        while written < len(content):
+            written += file.write(content[written:])
+    except OSError:
+        os.ftruncate(file.fileno(), size)
+        raise

@@ -1,0 +1,147 @@
+"""What a run leaves of its reports: metrics.jsonl and TensorBoard's event files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+from dreamer_core.report.events import EventFile, append_whole
+from dreamer_core.report.metrics import OBSERVATIONS_LABEL, checked_values, label_values
+from dreamer_core.report.read import METRICS_FILE, LogLine
+from dreamer_core.types import Report
+
+logger = logging.getLogger(__name__)
+
+TENSORBOARD_DIRECTORY = "tensorboard"
+
+
+class RunLog:
+    """Writes reports to `metrics.jsonl` and to TensorBoard event files in a run directory.
+
+    Opening a directory that holds a log continues it; a last line torn by a kill is cut off. Each
+    line is flushed, so a kill of the process loses none. TensorBoard's x axis is environment
+    frames (policy steps x action repeat), the axis of the published Atari curves; its tags are
+    the metric names, followed by `/label` for metrics with labels.
+
+    What cannot be written, since the disk is full, is left out and counted: a run is worth more
+    than its log.
+
+    Args:
+        run_dir: directory of the run; made if it does not exist.
+        action_repeat: frames per policy step.
+    """
+
+    def __init__(self, run_dir: Path | str, *, action_repeat: int) -> None:
+        self.path = Path(run_dir) / METRICS_FILE
+        self._action_repeat = action_repeat
+        self.dropped_reports = 0
+        """Reports that could not be written, in full or in part."""
+        self._is_failing = False
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_torn_line(self.path)
+        self._file = self.path.open("ab", buffering=0)
+        self._events = EventFile(self.path.parent / TENSORBOARD_DIRECTORY)
+
+    def write(self, report: Report, *, policy_step: int, gradient_step: int) -> None:
+        """Appends one report.
+
+        Args:
+            report: what a service measured.
+            policy_step: policy steps of the run by now.
+            gradient_step: gradient steps of the run by now.
+
+        Raises:
+            KeyError: a metric name is unknown, or lacks a label; nothing is written.
+        """
+        line = LogLine(
+            wall_time_s=time.time(),
+            service=report.service,
+            policy_step=policy_step,
+            env_frame=policy_step * self._action_repeat,
+            gradient_step=gradient_step,
+            values=checked_values(report),
+            episodes=report.episodes,
+            labels={k: v for k, v in report.labels.items() if k != OBSERVATIONS_LABEL},
+        )
+        text = json.dumps(_without_nan(asdict(line)), allow_nan=False) + "\n"
+        try:
+            append_whole(self._file, text.encode())
+            self._write_events(report, line)
+        except OSError as error:
+            if not self._is_failing:
+                logger.error("%s: reports are left out until this ends: %s", self.path, error)  # noqa: TRY400
+            self.dropped_reports += 1
+            self._is_failing = True
+        else:
+            self._is_failing = False
+
+    def _write_events(self, report: Report, line: LogLine) -> None:
+        values = dict(line.values)
+        if report.service != "evaluator":
+            for episode in report.episodes:  # each at its own frame, not at the report's
+                frame = episode.policy_step * self._action_repeat
+                scalars = {
+                    "dreamer_episode_return": episode.episode_return,
+                    "dreamer_episode_length_policy_steps": float(episode.length),
+                }
+                self._events.add(frame, line.wall_time_s, scalars)
+                values = {name: value for name, value in values.items() if name not in scalars}
+        tagged = {"/".join((name, *label_values(report, name))): v for name, v in values.items()}
+        self._events.add(line.env_frame, line.wall_time_s, tagged)
+
+    def close(self) -> None:
+        """Closes both files; a second call does nothing."""
+        if not self._file.closed:
+            self._file.close()
+            self._events.close()
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _without_nan(value: Any) -> Any:
+    """Returns the same nested structure with None in place of floats that JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): _without_nan(v) for k, v in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in cast("Iterable[Any]", value)]
+    return value
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cuts off what follows the last newline: a line that a kill tore."""
+    if not path.exists():
+        return
+    size = path.stat().st_size
+    with path.open("rb+") as file:
+        end, block_bytes = size, 65_536
+        while end > 0:
+            start = max(0, end - block_bytes)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            logger.warning("%s: cut a torn last line of %d bytes", path, size - end)
+            file.truncate(end)
+            os.fsync(file.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from unittest.mock import patch
 
+from dreamer_core.replay import draw
 from dreamer_core.replay.replay import Replay
 from dreamer_core.run.schedule import Schedule
 from services.runtime.calls import Calls
@@ -28,10 +29,9 @@ def _keep_the_collector(recovery, *, is_chunk_lost):
     return _replace_dead(recovery, is_chunk_lost=False)
 
 
-def _join_silently(replay, buffers, b, pick, start):
-    damaged = _fill(replay, buffers, b, pick, start)
-    buffers.is_first[b, 1:] = False
-    return damaged
+def _join_silently(buffers):
+    buffers.is_first[:, 1:] = False
+    return _finish(buffers)
 
 
 def _train_without_limit(traffic):
@@ -39,7 +39,7 @@ def _train_without_limit(traffic):
 
 
 _replace_dead = Recovery._replace_dead
-_fill = Replay._fill
+_finish = draw._BatchBuffers.finish
 
 MUTANTS = {
     "acknowledge before the write": (ReplayServer, "insert", _acknowledge_first),
@@ -47,7 +47,7 @@ MUTANTS = {
     "drop the in-flight count": (Schedule, "collecting", lambda *_: None),
     "keep the collector whose chunk was lost": (Recovery, "_replace_dead", _keep_the_collector),
     "leave the clock as it was after a loss": (Recovery, "_stand", lambda *_: None),
-    "join episodes without is_first": (Replay, "_fill", _join_silently),
+    "join episodes without is_first": (draw._BatchBuffers, "finish", _join_silently),
     "train without a limit on calls in flight": (Traffic, "_may_train", _train_without_limit),
     "keep calls of before in lockstep": (Calls, "drop", lambda *_: None),
 }

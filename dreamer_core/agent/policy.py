@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamer_core.config import Config
-from dreamer_core.model.behavior import make_actions
-from dreamer_core.model.distributions import seeded_generator
+from dreamer_core.model.distributions import make_actions, seeded_generator
 from dreamer_core.model.networks import MLP, ImageEncoder, image_to_float
 from dreamer_core.model.rssm import RSSM, RSSMState
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array, WeightsSnapshot
@@ -22,17 +20,6 @@ ActionMode = Literal["sample", "greedy"]
 """`sample` draws from the actor, `greedy` takes its mode; the latent is sampled in both."""
 
 _UNUSED_IN_POLICY = ("rssm.prior_hidden.", "rssm.prior_stats.")
-
-
-@contextmanager
-def num_threads(count: int) -> Generator[None]:
-    """Runs torch on this many CPU threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import Policy, num_threads, step_generator
+from dreamer_core.agent.policy import Policy, step_generator
+from dreamer_core.agent.threads import num_threads
 from dreamer_core.bench.measure import (
     Measurement,
     matrix_rate,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dreamer_core.agent.policy import num_threads
+from dreamer_core.agent.threads import num_threads
 
 _MATRIX_SIZE = 2048
 _CUDA_MATRIX_SIZE = 8192

@@ -24,11 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamer_core.config import BehaviorConfig
-from dreamer_core.model.distributions import (
-    ActionDistribution,
-    OneHotActions,
-    TruncatedNormalActions,
-)
+from dreamer_core.model.distributions import make_actions
 from dreamer_core.model.networks import MLP, Features, OneHotFeatures
 from dreamer_core.model.rssm import RSSM, RSSMState
 from dreamer_core.model.world_model import WorldModel
@@ -64,11 +60,6 @@ class BehaviorLoss:
     """Critic [H, N]."""
     actor_entropy: Tensor
     """Scalar in nats, mean over k < H - 1 and N, not weighted."""
-
-
-def make_actions(action_size: int, *, is_discrete: bool) -> ActionDistribution:
-    """Returns the actor's distribution: one-hot categorical, or truncated normal on [-1, 1]."""
-    return OneHotActions(action_size) if is_discrete else TruncatedNormalActions(action_size)
 
 
 def lambda_return(reward: Tensor, next_value: Tensor, discount: Tensor, lambda_: float) -> Tensor:

@@ -280,3 +280,8 @@ class TruncatedNormalActions:
     def _bounds(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """Distribution function of the uncut normal at -1 and at 1."""
         return torch.special.ndtr((-1 - mean) / std), torch.special.ndtr((1 - mean) / std)
+
+
+def make_actions(action_size: int, *, is_discrete: bool) -> ActionDistribution:
+    """Returns the actor's distribution: one-hot categorical, or truncated normal on [-1, 1]."""
+    return OneHotActions(action_size) if is_discrete else TruncatedNormalActions(action_size)

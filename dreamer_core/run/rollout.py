@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_core.agent.policy import ActionMode, Policy, PolicyState, num_threads, step_generator
+from dreamer_core.agent.policy import ActionMode, Policy, PolicyState, step_generator
+from dreamer_core.agent.threads import num_threads
 from dreamer_core.config import Config
 from dreamer_core.envs.base import Environment, EnvStep
 from dreamer_core.types import (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import num_threads
+from dreamer_core.agent.threads import num_threads
 from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.rewind import ReplayPosition

@@ -27,7 +27,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dreamer_core.agent.policy import ActionMode, num_threads
+from dreamer_core.agent.policy import ActionMode
+from dreamer_core.agent.threads import num_threads
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import make_env
 from dreamer_core.run.dream import Moment, watch_episode

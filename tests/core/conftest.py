@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer_core.agent.policy import num_threads
+from dreamer_core.agent.threads import num_threads
 from dreamer_core.storage.store import LocalStore, Store, UrlStore
 
 

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import num_threads
+from dreamer_core.agent.threads import num_threads
 from tests.core.small import DISCRETE, make_batch, small
 
 PATH = Path(__file__).with_name("golden_losses.json")

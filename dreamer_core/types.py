@@ -133,3 +133,7 @@ class Report:
     """Episodes that ended since the last report."""
     labels: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Facts that qualify the values, such as the weights version of an evaluation."""
+    observations: Mapping[str, tuple[float, ...]] = field(
+        default_factory=dict[str, tuple[float, ...]]
+    )
+    """Of a histogram, the single observations of which its value is the mean; not in JSONL."""

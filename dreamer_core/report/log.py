@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from dreamer_core.report.events import EventFile, append_whole
-from dreamer_core.report.metrics import OBSERVATIONS_LABEL, checked_values, label_values
+from dreamer_core.report.metrics import checked_values, label_values
 from dreamer_core.report.read import METRICS_FILE, LogLine
 from dreamer_core.types import Report
 
@@ -69,7 +69,7 @@ class RunLog:
             gradient_step=gradient_step,
             values=checked_values(report),
             episodes=report.episodes,
-            labels={k: v for k, v in report.labels.items() if k != OBSERVATIONS_LABEL},
+            labels=dict(report.labels),
         )
         text = json.dumps(_without_nan(asdict(line)), allow_nan=False) + "\n"
         try:

@@ -7,7 +7,7 @@ number carries one name everywhere. What the kinds mean in `Report.values`:
     counter     the total so far; only one service reports a given counter
     gauge       the value now, or the mean since the last report
     histogram   the mean since the last report; the single observations, where a sink can use
-                them, in `Report.labels["observations"][name]`
+                them, in `Report.observations[name]`
 
 Episodes of the evaluator are evaluations, those of any other service are training episodes.
 """
@@ -15,13 +15,12 @@ Episodes of the evaluator are evaluations, those of any other service are traini
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from dreamer_core.types import Report
 
-OBSERVATIONS_LABEL = "observations"
 LATEST = "latest"
 """Label `weights` of an evaluation of the newest; of others it is the step of a checkpoint."""
 
@@ -179,10 +178,9 @@ def label_values(report: Report, name: str) -> tuple[str, ...]:
     return tuple(str(report.labels[label]) for label in METRICS[name].labels)
 
 
-def observations(report: Report, name: str) -> Sequence[float]:
+def observations(report: Report, name: str) -> tuple[float, ...]:
     """Returns the single observations behind histogram `name`: the value itself if none came."""
-    by_name = cast("Mapping[str, Sequence[float]]", report.labels.get(OBSERVATIONS_LABEL, {}))
-    return by_name.get(name, (report.values[name],))
+    return report.observations.get(name, (report.values[name],))
 
 
 def has_newest_weights(labels: Mapping[str, Any]) -> bool:

@@ -19,7 +19,6 @@ from dreamer_core.agent.threads import num_threads
 from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.rewind import ReplayPosition
-from dreamer_core.report.metrics import OBSERVATIONS_LABEL
 from dreamer_core.report.open_loop import save_open_loop
 from dreamer_core.run.resume import ResumePoint, pack, unpack
 from dreamer_core.storage import checkpoint
@@ -203,9 +202,9 @@ class Trainer:
             "dreamer_gradient_step_seconds": float(np.mean(self._seconds)),
             "dreamer_gradient_steps_per_second": speed,
         }
-        labels = {OBSERVATIONS_LABEL: {"dreamer_gradient_step_seconds": tuple(self._seconds)}}
+        observations = {"dreamer_gradient_step_seconds": tuple(self._seconds)}
         self._pending, self._seconds, self._report_started_s = [], [], now_s
-        return Report(service="learner", values=values, labels=labels)
+        return Report(service="learner", values=values, observations=observations)
 
 
 def require_place(config: Config, spec: EnvSpec) -> None:

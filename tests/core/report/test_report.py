@@ -162,10 +162,10 @@ def test_episodes_of_the_evaluator_are_no_training_episodes():
 
 def test_observations_are_the_mean_unless_single_ones_came(tmp_path):
     name = "dreamer_gradient_step_seconds"
-    single = {"observations": {name: [0.1, 0.3]}}
+    single = {name: (0.1, 0.3)}
     assert observations(Report(service="learner", values={name: 0.2}), name) == (0.2,)
-    with_single = Report(service="learner", values={name: 0.2}, labels=single)
-    assert observations(with_single, name) == [0.1, 0.3]
+    with_single = Report(service="learner", values={name: 0.2}, observations=single)
+    assert observations(with_single, name) == (0.1, 0.3)
     (line,) = read_jsonl(write_once(tmp_path, with_single))
     assert (line.values, line.labels) == ({name: 0.2}, {})
 

@@ -110,8 +110,8 @@ def test_restarts_are_counted_for_each_service(exporter):
 
 def test_a_histogram_takes_single_observations(exporter):
     name = "dreamer_gradient_step_seconds"
-    labels = {"observations": {name: [0.04, 0.4]}}
-    exporter.observe(Report(service="learner", values={name: 0.22}, labels=labels))
+    single = {name: (0.04, 0.4)}
+    exporter.observe(Report(service="learner", values={name: 0.22}, observations=single))
     samples = scrape(exporter)
     assert samples[f"{name}_count",] == 2
     assert samples[f"{name}_sum",] == pytest.approx(0.44)

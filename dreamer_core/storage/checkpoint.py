@@ -18,16 +18,13 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import io
 import json
 import logging
 import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
-
-import torch
+from typing import Any
 
 from dreamer_core.storage.store import TEMPORARY, Store, StoreUnavailable
 
@@ -42,7 +39,6 @@ _OURS = re.compile(
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DAMAGE = (errno.EIO, errno.ESTALE)  # a bad sector; a file deleted while it was read over NFS
-_PLAIN_TYPES = (int, float, bool, str, type(None))
 
 
 class CheckpointCorrupt(RuntimeError):
@@ -128,11 +124,10 @@ def save(
         raise ValueError(
             f"step={step} must be 0 or more, keep={keep} and keep_every={keep_every} 1 or more"
         )
-    _require_loadable(tensors, "tensors")
+    from dreamer_core.storage.blob import pack  # noqa: PLC0415 (torch takes a second to import)
+
+    blob = pack(tensors)
     facts = json.loads(json.dumps(dict(facts)))  # tuples become lists before they are hashed
-    buffer = io.BytesIO()
-    torch.save(dict(tensors), buffer)
-    blob = buffer.getvalue()
     try:
         names = store.names()
         steps = _steps(names)
@@ -268,21 +263,6 @@ def _delete_all_but(store: Store, names: Collection[str], kept: Collection[int])
             store.delete(match[0])
 
 
-def _require_loadable(value: object, where: str) -> None:
-    """Raises TypeError for a leaf that `weights_only=True` would refuse to load."""
-    if isinstance(value, Mapping):
-        for key, item in cast(Mapping[object, object], value).items():
-            _require_loadable(item, f"{where}[{key!r}]")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(cast(list[object], value)):
-            _require_loadable(item, f"{where}[{index}]")
-    elif not isinstance(value, torch.Tensor) and type(value) not in _PLAIN_TYPES:
-        raise TypeError(
-            f"{where} is {type(value).__name__}, but a checkpoint takes tensors, plain numbers, "
-            "strings and None; convert it"
-        )
-
-
 def _hash_of(body: Mapping[str, Any]) -> str:
     """SHA-256 of a manifest without its own `sha256`."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
@@ -331,6 +311,8 @@ def _read_manifest(store: Store, step: int) -> Manifest:
 
 
 def _read_step(store: Store, step: int) -> Checkpoint:
+    from dreamer_core.storage.blob import unpack  # noqa: PLC0415 (torch takes a second to import)
+
     manifest = _read_manifest(store, step)
     blob = _read(store, manifest.blob)
     if len(blob) != manifest.blob_bytes:
@@ -338,11 +320,8 @@ def _read_step(store: Store, step: int) -> Checkpoint:
     if hashlib.sha256(blob).hexdigest() != manifest.blob_sha256:
         raise _Damaged(f"{manifest.blob} does not match its hash")
     try:
-        tensors = torch.load(io.BytesIO(blob), weights_only=True, map_location="cpu")
-    except Exception as error:  # torch raises many types on what it did not write
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise _Damaged(f"{manifest.blob} holds no tensors ({reason})") from error
-    if not isinstance(tensors, dict):
-        raise _Damaged(f"{manifest.blob} holds a {type(tensors).__name__}, wanted a dictionary")
+        tensors = unpack(blob)
+    except ValueError as error:
+        raise _Damaged(f"{manifest.blob} holds {error}") from error
     location = _location(store, step)
     return Checkpoint(step, tensors, manifest.facts, location, manifest.wall_time_s)

@@ -14,8 +14,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
-
 from dreamer_core.config import CheckpointConfig
 
 T = TypeVar("T")
@@ -70,6 +68,8 @@ def open_store(config: CheckpointConfig, directory: Path) -> Store:
     """
     if config.url is None:
         return LocalStore(directory)
+    import fsspec.core  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
+
     protocol, path = fsspec.core.split_protocol(config.url)
     if protocol not in (None, "file", "local"):
         return UrlStore(config.url, request_timeout_s=config.request_timeout_s)
@@ -175,6 +175,8 @@ class UrlStore:
     """
 
     def __init__(self, url: str, *, request_timeout_s: float) -> None:
+        import fsspec.core  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
+
         self.location = url.rstrip("/")
         """The URL."""
         self._timeout_s = request_timeout_s

@@ -82,7 +82,8 @@ class Replay:
         target: where to go back to before opening, if that loses nothing.
 
     Raises:
-        ValueError: the directory holds rows of another shape; nothing was changed.
+        ValueError: the directory holds rows of another shape, or its files were renamed; nothing
+            was changed.
         ReplayInUse: the directory is open elsewhere.
     """
 

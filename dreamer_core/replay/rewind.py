@@ -51,7 +51,7 @@ def rewind(directory: Path, target: RewindTarget) -> bool:
     paths = {int(path.stem): path for path in directory.glob("[0-9]" * 8 + ".segment")}
     later = sorted(number for number in paths if number > max(held, default=-1))
     try:
-        obstacle = _obstacle(paths, later, target)
+        obstacle = _obstacle(paths, target)
     except (DamagedFrame, SegmentVersionError) as damage:
         obstacle = str(damage)
     if obstacle is not None:
@@ -64,31 +64,55 @@ def rewind(directory: Path, target: RewindTarget) -> bool:
     return True
 
 
-def _obstacle(paths: dict[int, Path], later: list[int], target: RewindTarget) -> str | None:
+def _obstacle(paths: dict[int, Path], target: RewindTarget) -> str | None:
     """Why the replay cannot be taken back; None if it can.
 
     Raises:
         DamagedFrame, SegmentVersionError: the header of a file cannot be read.
     """
-    held, end_bytes = target.position.segments, target.position.end_bytes
-    gone = [number for number in held if number not in paths]
+    position = target.position
+    return (
+        _missing(paths, position) or _damaged(paths, position) or _written_by_others(paths, target)
+    )
+
+
+def _missing(paths: dict[int, Path], position: ReplayPosition) -> str | None:
+    gone = [number for number in position.segments if number not in paths]
     if gone:
         return f"segments {gone} are gone"
-    for number in held[:-1]:
+    oldest = min(position.segments, default=0)
+    headers = [read_file_header(map_file(paths[n])) for n in sorted(paths) if n >= oldest]
+    begins = [header.totals.rows for header in headers]
+    if begins != sorted(begins):
+        return "the names of its files do not follow the order in which they were written"
+    return None
+
+
+def _damaged(paths: dict[int, Path], position: ReplayPosition) -> str | None:
+    for number in position.segments[:-1]:
         if _scan(paths[number]).faults:
             return f"{paths[number]} is damaged"
-    writers: set[int] = set()
-    if held:
-        newest = held[-1]
-        found = _scan(paths[newest], is_payload_checked=True)
-        if any(fault.start < end_bytes for fault in found.faults):
-            return f"{paths[newest]} is damaged before byte {end_bytes}"
-        ends = {found.end, *(at for r in found.records for at in (r.start, r.end))}
-        if end_bytes not in ends:
-            return f"no record of {paths[newest]} ends at byte {end_bytes}"
-        writers |= {r.incarnation for r in found.records if r.end > end_bytes}
-    for number in later:
-        writers |= {record.incarnation for record in _scan(paths[number]).records}
+    if not position.segments:
+        return None
+    newest, end_bytes = paths[position.segments[-1]], position.end_bytes
+    found = _scan(newest, is_payload_checked=True)
+    if any(fault.start < end_bytes for fault in found.faults):
+        return f"{newest} is damaged before byte {end_bytes}"
+    if end_bytes not in {found.end, *(at for r in found.records for at in (r.start, r.end))}:
+        return f"no record of {newest} ends at byte {end_bytes}"
+    return None
+
+
+def _written_by_others(paths: dict[int, Path], target: RewindTarget) -> str | None:
+    """Whether another incarnation has written behind the target."""
+    end_bytes, newest = target.position.end_bytes, max(target.position.segments, default=-1)
+    writers = {
+        record.incarnation
+        for number, path in paths.items()
+        if number >= newest
+        for record in _scan(path).records
+        if number > newest or record.end > end_bytes
+    }
     others = sorted(writers - {target.incarnation})
     if others:
         return f"incarnations {others} have written since, not only {target.incarnation}"

@@ -29,7 +29,7 @@ from dreamer_core.replay.format import (
     read_file_header,
     read_frame,
 )
-from dreamer_core.replay.survey import Fault, SegmentFile, Survey, map_file, scan, survey
+from dreamer_core.replay.survey import Fault, Survey, map_file, scan, survey
 
 _log = logging.getLogger(__name__)
 
@@ -198,12 +198,11 @@ def open_segments(directory: Path, layout: Layout) -> OpenedSegments:
 
     The torn tail of the newest segment is cut. A segment damaged elsewhere is kept as
     `*.damaged` and replaced by one with its whole records; a file of a segment's name that holds
-    nothing to be used is renamed to `*.damaged`. Files whose names do not follow the order in
-    which they were written get new numbers.
+    nothing to be used is renamed to `*.damaged`.
 
     Raises:
-        ValueError: a segment holds rows of another layout, or is of another format version;
-            nothing was changed.
+        ValueError: a segment holds rows of another layout, is of another format version, or was
+            renamed; nothing was changed.
     """
     num_repairs = 0
     found = survey(directory, layout, map_file)
@@ -212,7 +211,6 @@ def open_segments(directory: Path, layout: Layout) -> OpenedSegments:
     while repaired := _repair(found):
         num_repairs += repaired
         found = survey(directory, layout, map_file)
-    _renumber(found.files)
     segments: list[Segment] = []
     for file in found.files:
         segments.append(Segment(file.path, file.data, file.end))
@@ -236,20 +234,6 @@ def _repair(found: Survey) -> int:
         elif file.faults:
             _cut(file.path, file.data, file.faults)
     return len(found.refused) + sum(len(file.faults) for file in found.files)
-
-
-def _renumber(files: Sequence[SegmentFile]) -> None:
-    """Renames files so that their numbers grow; a kill in between leaves a good directory."""
-    last = -1
-    unused = itertools.count(max((file.number for file in files), default=0) + 1)
-    for file in files:
-        if file.number < last:
-            path = file.path.with_stem(f"{next(unused):08d}")
-            _log.warning(
-                "%s: names do not follow the order of writing: now %s", file.path, path.name
-            )
-            file.path = file.path.rename(path)
-        last = file.number
 
 
 def _cut(path: Path, data: ByteSource, faults: Sequence[Fault], *, is_kept: bool = True) -> None:

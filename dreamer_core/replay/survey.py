@@ -12,13 +12,14 @@ import os
 import re
 import weakref
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
 
+from dreamer_core.errors import BadInput
 from dreamer_core.replay.format import (
     RECORD_MAGIC,
     ByteSource,
@@ -32,6 +33,10 @@ from dreamer_core.replay.format import (
 )
 
 _MAGIC_PATTERN = re.compile(re.escape(RECORD_MAGIC))
+
+
+class SegmentsRenamed(BadInput):
+    """The names of segment files do not follow the order in which they were written."""
 
 
 class FileReads:
@@ -167,7 +172,7 @@ class Survey:
     """What a directory of segments holds."""
 
     files: list[SegmentFile] = field(default_factory=list[SegmentFile])
-    """In the order of writing, which is that of their names unless these were swapped."""
+    """In the order of writing, which is that of their names."""
     refused: dict[Path, str] = field(default_factory=dict[Path, str])
     """Files of a segment's name that hold nothing to be used, and why."""
 
@@ -204,8 +209,8 @@ def survey(
     """Looks through all segments of a directory and changes nothing.
 
     Records are named by incarnation, episode and first step, which grow in the order of writing,
-    and files by the totals in their headers. So files whose names were swapped are put in order, a
-    copy of a file is refused, and a record that lies where it was not written is a fault.
+    and files by the totals in their headers. So a copy of a file is refused, and a record that lies
+    where it was not written is a fault.
     Payloads are only read in the newest file, the only one that can have been written when a
     process was killed; others are checked when their rows are first read (`Record.is_intact`).
 
@@ -216,6 +221,7 @@ def survey(
 
     Raises:
         ValueError: a segment holds rows of another layout, or is of another format version.
+        SegmentsRenamed: ... or has a name that does not follow the order of writing.
     """
     found = Survey()
     for path in sorted(directory.glob("[0-9]" * 8 + ".segment")):
@@ -237,11 +243,24 @@ def survey(
     if found.files:
         found.files[-1].scan(is_payload_checked=True)
     _refuse_records_out_of_order(found)
+    _check_names(directory, found.files)
     for file in found.files[:-1]:
         if file.end < len(file.data) and not (file.faults and file.faults[-1].is_tail):
             fault = Fault(file.end, len(file.data), "zeros follow the last record", is_tail=True)
             file.faults.append(fault)
     return found
+
+
+def _check_names(directory: Path, files: Sequence[SegmentFile]) -> None:
+    """Raises SegmentsRenamed if the numbers of the files do not grow in the order of writing."""
+    names = [file.path.name for file in files]
+    moved = [name for name, right in zip(names, sorted(names), strict=True) if name != right]
+    if moved:
+        raise SegmentsRenamed(
+            f"Wanted the segment files of {directory} under the names they were written with, but "
+            f"some were renamed: {', '.join(moved)} were written in this order. Give them these "
+            "names so that the numbers grow in it, and try again; nothing was changed"
+        )
 
 
 def _other_layout(path: Path, found: Layout, wanted: Layout | None) -> str:
@@ -254,12 +273,17 @@ def _other_layout(path: Path, found: Layout, wanted: Layout | None) -> str:
 
 
 def _refuse_copies(found: Survey) -> None:
-    """Keeps of several files that begin at the same row the one with most rows."""
-    kept: dict[int, SegmentFile] = {}
-    for file in sorted(found.files, key=lambda file: -file.rows):
-        if file.records and kept.setdefault(file.header.totals.rows, file) is not file:
-            other = kept[file.header.totals.rows]
-            found.refused[file.path] = f"begins at the same row as {other.path.name}"
+    """Keeps of several files that begin at the same row the one with most rows.
+
+    Of equal ones it is the first whose name comes after that of the file before it.
+    """
+    last = -1
+    for _, group in groupby(found.files, key=lambda file: file.header.totals.rows):
+        copies = [file for file in group if file.records]
+        if copies:
+            kept = max(copies, key=lambda file: (file.rows, file.number > last, -file.number))
+            reason, last = f"begins at the same row as {kept.path.name}", kept.number
+            found.refused.update({file.path: reason for file in copies if file is not kept})
     found.files = [file for file in found.files if file.path not in found.refused]
 
 

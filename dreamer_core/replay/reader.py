@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dreamer_core.files import whole_file
 from dreamer_core.replay.format import Layout, Record, Totals, decode_chunk
 from dreamer_core.replay.survey import FileReads, SegmentFile, Survey, survey
 
@@ -193,22 +194,15 @@ class ReplayFiles:
             f"-step{first.first_step:06d}-length{length}-return{episode_return:g}.npz"
         )
         save: Callable[..., None] = np.savez_compressed if is_compressed else np.savez
-        temporary = path.with_suffix(".tmp")
-        with _explained(to):
-            try:
-                with temporary.open("xb") as file:
-                    save(
-                        file,
-                        **columns,
-                        incarnation=first.incarnation,
-                        episode=first.episode,
-                        first_step=first.first_step,
-                        is_complete=is_complete,
-                    )
-                temporary.replace(path)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
+        with _explained(to), whole_file(path) as file:
+            save(
+                file,
+                **columns,
+                incarnation=first.incarnation,
+                episode=first.episode,
+                first_step=first.first_step,
+                is_complete=is_complete,
+            )
         return ExportedEpisode(path=path, rows=len(columns["reward"]), is_complete=is_complete)
 
 

@@ -10,9 +10,7 @@ without `is_first`.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dreamer_core.config import ReplayConfig
+from dreamer_core.files import wait_for_lock
 from dreamer_core.replay.checks import check_columns, check_flags, is_duplicate
 from dreamer_core.replay.draw import draw
 from dreamer_core.replay.format import Layout, Record, encode_chunk
@@ -309,16 +308,11 @@ def open_replay(
 def _lock(owner: Replay, directory: Path) -> weakref.finalize[[int], Replay]:
     """Locks the directory until the result is called, the owner is gone, or the process ends."""
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    give_up_s = time.monotonic() + _LOCK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError as error:
-            if time.monotonic() > give_up_s:
-                os.close(fd)
-                raise ReplayInUse(
-                    f"{directory} is open in another replay; close that one, or end its process"
-                ) from error
-            time.sleep(0.1)
+    try:
+        wait_for_lock(fd, _LOCK_PATIENCE_S)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise ReplayInUse(
+            f"{directory} is open in another replay; close that one, or end its process"
+        ) from error
     return weakref.finalize(owner, os.close, fd)

@@ -18,6 +18,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreamer_core.files import whole_file, write_whole
 from dreamer_core.replay.format import (
     RECORD_MAGIC,
     ByteSource,
@@ -55,9 +56,7 @@ class Segment:
     def create(cls, path: Path, layout: Layout, totals: Totals, size_bytes: int) -> Segment:
         """Makes a writable segment with room for `size_bytes` of records; it appears whole."""
         header = encode_file_header(layout, totals)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(header)
-        _publish(temporary, path)
+        write_whole(path, header)
         segment = cls(path, memoryview(b""), len(header))
         segment.open_for_writing(size_bytes)
         return segment
@@ -239,17 +238,16 @@ def _repair(found: Survey) -> int:
 def _cut(path: Path, data: ByteSource, faults: Sequence[Fault], *, is_kept: bool = True) -> None:
     """Replaces a segment by one without the damaged stretches; keeps it as `*.damaged` if told."""
     _log_faults(path, faults)
-    kept, temporary = _name_aside(path), path.with_suffix(".tmp")
+    kept = _name_aside(path)
     try:
         if is_kept:
             shutil.copyfile(path, kept)
-        with temporary.open("wb") as file:
+        with whole_file(path) as file:
             at = 0
             for fault in faults:
                 file.write(data[at : fault.start])
                 at = fault.end
             file.write(data[at:])
-        _publish(temporary, path)
     except OSError:
         if is_kept:
             kept.unlink(missing_ok=True)  # or each new try would fill the disk further
@@ -273,15 +271,3 @@ def _name_aside(path: Path) -> Path:
     while kept.exists():
         kept = path.with_name(f"{path.name}.{next(numbers)}.damaged")
     return kept
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    """Moves a finished file to its name so that it survives a power cut."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory_fd = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory_fd)
-    finally:
-        os.close(directory_fd)

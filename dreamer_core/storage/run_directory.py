@@ -11,22 +11,17 @@ supervisor.log  metrics.jsonl  tensorboard/  learning_curve.png  open_loop.png
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-import platform
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.files import InUse, lock_holder, take_lock, temporary_of, write_json
 from dreamer_core.presets import leaves
 
-_LOCK_PATIENCE_S = 0.5  # `holder` takes the lock for a moment too
 MAY_CHANGE = (
     "steps",
     "learner.",
@@ -126,17 +121,15 @@ def open_run(root: Path, config: Config) -> Generator[RunPaths]:
         root.mkdir(parents=True, exist_ok=True)
         if not paths.config.exists():
             _require_empty(paths)
-        lock = paths.lock.open("a+")
+        lock = claim(paths.lock)
     except OSError as error:
         raise RunDirectoryError(
             f"Wanted to write a run into {root}, but {error.strerror or error}. "
             "Choose another place with --run-dir, or mend its permissions"
         ) from error
     with lock:
-        take_lock(lock, root)
         if paths.config.exists():
             _require_same(read_config(root), config, root)
-        sign_lock(lock)
         _write_config(paths, config)
         yield paths
 
@@ -160,16 +153,29 @@ def differing_settings(
     return "; ".join(differing[:4]) + ("; ..." if len(differing) > 4 else "")
 
 
+def claim(lock: Path, option: str = "--run-dir") -> IO[str]:
+    """Takes the lock of a directory until the file that is returned is closed.
+
+    Args:
+        lock: in the directory.
+        option: of the command line, which names another directory.
+
+    Raises:
+        RunDirectoryError: another process has it; named.
+        OSError: the lock cannot be written.
+    """
+    try:
+        return take_lock(lock)
+    except InUse as error:
+        raise RunDirectoryError(
+            f"{lock.parent} is in use by {error}. Wait for that run, stop it, or name another "
+            f"directory with {option}"
+        ) from error
+
+
 def holder(paths: RunPaths) -> str | None:
     """Who trains here now, as `process N on HOST`; None if nobody does."""
-    if not paths.lock.exists():
-        return None
-    with paths.lock.open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return lock.read().strip()
-    return None
+    return lock_holder(paths.lock)
 
 
 def default_run_dir(config: Config) -> Path:
@@ -179,54 +185,13 @@ def default_run_dir(config: Config) -> Path:
 
 
 def _require_empty(paths: RunPaths) -> None:
-    own = (
-        paths.lock,
-        _temporary(paths.config),
-    )  # all that a kill before the first config may leave
+    own = (paths.lock, temporary_of(paths.config))  # what a kill before the first config may leave
     foreign = sorted(p.name for p in paths.root.iterdir() if p not in own)
     if foreign:
         raise RunDirectoryError(
             f"Wanted an empty directory or one that holds a run, but {paths.root} holds "
             f"{', '.join(foreign[:5])} and no {paths.config.name}. Name another with --run-dir"
         )
-
-
-def take_lock(lock: IO[str], root: Path, option: str = "--run-dir") -> None:
-    """Takes the lock of a directory until its file is closed.
-
-    Args:
-        lock: opened with mode `a+`.
-        root: the directory, for words.
-        option: of the command line, which names another directory.
-
-    Raises:
-        RunDirectoryError: another process has it; named.
-    """
-    give_up_s = time.monotonic() + _LOCK_PATIENCE_S
-    try:
-        while time.monotonic() < give_up_s:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                lock.truncate(0)  # whoever held it before must not be taken for this process
-                return
-            time.sleep(_LOCK_PATIENCE_S / 10)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.truncate(0)
-    except OSError as error:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        raise RunDirectoryError(
-            f"{root} is in use by {holder}. Wait for that run, stop it, or name another "
-            f"directory with {option}"
-        ) from error
-
-
-def sign_lock(lock: IO[str]) -> None:
-    """Writes this process's name into a lock that it has taken."""
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"process {os.getpid()} on {platform.node()}\n")
-    lock.flush()
 
 
 def _require_same(saved: Config, wanted: Config, root: Path) -> None:
@@ -246,21 +211,3 @@ def _write_config(paths: RunPaths, config: Config) -> None:
             f"Wanted to write {paths.config}, but {error.strerror or error}. "
             "Make room or mend its permissions and start again"
         ) from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a value as JSON, the whole of it or nothing, and onto the disk.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    temporary = _temporary(path)
-    with temporary.open("w") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_suffix(".json.tmp")

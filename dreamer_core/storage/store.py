@@ -7,7 +7,6 @@ they are written, is checkpoint.py's matter.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,6 +14,7 @@ from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from dreamer_core.config import CheckpointConfig
+from dreamer_core.files import make_directory, write_whole
 
 T = TypeVar("T")
 
@@ -101,9 +101,7 @@ def require_writable(store: Store) -> None:
 
 
 class LocalStore:
-    """A directory, made when it is first written to.
-
-    A file is written under a temporary name, flushed to the disk, renamed, and the rename flushed.
+    """A directory, made when it is first written to; its files are written by files.py.
 
     Args:
         root: the directory.
@@ -136,19 +134,8 @@ class LocalStore:
     def write(self, name: str, content: bytes) -> None:
         """See Store."""
         path = self._root / name
-        _make_directory(path.parent)
-        temporary = path.with_name(f"{TEMPORARY}{path.name}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        _flush_directory(path.parent)
+        make_directory(path.parent)
+        write_whole(path, content, path.with_name(f"{TEMPORARY}{path.name}"))
 
     def delete(self, name: str) -> None:
         """See Store. Takes the file's directory with it once that is empty."""
@@ -264,20 +251,3 @@ class UrlStore:
             "and credentials and at the network; checkpoint.request_timeout_s is the longest wait "
             "for one request"
         )
-
-
-def _make_directory(directory: Path) -> None:
-    """Makes a directory so that its name survives a power cut."""
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in missing:
-        _flush_directory(path.parent)
-
-
-def _flush_directory(directory: Path) -> None:
-    """Flushes the names in a directory, so that a rename survives a power cut."""
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import ray
 
+from dreamer_core.files import write_json
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
 from services.cluster.connection import connected
 from services.runtime.config import ServiceConfig
@@ -49,7 +50,7 @@ def write_address(paths: RunPaths) -> None:
     """Tells in the run directory where the cluster of this run is."""
     context = ray.get_runtime_context()
     address = ClusterAddress(gcs=context.gcs_address, namespace=context.namespace)
-    paths.cluster.write_text(json.dumps(asdict(address)) + "\n")
+    write_json(paths.cluster, asdict(address))
 
 
 def forget_address(paths: RunPaths) -> None:

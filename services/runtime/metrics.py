@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import math
 from collections.abc import Generator, Mapping
@@ -14,6 +13,7 @@ from types import TracebackType
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from dreamer_core.files import write_json
 from dreamer_core.report.metrics import METRICS, Metric, checked_values, label_values, observations
 from dreamer_core.types import Report
 
@@ -168,10 +168,9 @@ def advertised(
     if directory is None:
         yield
         return
-    path, temporary = directory / f"{name}.json", directory / f".{name}.tmp"
+    path = directory / f"{name}.json"
     directory.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps([{"targets": [target], "labels": dict(labels)}]) + "\n")
-    temporary.replace(path)
+    write_json(path, [{"targets": [target], "labels": dict(labels)}])
     try:
         yield
     finally:

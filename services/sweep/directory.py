@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.files import temporary_of, write_json
 from dreamer_core.report.read import METRICS_FILE, read_jsonl
 from dreamer_core.storage.run_directory import (
     MAY_CHANGE,
     RunDirectoryError,
     RunPaths,
+    claim,
     differing_settings,
-    sign_lock,
-    take_lock,
-    write_json,
 )
 from services.sweep.plan import RunKey, SweepPlan
 
@@ -203,15 +202,13 @@ def open_sweep(root: Path, plan: SweepPlan) -> Generator[SweepDirectory]:
         root.mkdir(parents=True, exist_ok=True)
         if not directory.marker.exists():
             _require_empty(directory)
-        lock = directory.lock.open("a+")
+        lock = claim(directory.lock, _OPTION)
     except OSError as error:
         raise _not_writable(root, error) from error
     with lock:
-        take_lock(lock, root, _OPTION)
         sweep_id = secrets.token_hex(8)
         if directory.marker.exists():
             sweep_id = _require_same(directory, plan)
-        sign_lock(lock)
         try:
             (root / "logs").mkdir(exist_ok=True)
             write_json(directory.marker, _described(plan, sweep_id))
@@ -237,8 +234,8 @@ def _not_writable(root: Path, error: OSError) -> RunDirectoryError:
 
 
 def _require_empty(directory: SweepDirectory) -> None:
-    own = ("logs", "sweep.json.tmp", directory.lock.name)  # what a kill at the start may leave
-    foreign = sorted(path.name for path in directory.root.iterdir() if path.name not in own)
+    kept = ("logs", directory.lock.name, temporary_of(directory.marker).name)
+    foreign = sorted(path.name for path in directory.root.iterdir() if path.name not in kept)
     if foreign:
         raise RunDirectoryError(
             f"Wanted an empty directory or one that holds a sweep, but {directory.root} holds "

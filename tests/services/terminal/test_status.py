@@ -1,12 +1,75 @@
 """What `dreamer status` needs and shows."""
 
+import io
 import subprocess
 import sys
 
+import pytest
+from rich.console import Console
+
+from dreamer_core.presets import preset
+from dreamer_core.report.log import RunLog
+from dreamer_core.storage.run_directory import open_run
+from dreamer_core.types import Report
+from services.terminal.status import render_status
+
 HEAVY = ("torch", "ray", "tensorboard", "matplotlib", "cv2", "PIL", "fsspec")
+KL, EVALUATION = "dreamer_kl_nats", "dreamer_evaluation_return"
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Writes one report of a run that trains no more."""
+    with open_run(tmp_path, preset("debug")):
+        pass
+
+    def write(policy_step, name, value, weights="latest"):
+        labels = {"mode": "greedy", "weights": weights}
+        report = Report(service="any", values={name: value}, labels=labels)
+        with RunLog(tmp_path, action_repeat=4) as run_log:
+            run_log.write(report, policy_step=policy_step, gradient_step=policy_step // 4)
+
+    return write
+
+
+def shown(run_dir):
+    """The rows of the table by their names."""
+    console = Console(file=io.StringIO(), width=200)
+    console.print(render_status(run_dir))
+    rows = (line.strip().split("  ", 1) for line in console.file.getvalue().splitlines())
+    return {name: value.strip() for name, value in rows}
 
 
 def test_the_status_of_a_run_is_told_without_what_takes_long_to_import():
     ask = f"import services.terminal.status, sys; print([x for x in {HEAVY} if x in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"
+
+
+def test_a_run_that_has_reported_nothing_says_so(tmp_path, log):
+    rows = shown(tmp_path)
+    assert rows["state"] == "not running"
+    assert (rows["newest checkpoint"], rows["progress"]) == ("none yet", "no report yet")
+
+
+def test_the_newest_of_each_number_is_shown_with_where_the_run_stands(tmp_path, log):
+    for policy_step, value in ((40, 2.0), (80, 3.0)):
+        log(policy_step, KL, value)
+    log(100, EVALUATION, 7.0)
+    rows = shown(tmp_path)
+    assert rows["policy steps"].startswith("100 of ")
+    assert (rows["env frames"], rows["gradient steps"]) == ("400", "25")
+    assert (rows[KL], rows[EVALUATION]) == ("3", "7")
+
+
+def test_a_run_that_went_back_is_where_it_is_now(tmp_path, log):
+    for policy_step in (40, 80, 60):
+        log(policy_step, KL, policy_step)
+    rows = shown(tmp_path)
+    assert rows["policy steps"].startswith("60 of ") and rows[KL] == "60"
+
+
+def test_an_evaluation_of_an_old_checkpoint_is_no_number_of_now(tmp_path, log):
+    log(40, EVALUATION, 7.0)
+    log(80, EVALUATION, 1.0, weights="4")
+    assert shown(tmp_path)[EVALUATION] == "7"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,15 +12,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from dreamer_core.report.read import METRICS_FILE, LogLine, iterate_jsonl
+from dreamer_core.report.read import (
+    METRICS_FILE,
+    RUNNING_MEAN_EPISODES,
+    LogReader,
+    Point,
+    curve_points,
+)
 
 CURVE_FILE = "learning_curve.png"
-RUNNING_MEAN_EPISODES = 20
 
 BLUE, ORANGE, GREEN, GREY = "#2a6fbb", "#d9772b", "#2e8b57", "#777777"
 
 AnyAxes: TypeAlias = Any  # matplotlib's own annotations leave arguments unknown
-Points: TypeAlias = tuple[list[float], list[float]]
 
 
 def plot_learning_curve(run_dir: Path | str) -> Path:
@@ -37,20 +41,18 @@ def plot_learning_curve(run_dir: Path | str) -> Path:
 
     Raises:
         FileNotFoundError: the directory holds no metrics.
-        ValueError: the metrics file is damaged.
+        BadInput: the metrics file is damaged.
     """
     source = Path(run_dir) / METRICS_FILE
     if not source.exists():
         raise FileNotFoundError(
             f"a learning curve needs {source}, which does not exist; name the directory of a run"
         )
-    # Of a run of days only the drawn lines are kept in memory.
-    drawn = ("learner", "evaluator")
-    lines = [x for x in iterate_jsonl(source) if x.episodes or x.service in drawn]
+    points = _read_points(source)
     figure = _figure(9, 6.5)
     top, image = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    _draw_returns(top, lines)
-    _draw_losses(image, lines)
+    _draw_returns(top, points["return"], points["evaluation"])
+    _draw_losses(image, points["image_mse"], points["kl"])
     top.set_title(f"DreamerV2 · {Path(run_dir).resolve().name}", loc="left", weight="bold")
     image.set_xlabel("environment frames (policy steps x action repeat)")
     image.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -71,17 +73,27 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
     return [float(np.mean(values[max(0, i - window + 1) : i + 1])) for i in range(len(values))]
 
 
-def _draw_returns(axes: AnyAxes, lines: list[LogLine]) -> None:
-    frames, returns = _training_episodes(lines)
+def _read_points(source: Path) -> defaultdict[str, list[Point]]:
+    """Returns each curve in the order of frames; of a run of days no more is kept in memory."""
+    points: defaultdict[str, list[Point]] = defaultdict(list)
+    for line in LogReader(source).read_on():
+        for name, added in curve_points(line).items():
+            points[name] += added
+    for curve in points.values():
+        curve.sort()
+    return points
+
+
+def _draw_returns(axes: AnyAxes, episodes: list[Point], evaluations: list[Point]) -> None:
+    frames, returns = _columns(episodes)
     if returns:
         axes.plot(frames, returns, "o", color=BLUE, alpha=0.35, markersize=4, label="episode")
     if len(returns) > 1:
         label = f"mean of last {min(len(returns), RUNNING_MEAN_EPISODES)} episodes"
         mean = running_mean(returns, RUNNING_MEAN_EPISODES)
         axes.plot(frames, mean, color=BLUE, linewidth=2, label=label)
-    evaluated, evaluations = _evaluations(lines)
     if evaluations:
-        axes.plot(evaluated, evaluations, "D", color=ORANGE, markersize=7, label="evaluation")
+        axes.plot(*_columns(evaluations), "D", color=ORANGE, markersize=7, label="evaluation")
     if returns or evaluations:
         axes.legend(loc="best", frameon=False)
     else:
@@ -92,14 +104,14 @@ def _draw_returns(axes: AnyAxes, lines: list[LogLine]) -> None:
     _tidy(axes)
 
 
-def _draw_losses(axes: AnyAxes, lines: list[LogLine]) -> None:
+def _draw_losses(axes: AnyAxes, image_mse: list[Point], kl: list[Point]) -> None:
     right = axes.twinx()
     series = (
-        (axes, "dreamer_image_mean_squared_error", "image MSE a pixel", GREEN),
-        (right, "dreamer_kl_nats", "KL, nats", ORANGE),
+        (axes, image_mse, "image MSE a pixel", GREEN),
+        (right, kl, "KL, nats", ORANGE),
     )
-    for side, name, label, color in series:
-        frames, values = _series(lines, name)
+    for side, points, label, color in series:
+        frames, values = _columns(points)
         marker = "o" if len(values) < 3 else ""
         side.plot(frames, values, color=color, linewidth=1.5, marker=marker)
         side.set_ylabel(label, color=color)
@@ -116,32 +128,6 @@ def _tidy(axes: AnyAxes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _training_episodes(lines: list[LogLine]) -> Points:
-    """Returns the frames and returns of all training episodes, in the order of frames."""
-    points = sorted(
-        (episode.policy_step * line.action_repeat, episode.episode_return)
-        for line in lines
-        if line.service != "evaluator"
-        for episode in line.episodes
-    )
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _series(lines: list[LogLine], name: str) -> Points:
-    """Returns the frames and the finite values of a metric, in the order of frames."""
-    points = sorted(
-        (float(line.env_frame), line.values[name])
-        for line in lines
-        if math.isfinite(line.values.get(name, math.nan))
-    )
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _evaluations(lines: list[LogLine]) -> Points:
-    """Returns the frames at which evaluated weights were made, and the returns."""
-    points = sorted(
-        (line.evaluated_frame, value)
-        for line in lines
-        if math.isfinite(value := line.values.get("dreamer_evaluation_return", math.nan))
-    )
+def _columns(points: list[Point]) -> tuple[list[float], list[float]]:
+    """Returns the frames and the values."""
     return [x for x, _ in points], [y for _, y in points]

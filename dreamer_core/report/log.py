@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from dreamer_core.report.events import EventFile, append_whole
-from dreamer_core.report.metrics import checked_values, label_values
+from dreamer_core.report.metrics import checked_values, label_values, training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogLine
 from dreamer_core.types import Report
 
@@ -85,15 +85,14 @@ class RunLog:
 
     def _write_events(self, report: Report, line: LogLine) -> None:
         values = dict(line.values)
-        if report.service != "evaluator":
-            for episode in report.episodes:  # each at its own frame, not at the report's
-                frame = episode.policy_step * self._action_repeat
-                scalars = {
-                    "dreamer_episode_return": episode.episode_return,
-                    "dreamer_episode_length_policy_steps": float(episode.length),
-                }
-                self._events.add(frame, line.wall_time_s, scalars)
-                values = {name: value for name, value in values.items() if name not in scalars}
+        for episode in training_episodes(report):  # each at its own frame, not at the report's
+            frame = episode.policy_step * self._action_repeat
+            scalars = {
+                "dreamer_episode_return": episode.episode_return,
+                "dreamer_episode_length_policy_steps": float(episode.length),
+            }
+            self._events.add(frame, line.wall_time_s, scalars)
+            values = {name: value for name, value in values.items() if name not in scalars}
         tagged = {"/".join((name, *label_values(report, name))): v for name, v in values.items()}
         self._events.add(line.env_frame, line.wall_time_s, tagged)
 

@@ -9,7 +9,7 @@ number carries one name everywhere. What the kinds mean in `Report.values`:
     histogram   the mean since the last report; the single observations, where a sink can use
                 them, in `Report.observations[name]`
 
-Episodes of the evaluator are evaluations, those of any other service are training episodes.
+What the numbers mean beyond their names is asked of `training_episodes` and `is_of_newest_weights`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from dreamer_core.types import Report
+from dreamer_core.types import EpisodeSummary, Report
 
 LATEST = "latest"
 """Label `weights` of an evaluation of the newest; of others it is the step of a checkpoint."""
@@ -147,8 +147,7 @@ def checked_values(report: Report) -> dict[str, float]:
         KeyError: a name is not in METRICS, or a label that its metric needs is missing.
     """
     values = {name: float(value) for name, value in report.values.items()}
-    if report.episodes and report.service != "evaluator":
-        newest = report.episodes[-1]
+    for newest in training_episodes(report)[-1:]:
         values.setdefault("dreamer_episode_return", newest.episode_return)
         values.setdefault("dreamer_episode_length_policy_steps", newest.length)
     for name in values:
@@ -183,6 +182,30 @@ def observations(report: Report, name: str) -> tuple[float, ...]:
     return report.observations.get(name, (report.values[name],))
 
 
-def has_newest_weights(labels: Mapping[str, Any]) -> bool:
-    """Whether a report with these labels is not the evaluation of an older checkpoint."""
-    return labels.get("weights", LATEST) == LATEST
+class Reported(Protocol):
+    """What a `Report` and the line of the log that it became have in common."""
+
+    @property
+    def service(self) -> str:
+        """Sender."""
+        ...
+
+    @property
+    def episodes(self) -> tuple[EpisodeSummary, ...]:
+        """Episodes that ended since its last report."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, Any]:
+        """Facts that qualify the values."""
+        ...
+
+
+def training_episodes(reported: Reported) -> tuple[EpisodeSummary, ...]:
+    """Returns the episodes that are trained on: those of any service but the evaluator."""
+    return () if reported.service == "evaluator" else reported.episodes
+
+
+def is_of_newest_weights(reported: Reported) -> bool:
+    """Whether it tells of the run as it is now, and not of an evaluation of an older checkpoint."""
+    return reported.labels.get("weights", LATEST) == LATEST

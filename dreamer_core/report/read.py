@@ -1,18 +1,31 @@
-"""The lines of metrics.jsonl, read back."""
+"""The lines of metrics.jsonl, read back, and what they say of the run's curves.
+
+Whatever shows a run reads its log here. A run that is resumed may go back to its checkpoint and
+then reports again what it had reported from there on, with the same policy steps or others.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from dreamer_core.errors import BadInput
+from dreamer_core.report.metrics import training_episodes
 from dreamer_core.types import EpisodeSummary
 
 METRICS_FILE = "metrics.jsonl"
+RUNNING_MEAN_EPISODES = 20
+"""Training episodes behind each point of a smoothed curve of returns."""
+_LOSSES = {"image_mse": "dreamer_image_mean_squared_error", "kl": "dreamer_kl_nats"}
+
+Point: TypeAlias = tuple[float, float]
+"""Env frame and value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,54 +61,116 @@ class LogLine:
         return policy_steps * self.action_repeat
 
 
-def read_jsonl(
-    path: Path | str, *, tail_bytes: int | None = None, damaged: list[str] | None = None
-) -> list[LogLine]:
-    """Returns the lines of a metrics file, oldest first; see `iterate_jsonl`."""
-    return list(iterate_jsonl(path, tail_bytes=tail_bytes, damaged=damaged))
+def curve_points(line: LogLine) -> dict[str, list[Point]]:
+    """Returns what a line adds to each curve of its run; points that are not finite are left out.
+
+    return       of each training episode, where it ended
+    evaluation   the mean return of one, where its weights were made; also of an old checkpoint's
+    image_mse    loss of the world model, where the run stood
+    kl           the same
+    """
+    points: dict[str, list[Point]] = {
+        "return": [
+            (episode.policy_step * line.action_repeat, episode.episode_return)
+            for episode in training_episodes(line)
+        ]
+    }
+    if "dreamer_evaluation_return" in line.values:
+        value = line.values["dreamer_evaluation_return"]
+        points["evaluation"] = [(line.evaluated_frame, value)]
+    for name, metric in _LOSSES.items():
+        if metric in line.values:
+            points[name] = [(line.env_frame, line.values[metric])]
+    finite = {name: [xy for xy in of if all(map(math.isfinite, xy))] for name, of in points.items()}
+    return {name: of for name, of in finite.items() if of}
 
 
-def iterate_jsonl(
-    path: Path | str, *, tail_bytes: int | None = None, damaged: list[str] | None = None
-) -> Iterator[LogLine]:
-    """Yields the lines of a metrics file, oldest first; none if the file does not exist.
+class LogReader:
+    """Reads the lines of a metrics file, and reads on as the file grows.
 
-    May be called while the run writes: a last line without its newline is left out.
+    A last line without its newline, which the run is writing or a kill tore, is left for the next
+    time. A file that took the place of the one before, or was shortened, is begun anew.
 
     Args:
-        path: of the file.
-        tail_bytes: read only so much of its end; None reads all of it.
-        damaged: collects what is wrong with each damaged line, which is then left out.
-
-    Raises:
-        ValueError: a complete line is not what `RunLog` writes, and `damaged` is None; named by
-            its number.
+        path: of the file, which need not exist yet.
+        tail_bytes: of a file, begin with so much of its end; None begins with its first line.
+        damaged: is told what is wrong with each damaged line, which is then left out.
+        begun_anew: is called before a file is begun, the first one too.
     """
-    path = Path(path)
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        if tail_bytes is not None and path.stat().st_size > tail_bytes:
-            file.seek(-tail_bytes, os.SEEK_END)
-            file.readline()  # this line may have lost its beginning
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                continue
-            try:
-                parsed = parse_line(line.decode(errors="replace"), f"{path}:{number}")
-            except ValueError as error:
-                if damaged is None:
-                    raise
-                damaged.append(str(error))
-            else:
-                yield parsed
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        tail_bytes: int | None = None,
+        damaged: Callable[[str], None] | None = None,
+        begun_anew: Callable[[], None] | None = None,
+    ) -> None:
+        self._path, self._tail_bytes = Path(path), tail_bytes
+        self._damaged, self._begun_anew = damaged, begun_anew
+        self._file: tuple[int, int] | None = None  # device and inode of what is being read
+        self._read_bytes = 0
+        self._line_number: int | None = 0  # None where lines before the first were left out
+
+    def read_on(self) -> Iterator[LogLine]:
+        """Yields the lines written since the last call, oldest first; none if there is no file.
+
+        Raises:
+            BadInput: a complete line is not what `RunLog` writes, and nobody is told of damage.
+            OSError: the file cannot be read; the next call goes on behind the last line yielded.
+        """
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            self._find_place(file)
+            for text in file:
+                if not text.endswith(b"\n"):
+                    return
+                self._read_bytes += len(text)
+                if self._line_number is not None:
+                    self._line_number += 1
+                line = self._parsed(text)
+                if line is not None:
+                    yield line
+
+    def _find_place(self, file: BufferedReader) -> None:
+        """Goes to the first byte that was not read yet."""
+        found = os.fstat(file.fileno())
+        identity = (found.st_dev, found.st_ino)
+        if identity != self._file or found.st_size < self._read_bytes:
+            if self._begun_anew is not None:
+                self._begun_anew()
+            self._file, self._read_bytes, self._line_number = identity, 0, 0
+            if self._tail_bytes is not None and found.st_size > self._tail_bytes:
+                file.seek(found.st_size - self._tail_bytes)
+                file.readline()  # this line may have lost its beginning
+                self._read_bytes, self._line_number = file.tell(), None
+        file.seek(self._read_bytes)
+
+    def _parsed(self, text: bytes) -> LogLine | None:
+        number = self._line_number
+        place = f"{self._path}:{f'before byte {self._read_bytes}' if number is None else number}"
+        try:
+            return _parse(text.decode(errors="replace"), place)
+        except BadInput as error:
+            if self._damaged is None:
+                raise
+            self._damaged(str(error))
+            return None
 
 
-def parse_line(text: str, where: str) -> LogLine:
+def read_jsonl(path: Path | str, *, tail_bytes: int | None = None) -> list[LogLine]:
+    """Returns the lines of a metrics file at once; see `LogReader`."""
+    return list(LogReader(path, tail_bytes=tail_bytes).read_on())
+
+
+def _parse(text: str, where: str) -> LogLine:
     """Rebuilds a line from its JSON.
 
     Raises:
-        ValueError: it cannot be, with the place.
+        BadInput: it cannot be, with the place.
     """
     try:
         raw: dict[str, Any] = json.loads(text)
@@ -106,7 +181,7 @@ def parse_line(text: str, where: str) -> LogLine:
         raw["episodes"] = tuple(EpisodeSummary(**episode) for episode in episodes)
         return LogLine(**raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
+        raise BadInput(
             f"{where} is not a metrics line ({error}); the file was changed by something else "
             "than the run, so delete that line or restore the file"
         ) from error

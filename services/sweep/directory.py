@@ -22,7 +22,8 @@ from typing import Any
 
 from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.files import temporary_of, write_json
-from dreamer_core.report.read import METRICS_FILE, read_jsonl
+from dreamer_core.report.metrics import training_episodes
+from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader
 from dreamer_core.storage.run_directory import (
     MAY_CHANGE,
     RunDirectoryError,
@@ -59,6 +60,32 @@ class Score:
     def key(self) -> RunKey:
         """The run."""
         return RunKey(self.game, self.seed)
+
+
+class LastReturns:
+    """The returns of a run's last training episodes, as many as are scored.
+
+    An episode is known by the policy step at which it ended, so that it counts once however often
+    a resume repeats it.
+    """
+
+    def __init__(self) -> None:
+        self._by_step: dict[int, float] = {}
+
+    def take(self, line: LogLine) -> None:
+        """Takes in the episodes of one line; returns that are not finite are left out."""
+        for episode in training_episodes(line):
+            if math.isfinite(episode.episode_return):
+                self._by_step[episode.policy_step] = episode.episode_return
+        self._by_step = dict(sorted(self._by_step.items())[-SCORED_EPISODES:])
+
+    def __len__(self) -> int:
+        return len(self._by_step)
+
+    @property
+    def mean(self) -> float | None:
+        """None while no episode has ended."""
+        return sum(self._by_step.values()) / len(self) if self._by_step else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,29 +188,24 @@ def read_score(run_dir: Path, key: RunKey, steps: int) -> Score:
     path, tail_bytes = run_dir / METRICS_FILE, _FIRST_TAIL_BYTES
     while True:
         damaged: list[str] = []
-        lines = read_jsonl(path, tail_bytes=tail_bytes, damaged=damaged)
-        returns = {
-            episode.policy_step: episode.episode_return  # once, however often a resume repeats it
-            for line in lines
-            if line.service != "evaluator"
-            for episode in line.episodes
-        }
+        reader = LogReader(path, tail_bytes=tail_bytes, damaged=damaged.append)
+        lines, returns = list(reader.read_on()), LastReturns()
+        for line in lines:
+            returns.take(line)
         is_whole = not path.exists() or path.stat().st_size <= tail_bytes
-        if is_whole or len(returns) >= SCORED_EPISODES:
+        if is_whole or len(returns) == SCORED_EPISODES:
             break
         tail_bytes *= 4
     if damaged:
         logger.warning("%s: its score leaves out %d lines: %s", key, len(damaged), damaged[0])
-    last = [value for _, value in sorted(returns.items()) if math.isfinite(value)]
-    last = last[-SCORED_EPISODES:]
     return Score(
         game=key.game,
         seed=key.seed,
         steps=steps,
         policy_steps=max((line.policy_step for line in lines), default=steps),
         env_frames=max((line.env_frame for line in lines), default=0),
-        mean_return=sum(last) / len(last) if last else None,
-        episodes=len(last),
+        mean_return=returns.mean,
+        episodes=len(returns),
     )
 
 

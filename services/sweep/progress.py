@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Sequence
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from dreamer_core.report.read import METRICS_FILE, LogLine, read_jsonl
-from services.sweep.directory import SCORED_EPISODES
+from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader
+from services.sweep.directory import LastReturns
 from services.sweep.plan import RunKey
 
 logger = logging.getLogger(__name__)
 
 Phase = Literal["done", "running", "waiting", "failed"]
-_FIRST_TAIL_BYTES = 1_000_000
-_TAIL_BYTES = 65_536  # more than a run writes between two looks
+_TAIL_BYTES = 1_000_000  # holds as many episodes as are scored of nearly every run
 _RATE_WINDOW_S = 60.0
 
 
@@ -92,59 +90,58 @@ class SweepProgress:
 
 
 class ProgressReader:
-    """Follows the metrics of one run by the end of their file, which is cheap.
+    """Follows the metrics of one run from near the end of their file on, which is cheap.
 
     Args:
         run_dir: of the run.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / METRICS_FILE
-        self._tail_bytes = _FIRST_TAIL_BYTES
-        self._newest_s = 0.0
-        self._begun_s = 0.0
-        self._returns: dict[int, float] = {}
+        self._damaged: list[str] = []
         self._has_told_damage = False
+        self._log = LogReader(
+            run_dir / METRICS_FILE,
+            tail_bytes=_TAIL_BYTES,
+            damaged=self._damaged.append,
+            begun_anew=self._forget,
+        )
+        self._forget()
+
+    def _forget(self) -> None:
+        self._newest: LogLine | None = None
+        self._returns = LastReturns()
+        self._speeds: deque[tuple[float, float]] = deque()  # (wall time, policy steps per second)
 
     def begin(self) -> None:
         """Speeds of before do not count any more: the run is started again."""
-        self._begun_s = self._newest_s
+        self._speeds.clear()
 
     def read(self, state: RunState) -> RunState:
         """Returns the state with what the run has written since."""
-        lines, damaged = list[LogLine](), list[str]()
         with suppress(OSError):  # a file system that is away for a while; the run goes on
-            lines = read_jsonl(self._path, tail_bytes=self._tail_bytes, damaged=damaged)
-        if damaged and not self._has_told_damage:
+            for line in self._log.read_on():
+                self._take(line)
+        if self._damaged and not self._has_told_damage:
             self._has_told_damage = True
-            logger.warning("The progress of %s leaves out damaged lines: %s", state.key, damaged[0])
-        if not lines:
+            what = self._damaged[0]
+            logger.warning("The progress of %s leaves out damaged lines: %s", state.key, what)
+        self._damaged.clear()
+        if self._newest is None:
             return state
-        self._tail_bytes, self._newest_s = _TAIL_BYTES, lines[-1].wall_time_s
-        self._take_returns(lines)
-        returns = self._returns.values()
+        speeds = [speed for _, speed in self._speeds]
         return replace(
             state,
-            policy_step=lines[-1].policy_step,
-            mean_return=sum(returns) / len(returns) if returns else None,
-            episodes=len(returns),
-            policy_steps_per_second=self._speed(lines),
+            policy_step=self._newest.policy_step,
+            mean_return=self._returns.mean,
+            episodes=len(self._returns),
+            policy_steps_per_second=sum(speeds) / len(speeds) if speeds else None,
         )
 
-    def _take_returns(self, lines: Sequence[LogLine]) -> None:
-        for line in lines:
-            if line.service != "evaluator":
-                for episode in line.episodes:
-                    if math.isfinite(episode.episode_return):
-                        self._returns[episode.policy_step] = episode.episode_return
-        newest = sorted(self._returns.items())[-SCORED_EPISODES:]
-        self._returns = dict(newest)
-
-    def _speed(self, lines: Sequence[LogLine]) -> float | None:
-        since_s = max(self._begun_s, self._newest_s - _RATE_WINDOW_S)
-        speeds = [
-            line.values["dreamer_policy_steps_per_second"]
-            for line in lines
-            if line.wall_time_s > since_s and "dreamer_policy_steps_per_second" in line.values
-        ]
-        return sum(speeds) / len(speeds) if speeds else None
+    def _take(self, line: LogLine) -> None:
+        self._newest = line
+        self._returns.take(line)
+        speed = line.values.get("dreamer_policy_steps_per_second")
+        if speed is not None:
+            self._speeds.append((line.wall_time_s, speed))
+        while self._speeds and self._speeds[0][0] <= line.wall_time_s - _RATE_WINDOW_S:
+            self._speeds.popleft()

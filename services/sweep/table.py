@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from services.sweep.progress import RunState, SweepProgress
-from services.terminal.display import REFRESH_HZ, UNKNOWN, format_duration, format_number
+from services.terminal.display import REFRESH_HZ
+from services.terminal.format import UNKNOWN, format_duration, format_number
 
 _FIXED_LINES = 8  # of the table: frame, totals, headings, the line that counts what is left out
 _NAMES, _NAME_WIDTH = ("game", "node"), 24

@@ -6,7 +6,6 @@ So the drawing thread of `rich` reads one reference and needs no lock.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,13 +19,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dreamer_core.report.metrics import checked_values, has_newest_weights
+from dreamer_core.report.metrics import checked_values, is_of_newest_weights, training_episodes
 from dreamer_core.types import Report
+from services.terminal.format import format_duration, format_number
 
 RECENT_EPISODES = 100
 RATE_WINDOW_S = 30.0
 REFRESH_HZ = 4.0
-UNKNOWN = "–"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +74,8 @@ class Progress:
         self, report: Report, *, policy_step: int, gradient_step: int, now_s: float
     ) -> Progress:
         """Returns the progress after one more report; evaluations of old weights are left out."""
-        returns, values = self.returns, checked_values(report)
-        if not has_newest_weights(report.labels):
-            values = {}
-        if report.service != "evaluator":
-            returns += tuple(episode.episode_return for episode in report.episodes)
+        values = checked_values(report) if is_of_newest_weights(report) else {}
+        ended = (episode.episode_return for episode in training_episodes(report))
         kept = [sample for sample in self.samples if sample[0] >= now_s - RATE_WINDOW_S]
         # One sample a quarter second is plenty, and bounds the tuple whatever the report rate.
         if not kept or now_s - kept[-1][0] >= 1 / REFRESH_HZ:
@@ -89,7 +85,7 @@ class Progress:
             policy_step=policy_step,
             gradient_step=gradient_step,
             values=MappingProxyType({**self.values, **values}),
-            returns=returns[-RECENT_EPISODES:],
+            returns=(*self.returns, *ended)[-RECENT_EPISODES:],
             samples=tuple(kept),
         )
 
@@ -98,43 +94,6 @@ class Progress:
             return None
         first, last = self.samples[0], self.samples[-1]
         return max(0.0, (last[column] - first[column]) / (last[0] - first[0]))
-
-
-def format_number(value: float | None) -> str:
-    """Returns a number with three significant digits and a thousands suffix (k, M, G, T)."""
-    if value is None or math.isnan(value):
-        return UNKNOWN
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    if value == int(value) and abs(value) < 1000:
-        return str(int(value))
-    if abs(value) < 1e-3:
-        return f"{value:.2e}"
-    for suffix in ("", "k", "M", "G"):
-        if abs(value) < 999.5:
-            return f"{_three_digits(value)}{suffix}"
-        value /= 1000
-    return f"{_three_digits(value)}T"
-
-
-def _three_digits(value: float) -> str:
-    """Returns the number in fixed notation; trailing zeros stay, so that columns do not jump."""
-    magnitude = 0 if value == 0 else math.floor(math.log10(abs(float(f"{value:.2e}"))))
-    return f"{value:.{max(0, 2 - magnitude)}f}"
-
-
-def format_duration(seconds: float | None) -> str:
-    """Returns a duration in its two largest units, such as `4 min 10 s`."""
-    if seconds is None or not math.isfinite(seconds):
-        return UNKNOWN
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600:02d} h"
 
 
 def _rows(progress: Progress) -> dict[str, list[tuple[str, str]]]:

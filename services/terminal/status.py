@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.table import Table
 
 from dreamer_core.config import Config
-from dreamer_core.report.metrics import has_newest_weights
-from dreamer_core.report.read import METRICS_FILE, LogLine, read_jsonl
+from dreamer_core.report.metrics import is_of_newest_weights
+from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.storage.store import open_store
-from services.terminal.display import format_duration, format_number
+from services.terminal.format import format_duration, format_number
 
 _TAIL_BYTES = 1_000_000
 _SHOWN = (
@@ -36,42 +37,45 @@ def render_status(run_dir: Path) -> Table:
 
     Raises:
         RunDirectoryError: the directory holds no run.
+        BadInput: its metrics are damaged.
     """
     config, paths = read_config(run_dir), RunPaths(run_dir)
+    who = holder(paths)
     table = Table(box=None, show_header=False)
     table.add_column(style="dim")
     table.add_column()
     table.add_row("run", str(run_dir))
     table.add_row("preset", f"{config.preset}, task {config.env.task}, seed {config.seed}")
-    who = holder(paths)
     table.add_row("state", "not running" if who is None else f"running: {who}")
     table.add_row("newest checkpoint", _newest_checkpoint(config, paths))
-    metrics = run_dir / METRICS_FILE
-    lines = read_jsonl(metrics, tail_bytes=_TAIL_BYTES) if metrics.exists() else []
-    lines = [line for line in lines if has_newest_weights(line.labels)]
-    if not lines:
-        table.add_row("progress", "no report yet")
-        return table
-    last = lines[-1]
-    share = last.policy_step / config.steps
-    table.add_row("policy steps", f"{last.policy_step:,} of {config.steps:,} ({share:.0%})")
-    table.add_row("env frames", f"{last.env_frame:,}")
-    table.add_row("gradient steps", f"{last.gradient_step:,}")
-    table.add_row("newest report", _ago(last.wall_time_s))
-    for name in _SHOWN:
-        value = _newest(lines, name)
-        if value is not None:
-            table.add_row(name, format_number(value))
+    for name, text in _progress(config, run_dir / METRICS_FILE):
+        table.add_row(name, text)
     return table
+
+
+def _progress(config: Config, log: Path) -> Iterator[tuple[str, str]]:
+    """Yields where the run stood by its newest report, and the newest of the shown numbers."""
+    newest, values = None, dict[str, float]()
+    for line in LogReader(log, tail_bytes=_TAIL_BYTES).read_on():
+        if is_of_newest_weights(line):
+            newest = line
+            values.update(line.values)
+    if newest is None:
+        yield "progress", "no report yet"
+        return
+    share = newest.policy_step / config.steps
+    yield "policy steps", f"{newest.policy_step:,} of {config.steps:,} ({share:.0%})"
+    yield "env frames", f"{newest.env_frame:,}"
+    yield "gradient steps", f"{newest.gradient_step:,}"
+    yield "newest report", _ago(newest.wall_time_s)
+    for name in _SHOWN:
+        if name in values:
+            yield name, format_number(values[name])
 
 
 def _ago(wall_time_s: float) -> str:
     """How long ago that was; nothing is in the future, whatever a clock says that was set back."""
     return f"{format_duration(max(0.0, time.time() - wall_time_s))} ago"
-
-
-def _newest(lines: list[LogLine], name: str) -> float | None:
-    return next((line.values[name] for line in reversed(lines) if name in line.values), None)
 
 
 def _newest_checkpoint(config: Config, paths: RunPaths) -> str:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections import deque
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from dreamer_core.report.metrics import has_newest_weights
-from dreamer_core.report.read import LogLine, parse_line
+from dreamer_core.report.metrics import is_of_newest_weights
+from dreamer_core.report.read import (
+    RUNNING_MEAN_EPISODES,
+    LogLine,
+    LogReader,
+    Point,
+    curve_points,
+)
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 MAX_POINTS = 500
-RUNNING_MEAN_EPISODES = 20
-_BLOCK_BYTES = 1_000_000
-_LOSSES = {"image_mse": "dreamer_image_mean_squared_error", "kl": "dreamer_kl_nats"}
-Point = tuple[float, float]
 
 
 class Curve:
@@ -31,9 +32,7 @@ class Curve:
         self._open: list[Point] = []  # points of the mean that is not full yet
 
     def add(self, x: float, y: float) -> None:
-        """Takes one more point; one that is not finite is left out."""
-        if not (math.isfinite(x) and math.isfinite(y)):
-            return
+        """Takes one more point."""
         self._open.append((x, y))
         if len(self._open) < self._points_per_mean:
             return
@@ -65,13 +64,15 @@ class RunCurves:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._reading = Lock()  # a request that is cancelled leaves its thread reading
-        self._file: tuple[int, int] | None = None  # device and inode of what is being read
+        self._log = LogReader(
+            path,
+            damaged=lambda words: _logger.warning("left out of the curves: %s", words),
+            begun_anew=self._begin,
+        )
         self._begin()
 
     def _begin(self) -> None:
-        self._read_bytes = 0
         self._curves: dict[str, Curve] = {}
         self._reached: dict[str, int] = {}  # env frame of the newest report in each curve
         self._recent: deque[Point] = deque(maxlen=RUNNING_MEAN_EPISODES)
@@ -87,24 +88,9 @@ class RunCurves:
             The newest numbers, and each curve as points (env frame, value).
         """
         with self._reading:
-            if self._path.exists():
-                self._read_lines()
+            for line in self._log.read_on():
+                self._take(line)
             return self._as_json()
-
-    def _read_lines(self) -> None:
-        with self._path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            identity = (found.st_dev, found.st_ino)
-            if identity != self._file or found.st_size < self._read_bytes:
-                self._begin()
-            self._file = identity
-            file.seek(self._read_bytes)
-            torn = b""
-            while block := file.read(_BLOCK_BYTES):
-                *lines, torn = (torn + block).split(b"\n")
-                for line in lines:
-                    self._read_bytes += len(line) + 1
-                    self._take(line)
 
     def _as_json(self) -> dict[str, Any]:
         newest = self._newest
@@ -117,44 +103,27 @@ class RunCurves:
             "curves": {name: curve.points() for name, curve in self._curves.items()},
         }
 
-    def _take(self, text: bytes) -> None:
-        try:
-            line = parse_line(text.decode(errors="replace"), str(self._path))
-        except ValueError as error:
-            _log.warning("left out of the curves: %s", error)
-            return
+    def _take(self, line: LogLine) -> None:
         self._newest = line
-        if not has_newest_weights(line.labels):
+        if not is_of_newest_weights(line):
             return
         for name, value in line.values.items():
             self._values[name] = value if math.isfinite(value) else None
-        for name, metric in _LOSSES.items():
-            if metric in line.values:
-                self._add(name, line.env_frame, [(line.env_frame, line.values[metric])])
-        if line.service == "evaluator":
-            value = line.values.get("dreamer_evaluation_return", math.nan)
-            self._add("evaluation", line.env_frame, [(line.evaluated_frame, value)])
-        elif line.episodes:
-            self._add_returns(line)
+        for name, points in curve_points(line).items():
+            self._add(name, line.env_frame, points)
+            if name == "return":
+                self._add("mean_return", line.env_frame, self._running_means(line, points))
 
-    def _add_returns(self, line: LogLine) -> None:
-        """Adds the returns of a report's episodes, and for each the mean of the newest."""
-        returns = [
-            (episode.policy_step * line.action_repeat, episode.episode_return)
-            for episode in line.episodes
-            if math.isfinite(episode.episode_return)
-        ]
-        if not returns:
-            return
-        if line.env_frame < self._reached.get("return", 0):
+    def _running_means(self, line: LogLine, returns: list[Point]) -> list[Point]:
+        """Returns for each training episode the mean of the newest ones up to it."""
+        if line.env_frame < self._reached.get("mean_return", 0):
             before = [point for point in self._recent if point[0] < min(returns)[0]]
             self._recent = deque(before, maxlen=RUNNING_MEAN_EPISODES)
         means: list[Point] = []
         for point in returns:
             self._recent.append(point)
             means.append((point[0], sum(y for _, y in self._recent) / len(self._recent)))
-        self._add("return", line.env_frame, returns)
-        self._add("mean_return", line.env_frame, means)
+        return means
 
     def _add(self, name: str, env_frame: int, points: list[Point]) -> None:
         """Adds the points of a report at `env_frame`, in place of others if that went back."""

@@ -13,10 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dreamer_core.report.events import EventFile
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.metrics import (
-    LATEST,
     METRICS,
     checked_values,
-    has_newest_weights,
+    is_of_newest_weights,
     observations,
 )
 from dreamer_core.report.read import read_jsonl
@@ -67,7 +66,7 @@ def test_an_evaluation_belongs_to_the_frame_at_which_its_weights_were_made(tmp_p
     report = Report(service="evaluator", values=values, labels=labels)
     (line,) = read_jsonl(write_once(tmp_path, report))
     assert (line.env_frame, line.evaluated_frame) == (400, 80)
-    assert not has_newest_weights(line.labels) and has_newest_weights({"weights": LATEST})
+    assert not is_of_newest_weights(line) and is_of_newest_weights(KL)
 
 
 def test_a_line_is_on_disk_before_the_log_is_closed(tmp_path):

@@ -11,11 +11,10 @@ from dreamer_core.types import EpisodeSummary, Report
 from services.terminal.display import (
     Display,
     Progress,
-    format_duration,
-    format_number,
     render,
     render_line,
 )
+from services.terminal.format import format_duration, format_number
 
 VALUES = {
     "dreamer_env_frames_total": 328_000,

@@ -27,10 +27,9 @@ from dreamer_core.errors import Failed
 from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.distributions import seeded_generator
 from dreamer_core.model.world_model import TensorBatch, WorldModel
+from dreamer_core.seeds import Stream
 from dreamer_core.types import Batch, EnvSpec, WeightsSnapshot
 
-# The first word of each stream of random numbers; see distributions.seeded_generator.
-_WEIGHTS_STREAM, _TRAIN_STREAM, _PICTURE_STREAM = 0, 1, 2
 _STEPS_AHEAD = 2  # steps that the device may have to do before the host asks how they went
 _TERMS = {"world_model": ("image", "reward", "kl", "discount")}
 
@@ -66,9 +65,8 @@ class DreamerAgent:
             torch.backends.cudnn.allow_tf32 = self.execution.dtype != torch.float32
         cpu = torch.device("cpu")
         with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(
-                seeded_generator(cpu, config.seed, _WEIGHTS_STREAM).get_state()
-            )  # fmt: skip
+            weights = seeded_generator(cpu, config.seed, Stream.WEIGHTS.word)
+            torch.set_rng_state(weights.get_state())
             self.world_model = WorldModel(
                 config.world_model,
                 channels=spec.image_shape[-1],
@@ -194,7 +192,7 @@ class DreamerAgent:
     def open_loop(self, batch: Batch, *, context: int) -> Tensor:
         """Reconstructs `context` images and imagines the rest, [B, T, 64, 64, C] in [0, 1], CPU."""
         data = to_tensors(batch, self.device)
-        generator = seeded_generator(self.device, self.config.seed, _PICTURE_STREAM)
+        generator = seeded_generator(self.device, self.config.seed, Stream.PICTURE.word)
         noise = self.world_model.rssm.latent.noise(data.reward.shape, generator)
         with torch.compiler.set_stance("force_eager"):  # its shapes are not worth compiling for
             image = self.world_model.open_loop(data, noise, context=context)
@@ -205,7 +203,7 @@ class DreamerAgent:
     ) -> StepInputs:
         """Draws the noise of this gradient step."""
         generator = seeded_generator(
-            self.device, self.config.seed, _TRAIN_STREAM, self.gradient_step
+            self.device, self.config.seed, Stream.TRAIN.word, self.gradient_step
         )
         latent, rows = self.world_model.rssm.latent, data.reward.shape
         imagined = (self.config.behavior.horizon, rows.numel())
@@ -275,8 +273,8 @@ class _Unchecked:
     def explanation(self) -> str:
         name = OPTIMIZERS[self.flags.tolist().index(False)]
         metrics = {k: float(v) for k, v in self.result.metrics().items()}
-        terms = {term: metrics[f"dreamer_{term}_loss"] for term in _TERMS.get(name, (name,))
-                 if f"dreamer_{term}_loss" in metrics}  # fmt: skip
+        losses = {term: f"dreamer_{term}_loss" for term in _TERMS.get(name, (name,))}
+        terms = {term: metrics[loss] for term, loss in losses.items() if loss in metrics}
         offending = [term for term, x in terms.items() if not math.isfinite(x)]
         return (
             f"Non-finite {name} loss at gradient step {self.gradient_step}: "

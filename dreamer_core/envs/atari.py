@@ -22,6 +22,7 @@ from dreamer_core.envs.base import (
     one_hot_index,
     resize_image,
 )
+from dreamer_core.seeds import Stream
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 _ale_py: Any = ale_py  # its type stubs are partial
@@ -29,7 +30,6 @@ _ale_py: Any = ale_py  # its type stubs are partial
 ACTION_COUNT = 18
 """Every position of the joystick, with and without the button."""
 _NOOP = 0
-_STICKY_STREAM = 1  # tells the generator of sticky actions apart from that of the no-ops
 
 
 class AtariEnvironment:
@@ -57,7 +57,7 @@ class AtariEnvironment:
         self._config = config
         self._ale = _load_ale(config, seed)
         self._noop_rng = np.random.default_rng(seed)
-        self._sticky_rng = np.random.default_rng([seed, _STICKY_STREAM])
+        self._sticky_rng = np.random.default_rng([seed, Stream.STICKY_ACTIONS.word])
         self._frame_action = _NOOP
         self._actions = [_ale_py.Action(index) for index in range(ACTION_COUNT)]
         channels = 1 if config.is_grayscale else 3

@@ -24,9 +24,9 @@ from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.distributions import OneHotActions
 from dreamer_core.model.rssm import RSSMState
 from dreamer_core.run.rollout import play_episode
+from dreamer_core.seeds import Stream
 from dreamer_core.types import FloatArray, UInt8Array
 
-_DREAM_STREAM = 13  # keeps the noise of dreams apart from that of play; see rollout.py
 DREAM_HORIZON = 15
 """H, steps imagined after each image: those of the paper's behaviour learning."""
 
@@ -104,7 +104,7 @@ def watch_episode(
             episode_return=episode_return,
             is_last=row.step.is_last,
             action=row.state.action[0].numpy(),
-            dream=dream(agent, row.state, step_generator(_DREAM_STREAM, *words, t), horizon),
+            dream=dream(agent, row.state, step_generator(Stream.DREAM.word, *words, t), horizon),
         )
 
 

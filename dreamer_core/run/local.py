@@ -20,9 +20,10 @@ from dreamer_core.envs.suites import make_env
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.run.front import RunResult, check, open_front
 from dreamer_core.run.progress import Observer, Pulse, next_incarnation
-from dreamer_core.run.rollout import Rollout, env_seed
+from dreamer_core.run.rollout import Rollout
 from dreamer_core.run.schedule import CollectOrder, Schedule
 from dreamer_core.run.trainer import Trainer
+from dreamer_core.seeds import env_seed
 from dreamer_core.storage.run_directory import RunPaths
 from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
 

@@ -13,6 +13,7 @@ from dreamer_core.agent.policy import ActionMode, Policy, PolicyState, step_gene
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.config import Config
 from dreamer_core.envs.base import Environment, EnvStep
+from dreamer_core.seeds import Stream
 from dreamer_core.types import (
     EpisodeChunk,
     EpisodeSummary,
@@ -20,15 +21,6 @@ from dreamer_core.types import (
     UInt8Array,
     WeightsSnapshot,
 )
-
-# Words that tell apart the streams of random numbers; see distributions.seeded_generator.
-_ACT_STREAM, _EVALUATE_STREAM, _ENV_STREAM = 10, 11, 12
-
-
-def env_seed(seed: int, incarnation: int) -> int:
-    """Seed of the environment in this life of the collector, 0 to 2^31 - 1."""
-    words = np.random.SeedSequence([seed, _ENV_STREAM, incarnation]).generate_state(1)
-    return int(words[0] >> 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +46,7 @@ class Rollout:
     def __init__(self, env: Environment, config: Config, incarnation: int) -> None:
         self._env = env
         self._policy = Policy(config, env.spec)
-        self._words = (config.seed, _ACT_STREAM, incarnation)
+        self._words = (config.seed, Stream.ACT.word, incarnation)
         self._incarnation = incarnation
         self._version: int | None = None
         self._is_random = True
@@ -230,7 +222,7 @@ def play_episode(
     """
     step, state = env.reset(), policy.initial()
     for index in itertools.count():
-        generator = step_generator(_EVALUATE_STREAM, *words, index)
+        generator = step_generator(Stream.EVALUATE.word, *words, index)
         action, state = policy.act(state, step.image, generator, mode)
         yield PlayedRow(step, state)
         if step.is_last:

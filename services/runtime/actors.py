@@ -11,7 +11,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from dreamer_core.config import Config
 from dreamer_core.replay.rewind import RewindTarget
-from dreamer_core.run.rollout import env_seed
+from dreamer_core.seeds import EVALUATOR_INCARNATION, env_seed
 from dreamer_core.storage.run_directory import RunPaths
 from dreamer_core.types import EnvSpec
 from services.cluster.ray_errors import LOST, failed_to_start, reason
@@ -23,8 +23,6 @@ from services.workers.evaluator import Evaluator
 from services.workers.exchange import Exchange
 from services.workers.learner import Learner
 from services.workers.replay_server import ReplayServer
-
-_EVALUATOR_INCARNATION = 2**20  # keeps the evaluator's environment seed apart from collectors'
 
 
 class RayHost:
@@ -76,7 +74,7 @@ class RayHost:
             case "exchange":
                 made = self._actor("exchange", Exchange, name=EXCHANGE).remote(config)
             case _:
-                seed = env_seed(config.seed, _EVALUATOR_INCARNATION + arguments[0])
+                seed = env_seed(config.seed, EVALUATOR_INCARNATION + arguments[0])
                 made = self._actor("evaluator", Evaluator).remote(config, seed)
         self._handles[service] = made
 

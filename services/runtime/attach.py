@@ -20,7 +20,7 @@ from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.report.metrics import LATEST
 from dreamer_core.run.evaluation import checkpoint_weights
-from dreamer_core.run.rollout import env_seed
+from dreamer_core.seeds import ATTACHED_INCARNATION, env_seed
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.types import EpisodeSummary, Report
 from services.cluster.connection import connected
@@ -36,7 +36,6 @@ _POLL_S = 0.2
 _ANSWER_S = 30.0  # for what needs no work
 _SILENCE_S = 30.0  # a run without an exchange for so long has ended: it replaces a lost one at once
 _MAX_FRUITLESS_RESTARTS = 5
-_ATTACHED_INCARNATION = 2**21  # keeps their environment seeds apart from all others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +215,7 @@ class _Crowd:
             return False
         weights, policy_step = found
         if name not in self._actors:
-            seed = env_seed(self._config.seed, _ATTACHED_INCARNATION + secrets.randbelow(2**20))
+            seed = env_seed(self._config.seed, ATTACHED_INCARNATION + secrets.randbelow(2**20))
             here = ray.get_runtime_context().get_node_id()
             make: Any = ray.remote(Evaluator).options(**guest_options(here))
             self._actors[name] = make.remote(self._config, seed)

@@ -8,8 +8,9 @@ from typing import Any
 
 from dreamer_core.config import Config
 from dreamer_core.envs.suites import make_env
-from dreamer_core.run.rollout import Rollout, env_seed
+from dreamer_core.run.rollout import Rollout
 from dreamer_core.run.schedule import CollectOrder
+from dreamer_core.seeds import env_seed
 from dreamer_core.types import EpisodeChunk, Report, WeightsSnapshot
 from services.logs import log_to_stderr
 

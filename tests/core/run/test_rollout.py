@@ -5,7 +5,7 @@ import pytest
 
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import Policy
-from dreamer_core.run.rollout import Rollout, env_seed, evaluate_episode, random_action
+from dreamer_core.run.rollout import Rollout, evaluate_episode, random_action
 from dreamer_core.types import WeightsSnapshot
 from tests.core.counting_env import CountingEnvironment
 from tests.core.small import changed, small
@@ -207,12 +207,6 @@ def test_random_play_covers_the_continuous_range_evenly():
     counts = np.stack([np.histogram(a, 4, (-1, 1))[0] for a in actions.T])
     assert actions.shape == (2_000, 2) and counts.sum() == 4_000
     assert (np.abs(counts - 500) < 4 * np.sqrt(500 * 3 / 4)).all()
-
-
-def test_the_environment_of_each_life_has_its_own_seed():
-    seeds = {env_seed(seed, life) for seed in range(20) for life in range(20)}
-    assert len(seeds) == 400 and min(seeds) >= 0 and max(seeds) < 2**31
-    assert env_seed(3, 4) == env_seed(3, 4)
 
 
 # Evaluation

@@ -1,8 +1,8 @@
 """Every setting of the algorithm. The defaults are the paper's Atari values (preset `atari`).
 
-Sources, named in each field: "App. D" is the table of hyper-parameters in Appendix D of
-"Mastering Atari with Discrete World Models", "sec. n" a section of the paper, "released" the
-authors' 2020 code where the paper is silent. Names of presets and what they change: presets.py.
+The source of each value stands beside it: "App. D" is the table of hyper-parameters in Appendix D
+of "Mastering Atari with Discrete World Models", "sec. n" a section of the paper, "released code"
+the authors' where the paper is silent. Names of presets and what they change: presets.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+
+_APP_D = "App. D"
+_EQ_2 = "eq. 2"
+_SEC_3 = "paper, sec. 3"
+_MACHADO = "Machado et al. 2018"
+_RELEASED = "released code, 2020"
+_OURS = "this project; does not change the algorithm"
+
+
+def _setting(default: T, source: str) -> T:
+    """A field with its default and where that comes from; see presets.sources."""
+    return field(default=default, metadata={"source": source})
 
 
 def require_types(config: Any) -> None:
@@ -64,21 +76,21 @@ def _require_share(config: Any, *names: str) -> None:
 class EnvConfig:
     """Which environment, and how its frames become rows. Defaults: sec. 3, Machado et al. 2018."""
 
-    suite: Literal["atari", "gymnasium"] = "atari"
+    suite: Literal["atari", "gymnasium"] = _setting("atari", _SEC_3)
     """Where the task comes from."""
-    task: str = "pong"
+    task: str = _setting("pong", "any of the 55 games")
     """Atari: name of the game. Gymnasium: a registered id, or `package.module:make_env`."""
-    action_repeat: int = 4
-    """Frames per policy step; rewards are summed (App. D)."""
-    is_grayscale: bool = True
-    """One channel instead of three (sec. 2.1)."""
-    sticky_action_probability: float = 0.25
-    """Atari: chance per frame that the previous action is repeated (sec. 3)."""
-    max_noops: int = 30
-    """Atari: up to so many no-op frames after a reset, drawn uniformly (Machado et al. 2018)."""
-    time_limit_steps: int | None = 27_000
+    action_repeat: int = _setting(4, _APP_D)
+    """Frames per policy step; rewards are summed."""
+    is_grayscale: bool = _setting(True, "sec. 2.1")
+    """One channel instead of three."""
+    sticky_action_probability: float = _setting(0.25, f"{_SEC_3}; {_MACHADO}")
+    """Atari: chance per frame that the previous action is repeated."""
+    max_noops: int = _setting(30, _MACHADO)
+    """Atari: up to so many no-op frames after a reset, drawn uniformly."""
+    time_limit_steps: int | None = _setting(27_000, f"{_MACHADO}: 108,000 frames")
     """Policy steps after which an episode stops without being terminal; None for no limit.
-    27,000 policy steps are 108,000 frames (sec. 3)."""
+    27,000 policy steps are 108,000 frames."""
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -94,13 +106,13 @@ class EnvConfig:
 class OptimizerConfig:
     """Clip by global norm, decay, Adam: in this order. Defaults: App. D."""
 
-    learning_rate: float
+    learning_rate: float = field(metadata={"source": _APP_D})
     """Adam step size."""
-    clip_norm: float = 100.0
+    clip_norm: float = _setting(100.0, _APP_D)
     """Largest global gradient norm."""
-    epsilon: float = 1e-5
+    epsilon: float = _setting(1e-5, _APP_D)
     """Adam epsilon."""
-    weight_decay: float = 1e-6
+    weight_decay: float = _setting(1e-6, _APP_D)
     """Each step multiplies every parameter by (1 - weight_decay), whatever the learning rate."""
 
     def __post_init__(self) -> None:
@@ -113,44 +125,44 @@ class OptimizerConfig:
 class WorldModelConfig:
     """Sizes and loss of the world model (sec. 2.1, eq. 2)."""
 
-    deter: int = 600
-    """D, units of the recurrent state (App. D)."""
-    hidden: int = 600
-    """Units of the RSSM's input, prior and posterior layers (App. D)."""
-    latent: Literal["categorical", "gaussian"] = "categorical"
-    """Discrete latents (sec. 2.1) or the Gaussian ones of DreamerV1 (ablation)."""
-    stoch: int = 32
-    """S, number of latent variables (App. D)."""
-    classes: int = 32
-    """C, classes of each categorical variable (App. D); unused with Gaussian latents."""
-    conv_depth: int = 48
-    """Channels of the first encoder layer; later layers double it (released)."""
-    head_layers: int = 4
-    """Hidden layers of the reward and discount heads (App. D)."""
-    head_units: int = 400
-    """Units of those layers (App. D)."""
-    has_layer_norm: bool = True
-    """LayerNorm inside the GRU cell; off in an ablation (App. C)."""
-    kl_scale: float = 0.1
-    """beta, weight of the KL term (App. D)."""
-    kl_balance: float = 0.8
-    """alpha, share of the KL gradient that trains the prior; 0.5 is the ordinary KL (Alg. 2)."""
-    free_nats: float = 0.0
+    deter: int = _setting(600, _APP_D)
+    """D, units of the recurrent state."""
+    hidden: int = _setting(600, _APP_D)
+    """Units of the RSSM's input, prior and posterior layers."""
+    latent: Literal["categorical", "gaussian"] = _setting("categorical", "sec. 2.1")
+    """Discrete latents or the Gaussian ones of DreamerV1 (ablation)."""
+    stoch: int = _setting(32, _APP_D)
+    """S, number of latent variables."""
+    classes: int = _setting(32, _APP_D)
+    """C, classes of each categorical variable; unused with Gaussian latents."""
+    conv_depth: int = _setting(48, _RELEASED)
+    """Channels of the first encoder layer; later layers double it."""
+    head_layers: int = _setting(4, _APP_D)
+    """Hidden layers of the reward and discount heads."""
+    head_units: int = _setting(400, _APP_D)
+    """Units of those layers."""
+    has_layer_norm: bool = _setting(True, "App. C")
+    """LayerNorm inside the GRU cell; off in an ablation."""
+    kl_scale: float = _setting(0.1, _APP_D)
+    """beta, weight of the KL term."""
+    kl_balance: float = _setting(0.8, f"{_APP_D}, Alg. 2")
+    """alpha, share of the KL gradient that trains the prior; 0.5 is the ordinary KL."""
+    free_nats: float = _setting(0.0, "eq. 2 has none")
     """KL below this many nats is not penalised (0 on Atari)."""
-    has_discount_head: bool = True
+    has_discount_head: bool = _setting(True, "eq. 1")
     """Learn when episodes end; without it the discount is the constant gamma."""
-    discount_loss_scale: float = 1.0
+    discount_loss_scale: float = _setting(1.0, _EQ_2)
     """s_d, weight of the discount loss (1 in eq. 2; 5 in the released code)."""
-    reward_loss_scale: float = 1.0
+    reward_loss_scale: float = _setting(1.0, _EQ_2)
     """s_r, weight of the reward loss (1 in eq. 2); more lets rare rewards shape it sooner."""
-    reward_transform: Literal["tanh", "identity"] = "tanh"
-    """Applied to rewards before they are predicted (App. D)."""
-    has_image_gradients: bool = True
+    reward_transform: Literal["tanh", "identity"] = _setting("tanh", _APP_D)
+    """Applied to rewards before they are predicted."""
+    has_image_gradients: bool = _setting(True, _EQ_2)
     """Whether reconstructing images shapes the representation; off in an ablation (sec. 3.2)."""
-    has_reward_gradients: bool = True
+    has_reward_gradients: bool = _setting(True, _EQ_2)
     """Whether predicting rewards shapes the representation; off in an ablation (sec. 3.2)."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-4))
-    """Of the world model (App. D)."""
+    """Of the world model."""
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -167,37 +179,37 @@ class WorldModelConfig:
 class BehaviorConfig:
     """Actor and critic, trained in imagination (sec. 2.2, eq. 4 to 6)."""
 
-    horizon: int = 15
-    """H, imagined steps per start state (App. D)."""
-    discount: float = 0.995
-    """gamma (App. D); also the target of the discount head."""
-    lambda_: float = 0.95
-    """Mixing of n-step returns (App. D, eq. 4)."""
-    reinforce_share: float = 1.0
+    horizon: int = _setting(15, _APP_D)
+    """H, imagined steps per start state."""
+    discount: float = _setting(0.995, _APP_D)
+    """gamma; also the target of the discount head."""
+    lambda_: float = _setting(0.95, _APP_D)
+    """Mixing of n-step returns (eq. 4)."""
+    reinforce_share: float = _setting(1.0, _APP_D)
     """rho, share of reinforce in the actor gradient; the rest is dynamics backpropagation
-    (App. D, eq. 6)."""
-    reinforce_share_end: float | None = None
+    (eq. 6)."""
+    reinforce_share_end: float | None = _setting(None, "constant in the paper")
     """Value that reinforce_share reaches, linearly, after schedule_policy_steps; None: constant."""
-    entropy_scale: float = 1e-3
-    """eta, weight of the actor's entropy (App. D, eq. 6)."""
-    entropy_scale_end: float | None = None
+    entropy_scale: float = _setting(1e-3, _APP_D)
+    """eta, weight of the actor's entropy (eq. 6)."""
+    entropy_scale_end: float | None = _setting(None, "constant in the paper")
     """Value that entropy_scale reaches, linearly, after schedule_policy_steps; None: constant."""
-    schedule_policy_steps: int = 2_500_000
+    schedule_policy_steps: int = _setting(2_500_000, f"unused without schedules; {_RELEASED}")
     """Length of both schedules (10M frames in the released code)."""
-    layers: int = 4
-    """Hidden layers of actor and critic (App. D)."""
-    units: int = 400
-    """Units of those layers (App. D)."""
-    slow_critic_interval_gradient_steps: int = 100
-    """The slow critic is a copy of the critic, renewed this often (App. D)."""
+    layers: int = _setting(4, _APP_D)
+    """Hidden layers of actor and critic."""
+    units: int = _setting(400, _APP_D)
+    """Units of those layers."""
+    slow_critic_interval_gradient_steps: int = _setting(100, _APP_D)
+    """The slow critic is a copy of the critic, renewed this often."""
     actor_optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=4e-5)
     )
-    """Of the actor (App. D)."""
+    """Of the actor."""
     critic_optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=1e-4)
     )
-    """Of the critic (App. D)."""
+    """Of the critic."""
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -221,13 +233,13 @@ class BehaviorConfig:
 class ReplayConfig:
     """How episodes are kept and drawn (sec. 2.1, App. D)."""
 
-    capacity_steps: int = 2_000_000
-    """Rows kept; whole oldest segments are evicted first (App. D)."""
-    batch_size: int = 50
-    """B, sequences per gradient step (App. D)."""
-    batch_length: int = 50
-    """T, rows per sequence (App. D)."""
-    segment_steps: int = 8_192
+    capacity_steps: int = _setting(2_000_000, _APP_D)
+    """Rows kept; whole oldest segments are evicted first."""
+    batch_size: int = _setting(50, _APP_D)
+    """B, sequences per gradient step."""
+    batch_length: int = _setting(50, _APP_D)
+    """T, rows per sequence."""
+    segment_steps: int = _setting(8_192, _OURS)
     """Rows per segment file, the unit of eviction (8,192 grayscale rows are 34 MB)."""
 
     def __post_init__(self) -> None:
@@ -250,15 +262,17 @@ class ReplayConfig:
 class ScheduleConfig:
     """Who works when. All counts are policy steps (after action repeat) or gradient steps."""
 
-    prefill_policy_steps: int = 50_000
-    """Policy steps of random play before the first gradient step (App. D)."""
-    policy_steps_per_gradient_step: int = 4
-    """Exact over the run; the drift at any moment is bounded by two collect calls (App. D)."""
-    collect_policy_steps: int = 64
+    prefill_policy_steps: int = _setting(50_000, _APP_D)
+    """Policy steps of random play before the first gradient step."""
+    policy_steps_per_gradient_step: int = _setting(4, _APP_D)
+    """Exact over the run; the drift at any moment is bounded by two collect calls."""
+    collect_policy_steps: int = _setting(64, _OURS)
     """Policy steps per collect call."""
-    publish_interval_gradient_steps: int = 16
+    publish_interval_gradient_steps: int = _setting(
+        16, "this project; bounds how old the policy may be"
+    )
     """Gradient steps between two sets of weights sent to the collector."""
-    report_interval_gradient_steps: int = 100
+    report_interval_gradient_steps: int = _setting(100, _OURS)
     """Gradient steps between two reports of losses."""
 
     def __post_init__(self) -> None:
@@ -280,16 +294,16 @@ class ScheduleConfig:
 class CheckpointConfig:
     """When the agent is saved, where to, and how much of the past stays."""
 
-    interval_s: float = 300.0
+    interval_s: float = _setting(300.0, _OURS)
     """Seconds between two checkpoints; one more is written when a run stops."""
-    keep: int = 3
+    keep: int = _setting(3, _OURS)
     """Newest checkpoints kept; older ones are deleted."""
-    keep_every: int | None = None
+    keep_every: int | None = _setting(None, _OURS)
     """Of all checkpoints written, every n-th stays for good; None: none does."""
-    url: str | None = None
+    url: str | None = _setting(None, _OURS)
     """An absolute path, or any URL that fsspec knows, such as s3://bucket/run: one place a run.
     None: `checkpoints/` in the run directory."""
-    request_timeout_s: float = 120.0
+    request_timeout_s: float = _setting(120.0, _OURS)
     """Longest wait for one request to a URL, a whole checkpoint included, before the run stops."""
 
     def __post_init__(self) -> None:
@@ -303,15 +317,15 @@ class CheckpointConfig:
 class LearnerConfig:
     """Where and how gradients are computed. No setting here changes the algorithm."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = _setting("auto", _OURS)
     """`auto` takes CUDA where there is any."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", _OURS)
     """Of matrix products and convolutions; `auto` takes bfloat16 on CUDA cards that have it.
     Parameters, outputs of heads, softmax, LayerNorm and losses are float32 whatever it is."""
-    execution: Literal["auto", "eager", "captured", "compiled"] = "auto"
+    execution: Literal["auto", "eager", "captured", "compiled"] = _setting("auto", _OURS)
     """Of a gradient step on CUDA: operator by operator, as one CUDA graph, or as one graph of
     kernels fused by torch.compile; `auto` takes the last that the machine can."""
-    num_threads: int = 2
+    num_threads: int = _setting(2, _OURS)
     """CPU threads of the learner; losses are bit for bit the same only for the same number."""
 
     def __post_init__(self) -> None:
@@ -325,9 +339,9 @@ class Config:
 
     preset: str = "atari"
     """Name of the preset this was made from; not to be set apart from it."""
-    seed: int = 0
+    seed: int = _setting(0, _OURS)
     """Seeds weights, environment, exploration, replay draws and latent samples."""
-    steps: int = 50_000_000
+    steps: int = _setting(50_000_000, "sec. 3: 200M frames at action repeat 4")
     """Policy steps after which the run ends (50M are 200M frames)."""
     env: EnvConfig = field(default_factory=EnvConfig)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)

@@ -1,7 +1,7 @@
 """Named configurations. Each is the paper's `atari` plus a list of changes, each with its source.
 
-`preset(name)` builds the config; `changes(name)` lists what differs from `atari`; ATARI_SOURCES
-says where each of `atari`'s own values comes from. `dreamer presets [NAME]` prints all three.
+`preset(name)` builds the config; `changes(name)` lists what differs from `atari`; `sources()` says
+where each of `atari`'s own values comes from. `dreamer presets [NAME]` prints all three.
 """
 
 from __future__ import annotations
@@ -33,83 +33,7 @@ class Preset:
     changes: tuple[Change, ...] = ()
 
 
-_APP_D = "App. D"
-_PAPER = "paper, sec. 3"
-_MACHADO = "Machado et al. 2018"
 _RELEASED = "released code, 2020"
-_OURS = "this project; does not change the algorithm"
-
-ATARI_SOURCES: dict[str, str] = {
-    "seed": _OURS,
-    "steps": "sec. 3: 200M frames at action repeat 4",
-    "env.suite": _PAPER,
-    "env.task": "any of the 55 games",
-    "env.action_repeat": _APP_D,
-    "env.is_grayscale": "sec. 2.1",
-    "env.sticky_action_probability": f"{_PAPER}; {_MACHADO}",
-    "env.max_noops": _MACHADO,
-    "env.time_limit_steps": f"{_MACHADO}: 108,000 frames",
-    "world_model.deter": _APP_D,
-    "world_model.hidden": _APP_D,
-    "world_model.latent": "sec. 2.1",
-    "world_model.stoch": _APP_D,
-    "world_model.classes": _APP_D,
-    "world_model.conv_depth": _RELEASED,
-    "world_model.head_layers": _APP_D,
-    "world_model.head_units": _APP_D,
-    "world_model.has_layer_norm": "App. C",
-    "world_model.kl_scale": _APP_D,
-    "world_model.kl_balance": f"{_APP_D}, Alg. 2",
-    "world_model.free_nats": "eq. 2 has none",
-    "world_model.has_discount_head": "eq. 1",
-    "world_model.discount_loss_scale": "eq. 2",
-    "world_model.reward_loss_scale": "eq. 2",
-    "world_model.reward_transform": _APP_D,
-    "world_model.has_image_gradients": "eq. 2",
-    "world_model.has_reward_gradients": "eq. 2",
-    "world_model.optimizer.learning_rate": _APP_D,
-    "world_model.optimizer.clip_norm": _APP_D,
-    "world_model.optimizer.epsilon": _APP_D,
-    "world_model.optimizer.weight_decay": _APP_D,
-    "behavior.horizon": _APP_D,
-    "behavior.discount": _APP_D,
-    "behavior.lambda_": _APP_D,
-    "behavior.reinforce_share": _APP_D,
-    "behavior.reinforce_share_end": "constant in the paper",
-    "behavior.entropy_scale": _APP_D,
-    "behavior.entropy_scale_end": "constant in the paper",
-    "behavior.schedule_policy_steps": f"unused without schedules; {_RELEASED}",
-    "behavior.layers": _APP_D,
-    "behavior.units": _APP_D,
-    "behavior.slow_critic_interval_gradient_steps": _APP_D,
-    "behavior.actor_optimizer.learning_rate": _APP_D,
-    "behavior.actor_optimizer.clip_norm": _APP_D,
-    "behavior.actor_optimizer.epsilon": _APP_D,
-    "behavior.actor_optimizer.weight_decay": _APP_D,
-    "behavior.critic_optimizer.learning_rate": _APP_D,
-    "behavior.critic_optimizer.clip_norm": _APP_D,
-    "behavior.critic_optimizer.epsilon": _APP_D,
-    "behavior.critic_optimizer.weight_decay": _APP_D,
-    "replay.capacity_steps": _APP_D,
-    "replay.batch_size": _APP_D,
-    "replay.batch_length": _APP_D,
-    "replay.segment_steps": _OURS,
-    "schedule.prefill_policy_steps": _APP_D,
-    "schedule.policy_steps_per_gradient_step": _APP_D,
-    "schedule.collect_policy_steps": _OURS,
-    "schedule.publish_interval_gradient_steps": "this project; bounds how old the policy may be",
-    "schedule.report_interval_gradient_steps": _OURS,
-    "checkpoint.interval_s": _OURS,
-    "checkpoint.keep": _OURS,
-    "checkpoint.keep_every": _OURS,
-    "checkpoint.url": _OURS,
-    "checkpoint.request_timeout_s": _OURS,
-    "learner.device": _OURS,
-    "learner.precision": _OURS,
-    "learner.execution": _OURS,
-    "learner.num_threads": _OURS,
-}
-
 _TINY = "sized for two CPU cores"
 _TINY_MODEL = (
     Change("world_model.deter", 128, _TINY),
@@ -270,14 +194,26 @@ def changes(name: str) -> dict[str, Change]:
     return {change.path: change for change in PRESETS[name].changes}
 
 
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def sources() -> dict[str, str]:
+    """Returns where each value of `atari` comes from, by dotted path, as its field says."""
+    settings = _settings(Config())
+    return {path: item.metadata["source"] for path, item, _ in settings if item.metadata}
+
+
+def leaves(config: Any) -> Iterator[tuple[str, Any]]:
     """Yields (dotted path, value) of every setting, in the order of definition."""
+    for path, _, value in _settings(config):
+        yield path, value
+
+
+def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Yields (dotted path, field, value) of every setting, in the order of definition."""
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{item.name}.")
+            yield from _settings(value, f"{prefix}{item.name}.")
         else:
-            yield f"{prefix}{item.name}", value
+            yield f"{prefix}{item.name}", item, value
 
 
 def _replaced(config: Any, tree: dict[str, Any]) -> Any:

@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> int:
         console.print(table)
         return 0
     name = arguments[0]
-    config, changed = presets.preset(name), presets.changes(name)
+    config, changed, sources = presets.preset(name), presets.changes(name), presets.sources()
     console.print(f"{name}: {presets.PRESETS[name].summary}")
     table = Table("setting", "value", "atari", "source", box=None)
     console.width = max(console.width, _TABLE_WIDTH)
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         if path == "preset":
             continue
         change = changed.get(path)
-        source = change.source if change else presets.ATARI_SOURCES[path]
+        source = change.source if change else sources[path]
         before = escape(str(atari[path])) if change else ""
         style = "bold" if change else None
         table.add_row(path, escape(str(value)), before, escape(source), style=style)

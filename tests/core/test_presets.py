@@ -7,7 +7,7 @@ release, so that a changed default cannot pass unseen.
 import pytest
 
 from dreamer_core.config import Config
-from dreamer_core.presets import ATARI_SOURCES, PRESETS, changes, leaves, preset
+from dreamer_core.presets import PRESETS, changes, leaves, preset, sources
 
 APPENDIX_D = {
     "steps": 50_000_000,
@@ -105,9 +105,9 @@ def test_each_optimizer_clips_at_100_and_decays_as_released(name, optimizer):
     assert values[f"{optimizer}.weight_decay"] == 1e-6
 
 
-def test_the_sources_name_each_setting_of_atari_once_and_nothing_else():
-    assert set(ATARI_SOURCES) == set(settings("atari")) - {"preset"}
-    assert all(ATARI_SOURCES.values())
+def test_each_field_of_a_setting_names_its_source():
+    assert set(sources()) == set(settings("atari")) - {"preset"}
+    assert all(sources().values())
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.threads import num_threads
-from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.config import Config, to_dict
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.rewind import ReplayPosition
 from dreamer_core.report.open_loop import save_open_loop
+from dreamer_core.run.restored import restore
 from dreamer_core.run.resume import ResumePoint, pack, unpack
 from dreamer_core.storage import checkpoint
-from dreamer_core.storage.run_directory import MAY_CHANGE, differing_settings
+from dreamer_core.storage.identity import environment_facts, require_same_run
 from dreamer_core.storage.store import open_store, require_writable
 from dreamer_core.types import Batch, EnvSpec, Report, WeightsSnapshot
 
@@ -61,10 +62,8 @@ class Trainer:
         self._is_whole = True  # false once a gradient step broke off between two optimisers
         self.resume_point: ResumePoint | None = None
         """Of the checkpoint that this trainer began with, if that has one."""
-        found = checkpoint.load(self._store)
+        found = restore(self.agent, self._store, config, spec)
         if found is not None:
-            require_same_run(found.facts, found.location, config, spec)
-            self.agent.load_state(found.tensors)
             self.resume_point = unpack(found.tensors.get("resume"))
             logger.info("Resumed from %s", found.location)
 
@@ -145,7 +144,7 @@ class Trainer:
                 "policy_step": policy_step,
                 "gradient_step": self.gradient_step,
                 "replay": None if position is None else asdict(position),
-                "environment": _environment_facts(self._spec),
+                "environment": environment_facts(self._spec),
                 "config": to_dict(self._config),
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
             },
@@ -222,40 +221,6 @@ def require_place(config: Config, spec: EnvSpec) -> None:
     found = checkpoint.newest(store)
     if found is not None:
         require_same_run(found.facts, f"{url}/{found.step:012d}", config, spec)
-
-
-def require_same_run(facts: dict[str, Any], location: str, config: Config, spec: EnvSpec) -> None:
-    """Raises ValueError unless a checkpoint is of this run: same settings, same environment.
-
-    A run directory holds one run, but a checkpoint.url may be given to another.
-    """
-    try:
-        saved = from_dict(Config, facts.get("config"))
-    except ValueError as error:
-        raise ValueError(
-            f"The checkpoint {location} cannot be compared with this run: {error}. It was "
-            "written by another version or another program; load it with that one"
-        ) from error
-    differing = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
-    if differing:
-        raise ValueError(
-            f"The checkpoint {location} is of another run ({differing}). Ask for the preset "
-            "and settings that it was made with, or name another place with --checkpoint.url"
-        )
-    wanted, got = _environment_facts(spec), facts.get("environment")
-    if wanted != got:
-        raise ValueError(
-            f"The environment has {wanted}, but the checkpoint {location} was made for {got}. "
-            "Resume with the environment that the run was started with, or start a new run"
-        )
-
-
-def _environment_facts(spec: EnvSpec) -> dict[str, Any]:
-    return {
-        "image_shape": list(spec.image_shape),
-        "action_size": spec.action_size,
-        "is_discrete": spec.is_discrete,
-    }
 
 
 def _liveliest(batch: Batch) -> tuple[int, int]:

@@ -20,20 +20,7 @@ from typing import IO
 
 from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.files import InUse, lock_holder, take_lock, temporary_of, write_json
-from dreamer_core.presets import leaves
-
-MAY_CHANGE = (
-    "steps",
-    "learner.",
-    "schedule.report_interval_gradient_steps",
-    "checkpoint.interval_s",
-    "checkpoint.keep",
-    "checkpoint.request_timeout_s",
-)
-"""Prefixes of the settings that a resumed run may change: none of them alters the algorithm.
-
-`checkpoint.url` is not among them: in another place there is no checkpoint to resume from, so that
-all gradient steps would be taken anew."""
+from dreamer_core.storage.identity import differing_settings
 
 
 class RunDirectoryError(ValueError):
@@ -132,25 +119,6 @@ def open_run(root: Path, config: Config) -> Generator[RunPaths]:
             _require_same(read_config(root), config, root)
         _write_config(paths, config)
         yield paths
-
-
-def differing_settings(
-    saved: Config, wanted: Config, may_change: tuple[str, ...] = MAY_CHANGE
-) -> str:
-    """Returns up to four settings that make them different runs, with both values; "" if none do.
-
-    Args:
-        saved: of what was found.
-        wanted: of the run that is asked for.
-        may_change: prefixes of the settings that may differ.
-    """
-    old, new = dict(leaves(saved)), dict(leaves(wanted))
-    differing = [
-        f"{name}={old[name]!r} there, {new[name]!r} asked for"
-        for name in old
-        if old[name] != new[name] and not name.startswith(may_change)
-    ]
-    return "; ".join(differing[:4]) + ("; ..." if len(differing) > 4 else "")
 
 
 def claim(lock: Path, option: str = "--run-dir") -> IO[str]:

@@ -19,7 +19,7 @@ from dreamer_core.config import Config
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.report.metrics import LATEST
-from dreamer_core.run.evaluation import checkpoint_weights
+from dreamer_core.run.restored import checkpoint_weights
 from dreamer_core.seeds import ATTACHED_INCARNATION, env_seed
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.types import EpisodeSummary, Report

@@ -24,13 +24,8 @@ from dreamer_core.config import Config, from_dict, to_dict
 from dreamer_core.files import temporary_of, write_json
 from dreamer_core.report.metrics import training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader
-from dreamer_core.storage.run_directory import (
-    MAY_CHANGE,
-    RunDirectoryError,
-    RunPaths,
-    claim,
-    differing_settings,
-)
+from dreamer_core.storage.identity import MAY_CHANGE, differing_settings
+from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, claim
 from services.sweep.plan import RunKey, SweepPlan
 
 logger = logging.getLogger(__name__)

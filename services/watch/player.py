@@ -32,7 +32,7 @@ from dreamer_core.agent.threads import num_threads
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import make_env
 from dreamer_core.run.dream import Moment, watch_episode
-from dreamer_core.run.newest_agent import NewestAgent
+from dreamer_core.run.restored import NewestAgent
 from dreamer_core.storage.checkpoint import CheckpointCorrupt
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array

@@ -1,4 +1,4 @@
-"""The newest agent: renewed as checkpoints come, and never worse off for one that is damaged."""
+"""The agent of a checkpoint: that of any step, or the newest, which is renewed as they come."""
 
 import dataclasses
 
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from dreamer_core.envs.suites import environment_spec
+from dreamer_core.errors import BadInput
 from dreamer_core.presets import preset
 from dreamer_core.run.local import train_local
-from dreamer_core.run.newest_agent import NewestAgent
+from dreamer_core.run.restored import NewestAgent, checkpoint_weights
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.checkpoint import CheckpointCorrupt
-from dreamer_core.storage.run_directory import RunPaths
+from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
 from dreamer_core.storage.store import LocalStore
 from tests.core.small import changed
 
@@ -96,3 +97,26 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, trained):
     with pytest.raises(ValueError, match="of another run"):
         newest.renew()
     assert newest.wall_time_s is None
+
+
+def test_the_weights_of_the_newest_or_of_any_step_come_with_the_policy_steps_behind_them(
+    tmp_path, trained
+):
+    spec = environment_spec(CONFIG.env)
+    for step in (5, 8):
+        save(tmp_path, trained, step)
+    for asked, got in ((None, 8), (5, 5)):
+        weights, policy_step = checkpoint_weights(tmp_path, CONFIG, spec, step=asked)
+        assert weights.version == got and policy_step == trained.facts["policy_step"]
+
+
+def test_weights_of_a_run_without_checkpoints_are_refused_with_when_they_come(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"has none yet; they are written every"):
+        checkpoint_weights(tmp_path, CONFIG, environment_spec(CONFIG.env))
+
+
+def test_weights_of_another_run_are_refused(tmp_path, trained):
+    save(tmp_path, trained, 5)
+    config = dataclasses.replace(CONFIG, seed=1)
+    with pytest.raises(BadInput, match="of another run"):
+        checkpoint_weights(tmp_path, config, environment_spec(config.env))

@@ -1,0 +1,123 @@
+"""The agent of a checkpoint: for the trainer that goes on, and whoever plays beside the run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from dreamer_core.agent.agent import DreamerAgent
+from dreamer_core.agent.policy import Policy
+from dreamer_core.config import Config, LearnerConfig
+from dreamer_core.storage import checkpoint
+from dreamer_core.storage.checkpoint import Checkpoint
+from dreamer_core.storage.identity import require_same_run
+from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
+from dreamer_core.storage.store import Store, open_store
+from dreamer_core.types import EnvSpec, WeightsSnapshot
+
+
+def restore(
+    agent: DreamerAgent, store: Store, config: Config, spec: EnvSpec, step: int | None = None
+) -> Checkpoint | None:
+    """Gives an agent the state that a checkpoint of its run holds.
+
+    Args:
+        agent: of the run.
+        store: of the run's checkpoints.
+        config: of the run.
+        spec: of its environment.
+        step: gradient steps of the checkpoint; None for the newest that is whole.
+
+    Returns:
+        The checkpoint; None if there is none yet.
+
+    Raises:
+        BadInput: it is of another run or environment; the agent is as before.
+        ValueError: it is of another model.
+        FileNotFoundError, CheckpointCorrupt, OSError: as in `checkpoint.load`.
+    """
+    found = checkpoint.load(store, step)
+    if found is not None:
+        require_same_run(found.facts, found.location, config, spec)
+        agent.load_state(found.tensors)
+    return found
+
+
+def checkpoint_weights(
+    run_dir: Path, config: Config, spec: EnvSpec, *, step: int | None = None
+) -> tuple[WeightsSnapshot, int]:
+    """Returns the policy's weights in a checkpoint, and the run's policy steps behind them.
+
+    Args:
+        run_dir: of the run.
+        config: of the run.
+        spec: of its environment.
+        step: gradient steps of the checkpoint; None for the newest.
+
+    Raises:
+        RunDirectoryError: the run has no checkpoint yet.
+        FileNotFoundError: the step asked for was never saved, or was deleted.
+        CheckpointCorrupt: no checkpoint can be read.
+        ValueError: the checkpoint is of another run.
+        OSError: the place of the checkpoints cannot be read.
+    """
+    config = _on_the_cpu(config)
+    agent = DreamerAgent(config, spec)
+    store = open_store(config.checkpoint, RunPaths(run_dir).checkpoints)
+    found = restore(agent, store, config, spec, step=step)
+    if found is None:
+        raise RunDirectoryError(
+            f"Wanted a checkpoint to play with, but {run_dir} has none yet; they are written "
+            f"every {config.checkpoint.interval_s:g} s and when a run stops"
+        )
+    return agent.snapshot(), int(found.facts["policy_step"])
+
+
+class NewestAgent:
+    """An agent on the CPU that is renewed in place as the run writes checkpoints.
+
+    Args:
+        run_dir: of the run.
+        config: of the run.
+        spec: of the environment.
+
+    Raises:
+        OSError: the place of the checkpoints cannot be reached.
+    """
+
+    def __init__(self, run_dir: Path, config: Config, spec: EnvSpec) -> None:
+        self._config = _on_the_cpu(config)
+        self._spec = spec
+        self._store = open_store(config.checkpoint, RunPaths(run_dir).checkpoints)
+        self._seen: str | None = None  # hash of the newest checkpoint when it was last tried
+        self.agent = DreamerAgent(self._config, spec)
+        """World model, actor and critic; untrained until `renew` found a checkpoint."""
+        self.policy = Policy(self._config, spec)
+        """Acts with the same weights."""
+        self.wall_time_s: float | None = None
+        """When the checkpoint in use was saved, in seconds since 1970; None before the first."""
+
+    def renew(self) -> bool:
+        """Takes over the newest checkpoint; True if there was another one than at the last call.
+
+        After any error the weights are those of before.
+
+        Raises:
+            CheckpointCorrupt: all there are are damaged, or were deleted meanwhile.
+            ValueError: it is of another run or format.
+            OSError: the place of the checkpoints cannot be read.
+        """
+        newest = checkpoint.newest(self._store)
+        if newest is not None and newest.blob_sha256 == self._seen:
+            return False
+        found = restore(self.agent, self._store, self._config, self._spec)
+        if found is None:
+            return False
+        self.policy.load(self.agent.snapshot())
+        self._seen = newest.blob_sha256 if newest is not None else None
+        self.wall_time_s = found.wall_time_s
+        return True
+
+
+def _on_the_cpu(config: Config) -> Config:
+    return dataclasses.replace(config, learner=LearnerConfig(device="cpu"))

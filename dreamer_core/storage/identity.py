@@ -1,0 +1,86 @@
+"""Is this the same run? By its settings, and for a checkpoint by its environment too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dreamer_core.config import Config, from_dict
+from dreamer_core.errors import BadInput
+from dreamer_core.presets import leaves
+from dreamer_core.types import EnvSpec
+
+MAY_CHANGE = (
+    "steps",
+    "learner.",
+    "schedule.report_interval_gradient_steps",
+    "checkpoint.interval_s",
+    "checkpoint.keep",
+    "checkpoint.request_timeout_s",
+)
+"""Prefixes of the settings that a resumed run may change: none of them alters the algorithm.
+
+`checkpoint.url` is not among them: in another place there is no checkpoint to resume from, so that
+all gradient steps would be taken anew."""
+
+
+def differing_settings(
+    saved: Config, wanted: Config, may_change: tuple[str, ...] = MAY_CHANGE
+) -> str:
+    """Returns up to four settings that make them different runs, with both values; "" if none do.
+
+    Args:
+        saved: of what was found.
+        wanted: of the run that is asked for.
+        may_change: prefixes of the settings that may differ.
+    """
+    old, new = dict(leaves(saved)), dict(leaves(wanted))
+    differing = [
+        f"{name}={old[name]!r} there, {new[name]!r} asked for"
+        for name in old
+        if old[name] != new[name] and not name.startswith(may_change)
+    ]
+    return "; ".join(differing[:4]) + ("; ..." if len(differing) > 4 else "")
+
+
+def require_same_run(facts: dict[str, Any], location: str, config: Config, spec: EnvSpec) -> None:
+    """Refuses a checkpoint that has other settings or another environment than this run.
+
+    A run directory holds one run, but a checkpoint.url may be given to another.
+
+    Args:
+        facts: of the checkpoint.
+        location: of the checkpoint, for words.
+        config: of this run.
+        spec: of its environment.
+
+    Raises:
+        BadInput: it is of another run, or of another version or program; says what differs.
+    """
+    try:
+        saved = from_dict(Config, facts.get("config"))
+    except ValueError as error:
+        raise BadInput(
+            f"The checkpoint {location} cannot be compared with this run: {error}. It was "
+            "written by another version or another program; load it with that one"
+        ) from error
+    differing = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
+    if differing:
+        raise BadInput(
+            f"The checkpoint {location} is of another run ({differing}). Ask for the preset "
+            "and settings that it was made with, or name another place with --checkpoint.url"
+        )
+    wanted, got = environment_facts(spec), facts.get("environment")
+    if wanted != got:
+        raise BadInput(
+            f"The environment has {wanted}, but the checkpoint {location} was made for {got}. "
+            "Resume with the environment that the run was started with, or start a new run"
+        )
+
+
+def environment_facts(spec: EnvSpec) -> dict[str, Any]:
+    """Returns what a checkpoint says of its environment."""
+    return {
+        "image_shape": list(spec.image_shape),
+        "action_size": spec.action_size,
+        "is_discrete": spec.is_discrete,
+    }

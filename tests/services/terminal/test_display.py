@@ -1,7 +1,6 @@
 """The progress table and its plain form."""
 
 import io
-import math
 import time
 
 import pytest
@@ -14,7 +13,6 @@ from services.terminal.display import (
     render,
     render_line,
 )
-from services.terminal.format import format_duration, format_number
 
 VALUES = {
     "dreamer_env_frames_total": 328_000,
@@ -48,50 +46,6 @@ def text_of(renderable, width=110):
 
 def drawn(width=110, url="http://127.0.0.1:9100/metrics"):
     return text_of(render(halfway(), run_dir="runs/pong", metrics_url=url, now_s=100.0), width)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0"),
-        (-20.0, "-20"),
-        (999, "999"),
-        (1000, "1.00k"),
-        (999_900, "1.00M"),
-        (82_000, "82.0k"),
-        (50_000_000, "50.0M"),
-        (8.2e9, "8.20G"),
-        (3e12, "3.00T"),
-        (3.456, "3.46"),
-        (9.999, "10.0"),
-        (99.96, "100"),
-        (0.0123, "0.0123"),
-        (-0.00123, "-0.00123"),
-        (1.5e-5, "1.50e-05"),
-        (None, "–"),
-        (math.nan, "–"),
-        (math.inf, "inf"),
-        (-math.inf, "-inf"),
-    ],
-)
-def test_numbers_have_three_digits(value, text):
-    assert format_number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, "–"),
-        (math.inf, "–"),
-        (0.4, "0 s"),
-        (59.6, "1 min 00 s"),
-        (250, "4 min 10 s"),
-        (3_900, "1 h 05 min"),
-        (180_000, "2 d 02 h"),
-    ],
-)
-def test_durations_have_two_units(seconds, text):
-    assert format_duration(seconds) == text
 
 
 def test_speeds_and_time_left_come_from_the_last_reports():

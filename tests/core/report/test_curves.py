@@ -1,0 +1,65 @@
+"""The learning curve: drawn at every stage of a run."""
+
+import numpy as np
+import pytest
+
+from dreamer_core.report.curves import plot_learning_curve, running_mean
+from dreamer_core.report.log import RunLog
+from dreamer_core.types import EpisodeSummary, Report
+from tests.core.report.images import pixels
+
+
+def write_run(run_dir, *, episodes=0, reports=20, evaluations=0):
+    random = np.random.default_rng(0)
+    with RunLog(run_dir, action_repeat=4) as log:
+        for i in range(1, reports + 1):
+            step = 1000 * i
+            values = {
+                "dreamer_kl_nats": 2 + 10 / i,
+                "dreamer_image_mean_squared_error": 0.05 / i**1.5,
+            }
+            log.write(
+                Report(service="learner", values=values), policy_step=step, gradient_step=250 * i
+            )
+            for _ in range(episodes // reports):
+                end = step - int(random.integers(1000))
+                score = -21 + 2 * i + random.normal(0, 3)
+                episode = EpisodeSummary(policy_step=end, episode_return=score, length=200)
+                log.write(
+                    Report(service="collector", episodes=(episode,)),
+                    policy_step=step,
+                    gradient_step=250 * i,
+                )
+            if evaluations and i % (reports // evaluations) == 0:
+                report = Report(
+                    service="evaluator",
+                    values={"dreamer_evaluation_return": -20.0 + 2 * i},
+                    labels={"mode": "greedy", "weights": "latest"},
+                )
+                log.write(report, policy_step=step, gradient_step=250 * i)
+    return run_dir
+
+
+def test_the_running_mean_looks_back_only():
+    assert running_mean([1.0, 3.0, 5.0, 7.0], window=2) == [1.0, 2.0, 4.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"episodes": 100, "evaluations": 5},
+        {"episodes": 0},
+        {"episodes": 0, "evaluations": 1},
+        {"reports": 1, "episodes": 1},
+        {"reports": 0},
+    ],
+)
+def test_a_learning_curve_is_drawn_at_every_stage_of_a_run(tmp_path, run):
+    path = plot_learning_curve(write_run(tmp_path, **run))
+    assert path == tmp_path / "learning_curve.png"
+    assert pixels(path).shape == (780, 1080, 3)
+
+
+def test_a_learning_curve_needs_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"needs .*metrics\.jsonl"):
+        plot_learning_curve(tmp_path)

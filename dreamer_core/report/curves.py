@@ -15,9 +15,9 @@ from matplotlib.ticker import EngFormatter
 from dreamer_core.report.read import (
     METRICS_FILE,
     RUNNING_MEAN_EPISODES,
+    CurveLines,
     LogReader,
     Point,
-    curve_points,
 )
 
 CURVE_FILE = "learning_curve.png"
@@ -76,9 +76,12 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 def _read_points(source: Path) -> defaultdict[str, list[Point]]:
     """Returns each curve in the order of frames; of a run of days no more is kept in memory."""
     points: defaultdict[str, list[Point]] = defaultdict(list)
+    curves = CurveLines()
     for line in LogReader(source).read_on():
-        for name, added in curve_points(line).items():
-            points[name] += added
+        for name, added in curves.take(line).items():
+            if added.replaces_from is not None:
+                points[name] = [xy for xy in points[name] if xy[0] < added.replaces_from]
+            points[name] += added.points
     for curve in points.values():
         curve.sort()
     return points

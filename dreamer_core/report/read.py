@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from dreamer_core.errors import BadInput
-from dreamer_core.report.metrics import training_episodes
+from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
 from dreamer_core.types import EpisodeSummary
 
 METRICS_FILE = "metrics.jsonl"
@@ -61,28 +61,41 @@ class LogLine:
         return policy_steps * self.action_repeat
 
 
-def curve_points(line: LogLine) -> dict[str, list[Point]]:
-    """Returns what a line adds to each curve of its run; points that are not finite are left out.
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What a line adds to a curve."""
+
+    points: list[Point]
+    """At least one; finite."""
+    replaces_from: float | None
+    """Env frame from which on they take the place of what there was; None if they only add."""
+
+
+class CurveLines:
+    """Says line by line what is added to each curve of a run.
 
     return       of each training episode, where it ended
     evaluation   the mean return of one, where its weights were made; also of an old checkpoint's
     image_mse    loss of the world model, where the run stood
     kl           the same
+
+    A run that is resumed may go back to its checkpoint: what it reports then takes the place of
+    what it had reported from there on, in each curve as soon as it adds to that.
     """
-    points: dict[str, list[Point]] = {
-        "return": [
-            (episode.policy_step * line.action_repeat, episode.episode_return)
-            for episode in training_episodes(line)
-        ]
-    }
-    if "dreamer_evaluation_return" in line.values:
-        value = line.values["dreamer_evaluation_return"]
-        points["evaluation"] = [(line.evaluated_frame, value)]
-    for name, metric in _LOSSES.items():
-        if metric in line.values:
-            points[name] = [(line.env_frame, line.values[metric])]
-    finite = {name: [xy for xy in of if all(map(math.isfinite, xy))] for name, of in points.items()}
-    return {name: of for name, of in finite.items() if of}
+
+    def __init__(self) -> None:
+        self._reached: dict[str, int] = {}  # env frame of the newest report in each curve
+
+    def take(self, line: LogLine) -> dict[str, Added]:
+        """Returns what the next line adds; curves that it adds nothing finite to are left out."""
+        if not is_of_newest_weights(line):  # nothing of the run as it is now goes back with it
+            return {name: Added(points, None) for name, points in _curve_points(line).items()}
+        added: dict[str, Added] = {}
+        for name, points in _curve_points(line).items():
+            has_gone_back = line.env_frame < self._reached.get(name, 0)
+            added[name] = Added(points, min(points)[0] if has_gone_back else None)
+            self._reached[name] = line.env_frame
+        return added
 
 
 class LogReader:
@@ -190,3 +203,20 @@ def _parse(text: str, where: str) -> LogLine:
 def _float_of(value: float | None) -> float:
     """Returns the number, NaN for JSON's null."""
     return math.nan if value is None else float(value)
+
+
+def _curve_points(line: LogLine) -> dict[str, list[Point]]:
+    points: dict[str, list[Point]] = {
+        "return": [
+            (episode.policy_step * line.action_repeat, episode.episode_return)
+            for episode in training_episodes(line)
+        ]
+    }
+    if "dreamer_evaluation_return" in line.values:
+        value = line.values["dreamer_evaluation_return"]
+        points["evaluation"] = [(line.evaluated_frame, value)]
+    for name, metric in _LOSSES.items():
+        if metric in line.values:
+            points[name] = [(line.env_frame, line.values[metric])]
+    finite = {name: [xy for xy in of if all(map(math.isfinite, xy))] for name, of in points.items()}
+    return {name: of for name, of in finite.items() if of}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 from dreamer_core.report.metrics import is_of_newest_weights
 from dreamer_core.report.read import (
     RUNNING_MEAN_EPISODES,
+    Added,
+    CurveLines,
     LogLine,
     LogReader,
     Point,
-    curve_points,
 )
 
 _logger = logging.getLogger(__name__)
@@ -56,9 +58,6 @@ class Curve:
 class RunCurves:
     """The curves and newest numbers of a run, from its metrics.jsonl.
 
-    A run that is resumed may go back to its checkpoint: what it reports then takes the place of
-    what it had reported from there on.
-
     Args:
         path: of the file, which need not exist yet.
     """
@@ -74,7 +73,7 @@ class RunCurves:
 
     def _begin(self) -> None:
         self._curves: dict[str, Curve] = {}
-        self._reached: dict[str, int] = {}  # env frame of the newest report in each curve
+        self._lines = CurveLines()
         self._recent: deque[Point] = deque(maxlen=RUNNING_MEAN_EPISODES)
         self._values: dict[str, float | None] = {}
         self._newest: LogLine | None = None
@@ -109,29 +108,27 @@ class RunCurves:
             return
         for name, value in line.values.items():
             self._values[name] = value if math.isfinite(value) else None
-        for name, points in curve_points(line).items():
-            self._add(name, line.env_frame, points)
+        for name, added in self._lines.take(line).items():
+            self._add(name, added)
             if name == "return":
-                self._add("mean_return", line.env_frame, self._running_means(line, points))
+                self._add("mean_return", replace(added, points=self._running_means(added)))
 
-    def _running_means(self, line: LogLine, returns: list[Point]) -> list[Point]:
+    def _running_means(self, returns: Added) -> list[Point]:
         """Returns for each training episode the mean of the newest ones up to it."""
-        if line.env_frame < self._reached.get("mean_return", 0):
-            before = [point for point in self._recent if point[0] < min(returns)[0]]
+        if returns.replaces_from is not None:
+            before = [point for point in self._recent if point[0] < returns.replaces_from]
             self._recent = deque(before, maxlen=RUNNING_MEAN_EPISODES)
         means: list[Point] = []
-        for point in returns:
+        for point in returns.points:
             self._recent.append(point)
             means.append((point[0], sum(y for _, y in self._recent) / len(self._recent)))
         return means
 
-    def _add(self, name: str, env_frame: int, points: list[Point]) -> None:
-        """Adds the points of a report at `env_frame`, in place of others if that went back."""
+    def _add(self, name: str, added: Added) -> None:
         curve = self._curves.setdefault(name, Curve())
-        if env_frame < self._reached.get(name, 0):
-            curve.drop_from(min(points)[0])
-        self._reached[name] = env_frame
-        for x, y in points:
+        if added.replaces_from is not None:
+            curve.drop_from(added.replaces_from)
+        for x, y in added.points:
             curve.add(x, y)
 
 

@@ -21,14 +21,11 @@ import tyro
 from rich.console import Group
 from rich.table import Table
 
-from dreamer_core.bench.benchmark import (
-    bench_env,
-    bench_learner,
-    bench_policy,
-    bench_replay,
-    fill_replay,
-)
+from dreamer_core.bench.env import bench_env
+from dreamer_core.bench.learner import bench_learner
 from dreamer_core.bench.measure import Measurement, machine, summary
+from dreamer_core.bench.policy import bench_policy
+from dreamer_core.bench.replay import bench_replay, fill_replay
 from dreamer_core.config import Config, to_dict
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.types import Batch, Report

@@ -116,7 +116,7 @@ class DreamerAgent:
         """
         share, scale = self._scheduled(policy_step)
         data = self._staging(batch)
-        result = self._update(self._inputs(data, share, scale))
+        result = self._update(self.inputs(data, share, scale))
         self._staging.mark_read()
         self._unchecked.append(_Unchecked.of(self.gradient_step, result))
         if self.device.type == "cpu":
@@ -198,10 +198,8 @@ class DreamerAgent:
             image = self.world_model.open_loop(data, noise, context=context)
         return (image + 0.5).clamp(0, 1).cpu()
 
-    def _inputs(
-        self, data: TensorBatch, reinforce_share: float, entropy_scale: float
-    ) -> StepInputs:
-        """Draws the noise of this gradient step."""
+    def inputs(self, data: TensorBatch, reinforce_share: float, entropy_scale: float) -> StepInputs:
+        """Returns what the next gradient step depends on; draws its noise."""
         generator = seeded_generator(
             self.device, self.config.seed, Stream.TRAIN.word, self.gradient_step
         )

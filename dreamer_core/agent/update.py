@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -152,19 +153,16 @@ def compile_parts(
     Parts and not the whole: the recurrences are loops over one compiled step, so that there are few
     and small graphs to compile.
     """
-
-    def compiled(owner: object, name: str) -> None:
-        form = torch.compile(getattr(owner, name), fullgraph=True, dynamic=False)
-        object.__setattr__(owner, name, form)
-
-    compiled(world_model, "_encode")
-    compiled(world_model, "_loss_of")
-    compiled(world_model.rssm.scan_steps, "forward")
-    compiled(world_model.rssm.scan_steps, "backward")
-    compiled(behavior, "_imagine_step")
-    compiled(behavior, "_loss_of")
+    compiled = partial(torch.compile, fullgraph=True, dynamic=False)
+    scan_steps = world_model.rssm.scan_steps
+    world_model.encode = compiled(world_model.encode)
+    world_model.loss_of = compiled(world_model.loss_of)
+    scan_steps.forward = compiled(scan_steps.forward)
+    scan_steps.backward = compiled(scan_steps.backward)
+    behavior.imagine_step = compiled(behavior.imagine_step)
+    behavior.loss_of = compiled(behavior.loss_of)
     for optimizer in optimizers.values():
-        compiled(optimizer, "apply")
+        optimizer.apply = compiled(optimizer.apply)
 
 
 class CapturedUpdate:

@@ -170,15 +170,15 @@ class Behavior(nn.Module):
         for action_noise_k, state_noise_k in zip(
             action_noise.unbind(0), state_noise.unbind(0), strict=True
         ):
-            action, state = self._imagine_step(rssm, state, action_noise_k, state_noise_k)
+            action, state = self.imagine_step(rssm, state, action_noise_k, state_noise_k)
             actions.append(action)
             feats.append(state.features)
         return Imagined(_stacked(feats), torch.stack(actions))
 
-    def _imagine_step(
+    def imagine_step(
         self, rssm: RSSM, state: RSSMState, action_noise: Tensor, state_noise: Tensor
     ) -> tuple[Tensor, RSSMState]:
-        """Action a_k in s_k, and s_{k+1}."""
+        """Returns the action a_k in s_k, and s_{k+1}; see `imagine`."""
         params = self.actor(_detached(state.features)).float()
         action = self.actions.sample(params, action_noise)
         return action, rssm.imagine_step(state, action, state_noise)
@@ -212,9 +212,9 @@ class Behavior(nn.Module):
             imagined = self.imagine(world_model.rssm, start, action_noise, state_noise)
         # Under autocast: weights that were cast while no gradient was wanted must not be reused.
         torch.clear_autocast_cache()
-        return self._loss_of(world_model, imagined, start_discount, reinforce_share, entropy_scale)
+        return self.loss_of(world_model, imagined, start_discount, reinforce_share, entropy_scale)
 
-    def _loss_of(
+    def loss_of(
         self,
         world_model: WorldModel,
         imagined: Imagined,
@@ -222,7 +222,7 @@ class Behavior(nn.Module):
         reinforce_share: float | Tensor,
         entropy_scale: float | Tensor,
     ) -> BehaviorLoss:
-        """Both losses of an imagined rollout."""
+        """Both losses of an imagined rollout; see `loss`."""
         with torch.set_grad_enabled(_has_dynamics(reinforce_share)):
             reward = world_model.predict_reward(imagined.feat)
             predicted = world_model.predict_discount(imagined.feat[1:])

@@ -118,10 +118,11 @@ class WorldModel(nn.Module):
 
     def observe(self, batch: TensorBatch, noise: Tensor) -> Observed:
         """Encodes and filters a batch; `noise` as in RSSM.observe."""
-        embed = self._encode(batch.image)
+        embed = self.encode(batch.image)
         return self.rssm.observe(embed, batch.prev_action, batch.is_first, noise)
 
-    def _encode(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> Tensor:
+        """Embeds uint8 images [..., 64, 64, channels] as [..., E]."""
         return self.encoder(image_to_float(image))
 
     def loss(self, batch: TensorBatch, noise: Tensor) -> WorldModelLoss:
@@ -132,10 +133,10 @@ class WorldModel(nn.Module):
         The Gaussian terms leave out their constant 0.5 * ln(2 pi) per dimension (3763.9 nats for
         a grayscale image), which would hide the learning in the number.
         """
-        return self._loss_of(batch, self.observe(batch, noise))
+        return self.loss_of(batch, self.observe(batch, noise))
 
-    def _loss_of(self, batch: TensorBatch, observed: Observed) -> WorldModelLoss:
-        """Heads and loss on observed states."""
+    def loss_of(self, batch: TensorBatch, observed: Observed) -> WorldModelLoss:
+        """Heads and loss on observed states; see `loss`."""
         config = self.config
         feat = observed.state.feat
         image_mean = self.decoder(feat if config.has_image_gradients else feat.detach()).float()

@@ -202,7 +202,7 @@ def test_imagination_starts_from_every_row_with_the_discount_of_that_row():
     batch.is_terminal[1, 2] = True
     data = to_tensors(batch, CPU)
     loss = model_loss(agent.world_model, data)
-    behavior = agent._eager_update._behavior_loss(agent._inputs(data, 1.0, 0.0), loss)
+    behavior = agent._eager_update._behavior_loss(agent.inputs(data, 1.0, 0.0), loss)
     expected = torch.full((3, 8), 0.995)
     expected[1, 2] = 0.0
     assert torch.equal(behavior.discount[0].reshape(3, 8), expected)

@@ -25,7 +25,7 @@ def make_agent(config: Config | None = None, **learner: str) -> DreamerAgent:
 
 
 def inputs_of(agent: DreamerAgent, share: float = 1.0, seed: int = 0) -> StepInputs:
-    return agent._inputs(agent._staging(make_batch(seed=seed)), share, 1e-3)
+    return agent.inputs(agent._staging(make_batch(seed=seed)), share, 1e-3)
 
 
 def weights(agent: DreamerAgent) -> Tensor:
@@ -102,7 +102,7 @@ def test_after_a_step_that_is_not_finite_nothing_steps_until_the_flag_is_reset()
     bad = make_batch()
     bad.reward[0, 0] = float("nan")
     before = weights(agent)
-    first = agent._eager_update(agent._inputs(agent._staging(bad), 1.0, 1e-3))
+    first = agent._eager_update(agent.inputs(agent._staging(bad), 1.0, 1e-3))
     second = agent._eager_update(inputs_of(agent))
     assert first.is_good.tolist() == second.is_good.tolist() == [False] * len(OPTIMIZERS)
     assert torch.equal(weights(agent), before)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamer_core.bench.benchmark import fill_replay
+from dreamer_core.bench.replay import fill_replay
 from dreamer_core.storage.run_directory import open_run
 from services import cli
 from tests.core.replay.counting import flip, records_of

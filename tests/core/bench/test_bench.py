@@ -6,8 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from dreamer_core.bench import benchmark, measure
+from dreamer_core.bench import measure
+from dreamer_core.bench.env import bench_env
+from dreamer_core.bench.flops import update_flops
+from dreamer_core.bench.learner import bench_learner, random_batch
 from dreamer_core.bench.memory import replay_memory
+from dreamer_core.bench.policy import bench_policy
+from dreamer_core.bench.replay import bench_replay, fill_replay
 from dreamer_core.config import ReplayConfig
 from dreamer_core.presets import preset
 from dreamer_core.replay.replay import open_replay
@@ -30,7 +35,7 @@ ATARI_GFLOP = {
 
 
 def test_the_arithmetic_of_an_atari_update_is_what_was_worked_out_by_hand():
-    flops = benchmark.update_flops(preset("atari"), SPEC)
+    flops = update_flops(preset("atari"), SPEC)
     assert {name: round(value / 1e9) for name, value in flops.items()} == pytest.approx(
         ATARI_GFLOP, abs=1.5
     )
@@ -38,8 +43,8 @@ def test_the_arithmetic_of_an_atari_update_is_what_was_worked_out_by_hand():
 
 @pytest.mark.parametrize("field", [{"latent": "gaussian"}, {"has_discount_head": False}])
 def test_a_smaller_model_needs_less(field):
-    whole = benchmark.update_flops(small(), SPEC)
-    less = benchmark.update_flops(small(world_model=field), SPEC)
+    whole = update_flops(small(), SPEC)
+    less = update_flops(small(world_model=field), SPEC)
     assert sum(less.values()) < sum(whole.values())
 
 
@@ -67,7 +72,7 @@ def test_a_result_says_on_what_it_was_measured():
 
 
 def test_the_components_of_a_step_add_up_to_it():
-    result = benchmark.bench_learner(small(), seconds=0.1)
+    result = bench_learner(small(), seconds=0.1)
     parts = dict(result.details["seconds_by_component"])
     rest = parts.pop("backward passes and the rest")
     assert min(parts.values()) > 0
@@ -78,7 +83,7 @@ def test_the_components_of_a_step_add_up_to_it():
 
 def test_a_filled_replay_holds_the_rows_asked_for(tmp_path):
     config = small()
-    benchmark.fill_replay(tmp_path, config.replay, SPEC, rows=2_000)
+    fill_replay(tmp_path, config.replay, SPEC, rows=2_000)
     replay = open_replay(tmp_path, config.replay, SPEC)
     assert replay.counts().stored_steps >= 1_900  # rows that begin an episode are no steps
     assert replay.sample(0, 0).image.any()
@@ -87,14 +92,14 @@ def test_a_filled_replay_holds_the_rows_asked_for(tmp_path):
 
 def test_two_million_rows_stay_below_the_promised_memory(tmp_path):
     rows, spec = 400_000, dataclasses.replace(SPEC, image_shape=(1, 1, 1))  # images are mapped
-    benchmark.fill_replay(tmp_path, ReplayConfig(), spec, rows)
+    fill_replay(tmp_path, ReplayConfig(), spec, rows)
     memory = replay_memory(tmp_path, ReplayConfig(), spec, num_batches=5)
     by_row = (memory.sampled_bytes - memory.started_bytes) / rows
     assert by_row > 1 and memory.started_bytes + 2_000_000 * by_row < 200e6
 
 
 def test_two_million_grayscale_rows_stay_below_the_promised_disk_space():
-    result = benchmark.bench_replay(small("debug"), seconds=0.1, rows=(20_000,))
+    result = bench_replay(small("debug"), seconds=0.1, rows=(20_000,))
     measured = result.details["by_rows"]["20000"]
     assert 4_096 * 20_000 < measured["disk_bytes"] < 8.6e9 / 100
     assert 0 < measured["memory"]["sampled_bytes"] < 200e6
@@ -103,9 +108,9 @@ def test_two_million_grayscale_rows_stay_below_the_promised_disk_space():
 def test_policy_environment_and_replay_are_measured():
     config = small()
     for result in (
-        benchmark.bench_policy(config, seconds=0.1),
-        benchmark.bench_env(config, seconds=0.1),
-        benchmark.bench_replay(config, seconds=0.1, rows=(500, 1_000)),
+        bench_policy(config, seconds=0.1),
+        bench_env(config, seconds=0.1),
+        bench_replay(config, seconds=0.1, rows=(500, 1_000)),
     ):
         assert 0 < result.p10_s <= result.median_s <= result.p90_s < 1
     assert set(result.details["by_rows"]) == {"500", "1000"}
@@ -113,6 +118,6 @@ def test_policy_environment_and_replay_are_measured():
 
 def test_a_random_batch_has_the_shapes_of_a_real_one():
     config = small()
-    batch = benchmark.random_batch(config, SPEC)
+    batch = random_batch(config, SPEC)
     assert batch.image.shape == (3, 8, 64, 64, 1)
     assert np.array_equal(batch.prev_action.sum(-1), np.ones((3, 8)))

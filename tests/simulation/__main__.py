@@ -18,6 +18,7 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+from dreamer_core.bench.measure import machine
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.scenario import simulate
 
@@ -33,6 +34,7 @@ def main():
         result, failing = {"found_after_schedules": _find_mutants()}, []
     else:
         result, failing = _run(arguments)
+    result |= machine()
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

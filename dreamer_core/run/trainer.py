@@ -225,9 +225,8 @@ def require_place(config: Config, spec: EnvSpec) -> None:
 
 def _liveliest(batch: Batch) -> tuple[int, int]:
     """(row, length) of the sequence whose images change most before any later reset."""
-    lengths = [
-        int(row[1:].argmax()) + 1 if row[1:].any() else len(row) for row in batch.is_first
-    ]  # fmt: skip
+    rows = batch.is_first
+    lengths = [int(row[1:].argmax()) + 1 if row[1:].any() else len(row) for row in rows]
     motion = [
         np.abs(np.diff(image[:length].astype(np.int16), axis=0)).mean() if length > 2 else -1.0
         for image, length in zip(batch.image, lengths, strict=True)

@@ -56,3 +56,26 @@ def change(store: Store, name: str, edit: Callable[[bytes], bytes]) -> None:
 
 def flip(store: Store, name: str, at: int) -> None:
     change(store, name, lambda content: content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+
+
+class Around:
+    """A store that does something before each operation on another."""
+
+    def __init__(self, inner: Store, before: Callable[[str, str], None]) -> None:
+        self._inner, self._before = inner, before
+        self.location = inner.location
+
+    def names(self) -> list[str]:
+        return self._inner.names()
+
+    def read(self, name: str) -> bytes:
+        self._before("read", name)
+        return self._inner.read(name)
+
+    def write(self, name: str, content: bytes) -> None:
+        self._before("write", name)
+        self._inner.write(name, content)
+
+    def delete(self, name: str) -> None:
+        self._before("delete", name)
+        self._inner.delete(name)

@@ -1,6 +1,5 @@
 """The reader of the log: each line once, also of a file that grows, is torn or is replaced."""
 
-import math
 import os
 import subprocess
 import sys
@@ -10,8 +9,8 @@ import pytest
 from dreamer_core.errors import BadInput
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.metrics import is_of_newest_weights
-from dreamer_core.report.read import LogLine, LogReader, curve_points, read_jsonl
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.read import LogReader, read_jsonl
+from dreamer_core.types import Report
 from tests.core.report.logs import KL, write_once
 
 
@@ -109,30 +108,6 @@ def test_damage_behind_lines_that_were_not_counted_is_told_by_its_byte(log):
     end = log.path.stat().st_size
     with pytest.raises(BadInput, match=rf"metrics\.jsonl:before byte {end} is not"):
         read_jsonl(log.path, tail_bytes=500)
-
-
-def line(service="learner", values=None, episodes=(), labels=None):
-    ended = tuple(EpisodeSummary(policy_step=s, episode_return=r, length=1) for s, r in episodes)
-    return LogLine(
-        wall_time_s=0.0, service=service, policy_step=100, env_frame=400, gradient_step=1,
-        values=values or {}, episodes=ended, labels=labels or {},
-    )  # fmt: skip
-
-
-def test_an_episode_is_a_point_where_it_ended():
-    found = curve_points(line("collector", episodes=[(90, 1.0), (95, math.nan)]))
-    assert found == {"return": [(360, 1.0)]}
-
-
-def test_an_episode_of_the_evaluator_is_no_point_but_its_mean_is():
-    values = {"dreamer_evaluation_return": 2.0, "dreamer_evaluation_policy_steps": 50}
-    found = curve_points(line("evaluator", values, episodes=[(90, 1.0)]))
-    assert found == {"evaluation": [(200, 2.0)]}
-
-
-def test_losses_are_points_where_the_run_stood():
-    values = {"dreamer_image_mean_squared_error": 0.1, "dreamer_kl_nats": math.inf}
-    assert curve_points(line(values=values)) == {"image_mse": [(400, 0.1)]}
 
 
 def test_an_evaluation_belongs_to_the_frame_at_which_its_weights_were_made(tmp_path):

@@ -60,7 +60,7 @@ def stat(title: str, help: str, query: str, unit: str = "short", **options: Any)
     """Returns a small panel with one number a run."""
     return Panel(
         title=title, help=help, queries={"": query}, unit=unit, kind="stat", width=4, **options
-    )  # fmt: skip
+    )
 
 
 ROWS: dict[str, tuple[Panel, ...]] = {

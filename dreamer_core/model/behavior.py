@@ -228,9 +228,7 @@ class Behavior(nn.Module):
             predicted = world_model.predict_discount(imagined.feat[1:])
             discount = torch.cat([start_discount.unsqueeze(0), predicted])
             slow_value = self._value(self.slow_critic, imagined.feat)
-            target = lambda_return(
-                reward[:-1], slow_value[1:], discount[:-1], self.config.lambda_
-            )  # fmt: skip
+            target = lambda_return(reward[:-1], slow_value[1:], discount[:-1], self.config.lambda_)
         weight = rollout_weight(discount)
         feat = _detached(imagined.feat)
         params = self.actor(feat[:-2]).float()

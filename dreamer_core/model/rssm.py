@@ -161,9 +161,12 @@ class RSSM(nn.Module):
         stochs: list[Tensor] = []
         posteriors: list[Tensor] = []
         steps = zip(
-            keep.unbind(1), action_part.unbind(1), embed_part.unbind(1), noise.unbind(1),
+            keep.unbind(1),
+            action_part.unbind(1),
+            embed_part.unbind(1),
+            noise.unbind(1),
             strict=True,
-        )  # fmt: skip
+        )
         for keep_t, action_t, embed_t, noise_t in steps:
             x = F.elu(action_t + F.linear(state.stoch * keep_t, stoch_weight), inplace=True)
             deter = self.cell(x, state.deter * keep_t)

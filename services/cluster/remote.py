@@ -153,9 +153,14 @@ def _over_ssh(cluster: str, script: str) -> Generator[str]:
     plain = ("--log-style=pretty", "--log-color=false")
     command = [ray, "exec", *plain, cluster, f"bash -c {shlex.quote(script)} || true"]
     with subprocess.Popen(  # noqa: S603 (Ray's own command; the rest is quoted)
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", start_new_session=True,
-    ) as process:  # fmt: skip
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
         assert process.stdout is not None
         try:
             yield from process.stdout
@@ -177,9 +182,7 @@ def _submit(client: Any, script: str, name: str) -> str:
     """Starts a script as a job; returns the job's name."""
     job = f"{name}-{secrets.token_hex(3)}"
     try:
-        return client.submit_job(
-            entrypoint=f"bash -c {shlex.quote(script)}", submission_id=job
-        )  # fmt: skip
+        return client.submit_job(entrypoint=f"bash -c {shlex.quote(script)}", submission_id=job)
     except _broken() as error:
         raise _unreachable(client.get_address(), error) from error
 

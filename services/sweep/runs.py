@@ -225,9 +225,7 @@ class SweepRuns:
         """A run that failed waits for its next try, if it has one."""
         failures = self._states[key].failures + 1
         is_final = is_final or failures > self._limits.retries
-        self._set(
-            key, phase="failed" if is_final else "waiting", failures=failures, reason=why
-        )  # fmt: skip
+        self._set(key, phase="failed" if is_final else "waiting", failures=failures, reason=why)
         if is_final:
             logger.error("%s: failed for good: %s", key, why)
         else:

@@ -101,8 +101,9 @@ def cut(directory):
         time.sleep(BLIP_S)
         player.heal_cable()
         samples = run.scrape()
-        run.wait_for("dreamer_policy_steps_total",
-                     least=samples["dreamer_policy_steps_total",] + 50)  # fmt: skip
+        run.wait_for(
+            "dreamer_policy_steps_total", least=samples["dreamer_policy_steps_total",] + 50
+        )
         early = restarts(run.run_dir)
         player.cut_cable()
         silent_s = collector_is_replaced(run)

@@ -50,10 +50,13 @@ def base_name(name):
 @needs_prometheus
 @pytest.mark.parametrize(
     "arguments",
-    [("check", "config", "prometheus.yml"), ("check", "rules", "--lint-fatal", "rules.yml"),
-     ("test", "rules", "rules_test.yml")],
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "--lint-fatal", "rules.yml"),
+        ("test", "rules", "rules_test.yml"),
+    ],
     ids=["config", "rules", "tests of rules"],
-)  # fmt: skip
+)
 def test_promtool_accepts(arguments):
     *words, file = arguments
     code, output = promtool(*words, str(PROMETHEUS / file))

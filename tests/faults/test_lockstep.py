@@ -11,10 +11,11 @@ pytestmark = pytest.mark.faults
 
 STEPS = 600
 OPTIONS = (
-    *EXACT, *OFTEN,
+    *EXACT,
+    *OFTEN,
     *("--steps", str(STEPS), "--seed", "5", "--env.time-limit-steps", "90"),
     *("--replay.capacity-steps", "256", "--evaluator.interval-policy-steps", "150"),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

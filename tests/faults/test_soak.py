@@ -36,10 +36,12 @@ MOST_BYTES = 6e9  # 0.2 GB an evaluator, and all the rest
 KINDS = ("collector", "replay", "learner", "evaluator", "raylet", "supervisor")
 ENDS_THE_COMMAND = ("raylet", "supervisor")
 OPTIONS = (
-    *EXACT, *OFTEN, *("--steps", "10000000", "--env.time-limit-steps", "200"),
+    *EXACT,
+    *OFTEN,
+    *("--steps", "10000000", "--env.time-limit-steps", "200"),
     *("--replay.capacity-steps", "20000", "--evaluator.interval-policy-steps", "100"),
     *("--evaluator.count", str(EVALUATORS)),
-)  # fmt: skip
+)
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(SECONDS + 600)]
 

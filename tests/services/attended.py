@@ -39,10 +39,12 @@ class Attended:
         self.run.wait_for("dreamer_gradient_steps_total", least=5)
         self.follower = start("logs", run_dir, "--follow")
         self.step = min(int(path.parent.name) for path in run_dir.glob("checkpoints/*/*.json"))
-        self.finished = start("attach", run_dir, "--evaluators", "2", "--episodes", "4",
-                              "--mode", "sample")  # fmt: skip
-        self.filmed = start("attach", run_dir, "--weights", str(self.step), "--episodes", "1",
-                            "--video")  # fmt: skip
+        self.finished = start(
+            "attach", run_dir, "--evaluators", "2", "--episodes", "4", "--mode", "sample"
+        )
+        self.filmed = start(
+            "attach", run_dir, "--weights", str(self.step), "--episodes", "1", "--video"
+        )
         self.misnamed = start("attach", run_dir, "--weights", "777777777")
         self.signalled = {number: start("attach", run_dir, "--forever") for number in SIGNALS}
         self.left_over = start("attach", run_dir, "--forever")

@@ -109,8 +109,11 @@ class TapedRun:
 
     def total(self, name, service):
         """The newest value of a counter with the label service."""
-        found = [r.values[name] for r in self.reports if r.labels.get("service") == service
-                 and name in r.values]  # fmt: skip
+        found = [
+            r.values[name]
+            for r in self.reports
+            if r.labels.get("service") == service and name in r.values
+        ]
         return found[-1] if found else 0
 
     def _take(self, service, verb):

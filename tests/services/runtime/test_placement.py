@@ -12,8 +12,10 @@ def node(name, *, is_alive=True, **resources):
 
 
 HOME, WITH_GPU = node("home", CPU=2.0), node("other", CPU=8.0, GPU=1.0)
-BY_ROLE = {"label_selector": {"dreamer-role": "learner"},
-           "fallback_strategy": [{"label_selector": {"dreamer-role": "!learner"}}]}  # fmt: skip
+BY_ROLE = {
+    "label_selector": {"dreamer-role": "learner"},
+    "fallback_strategy": [{"label_selector": {"dreamer-role": "!learner"}}],
+}
 
 
 def options(service, *nodes, is_run_dir_shared=False, device="auto"):

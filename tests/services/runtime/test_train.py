@@ -35,8 +35,9 @@ def lockstep(tmp_path_factory):
     """Pong in lockstep, with the evaluator beside it, and the same in one process."""
     root = tmp_path_factory.mktemp("lockstep")
     options = ("--steps", "110", "--env.time-limit-steps", "35", "--seed", "3")
-    services = Run("train", root / "train", *options, "--lockstep",
-                   "--evaluator.interval-policy-steps", "40")  # fmt: skip
+    services = Run(
+        "train", root / "train", *options, "--lockstep", "--evaluator.interval-policy-steps", "40"
+    )
     assert services.finish() == 0, services.stderr
     local = Run("local", root / "local", *options)
     assert local.finish() == 0, local.stderr

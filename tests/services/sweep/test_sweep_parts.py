@@ -367,13 +367,15 @@ def state(name="pong", seed=0, phase="running", **values):
 
 
 def test_a_sweep_adds_up_its_runs():
-    progress = SweepProgress((
-        state(phase="done", policy_step=200),
-        state(seed=1, policy_step=100, policy_steps_per_second=10.0),
-        state(seed=2),
-        state(seed=3, phase="waiting"),
-        state(seed=4, phase="failed", policy_step=50),
-    ))  # fmt: skip
+    progress = SweepProgress(
+        (
+            state(phase="done", policy_step=200),
+            state(seed=1, policy_step=100, policy_steps_per_second=10.0),
+            state(seed=2),
+            state(seed=3, phase="waiting"),
+            state(seed=4, phase="failed", policy_step=50),
+        )
+    )
     assert progress.share == 350 / 1000
     assert progress.policy_steps_per_second == 10.0
     assert progress.time_left_s == (100 + 200 + 200) / 10

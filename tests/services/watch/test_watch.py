@@ -233,9 +233,12 @@ def test_a_port_in_use_is_told_with_what_to_do(finished, refused):
 
 @pytest.mark.parametrize(
     ("options", "part"),
-    [(("--port", "70000"), "--port 70000"), (("--speed", "0"), "--speed 0"),
-     (("--address", "192.0.2.1"), "--address")],
-)  # fmt: skip
+    [
+        (("--port", "70000"), "--port 70000"),
+        (("--speed", "0"), "--speed 0"),
+        (("--address", "192.0.2.1"), "--address"),
+    ],
+)
 def test_what_cannot_be_served_is_refused(finished, refused, options, part):
     assert part in refused(finished, *options)
 

@@ -62,6 +62,13 @@ def small(name: str = "atari", **sections: dict[str, Any]) -> Config:
     return changed(preset(name), {**SIZES, **values})
 
 
+CONTINUOUS_CONTROL = small(
+    world_model={"latent": "gaussian", "reward_transform": "identity"},
+    behavior={"reinforce_share": 0.0, "entropy_scale": 1e-4},
+)
+"""Of tasks with continuous actions: Gaussian latents, trained by dynamics gradients."""
+
+
 def make_batch(spec: EnvSpec = DISCRETE, *, seed: int = 0, size: tuple[int, int] = (3, 8)) -> Batch:
     """Random rows with a reset inside the first sequence and an end inside the last."""
     rng = np.random.default_rng(seed)
@@ -111,6 +118,10 @@ def make_behavior(
 
 def model_loss(model: WorldModel, data: TensorBatch, seed: int = 0) -> WorldModelLoss:
     return model.loss(data, model.rssm.latent.noise(data.reward.shape, generator(seed)))
+
+
+def make_agent(spec=DISCRETE, config=None) -> DreamerAgent:
+    return DreamerAgent(config or small(), spec)
 
 
 def train(agent: DreamerAgent, batches: Iterable[Batch]) -> list[dict[str, Tensor]]:

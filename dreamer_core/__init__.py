@@ -1,7 +1,69 @@
-"""DreamerV2: the algorithm, and all that needs no cluster. Start reading at train_local.py."""
+"""DreamerV2: the algorithm, and all that needs no cluster. Start reading at run/local.py.
 
+The names of `__all__` are what a program needs; each is imported when it is first asked for, so
+that `import dreamer_core` costs nothing and loads neither torch nor OpenCV.
+"""
+
+import importlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dreamer_core.agent.agent import DreamerAgent
+    from dreamer_core.agent.policy import Policy
+    from dreamer_core.config import Config, EnvConfig
+    from dreamer_core.envs.suites import make_env
+    from dreamer_core.errors import BadInput, Failed
+    from dreamer_core.presets import preset
+    from dreamer_core.replay.replay import Replay
+    from dreamer_core.run.evaluation import evaluate_run
+    from dreamer_core.run.front import RunResult
+    from dreamer_core.run.local import train_local
+    from dreamer_core.storage.run_directory import read_config
+
+__all__ = [
+    "BadInput",
+    "Config",
+    "DreamerAgent",
+    "EnvConfig",
+    "Failed",
+    "Policy",
+    "Replay",
+    "RunResult",
+    "evaluate_run",
+    "make_env",
+    "preset",
+    "read_config",
+    "train_local",
+]
 
 # Torch's idle CPU threads spin by default, which on a machine with other work (a collector, an
 # evaluator, another run) slows a gradient step severalfold. Read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_HOMES = {
+    "BadInput": "errors",
+    "Config": "config",
+    "DreamerAgent": "agent.agent",
+    "EnvConfig": "config",
+    "Failed": "errors",
+    "Policy": "agent.policy",
+    "Replay": "replay.replay",
+    "RunResult": "run.front",
+    "evaluate_run": "run.evaluation",
+    "make_env": "envs.suites",
+    "preset": "presets",
+    "read_config": "storage.run_directory",
+    "train_local": "run.local",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name from its home (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

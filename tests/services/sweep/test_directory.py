@@ -1,0 +1,114 @@
+"""The directory of a sweep: scores, what is done, and what is refused."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
+from services.sweep.directory import Score, by_game, open_sweep, read_score
+from services.sweep.plan import (
+    RunKey,
+)
+from tests.services.sweep.parts import DEBUG, PONG_1, plan
+
+
+def score(key=PONG_1, mean=1.0, steps=200):
+    return Score(game=key.game, seed=key.seed, steps=steps, policy_steps=steps,
+                 env_frames=4 * steps, mean_return=mean, episodes=3)  # fmt: skip
+
+
+def make_run(directory, key):
+    directory.run_dir(key).mkdir()
+    RunPaths(directory.run_dir(key)).config.write_text("{}")
+
+
+def test_a_score_is_the_mean_of_the_last_100_training_episodes(tmp_path, log):
+    log(10, *[1000.0] * 5)
+    log(1000, *range(100))
+    log(1000, *range(100))  # a resume repeats them
+    log(2000, 9999.0, service="evaluator")
+    found = read_score(tmp_path / "pong_1", PONG_1, steps=2000)
+    assert (found.mean_return, found.episodes) == (sum(range(100)) / 100, 100)
+    assert (found.policy_steps, found.env_frames) == (2000, 8000)
+
+
+def test_a_damaged_line_is_left_out_of_the_score_with_a_warning(tmp_path, log, caplog):
+    log(10, 3.0)
+    with (tmp_path / "pong_1" / "metrics.jsonl").open("a") as file:
+        file.write("garbage\n")
+    log(20, 5.0)
+    found = read_score(tmp_path / "pong_1", PONG_1, steps=20)
+    assert (found.mean_return, found.episodes) == (4.0, 2)
+    assert "leaves out 1 lines" in caplog.text and "metrics.jsonl:2" in caplog.text
+
+
+def test_a_run_without_an_episode_or_without_metrics_has_no_score(tmp_path, log):
+    log(10, policy_steps_per_second=1.0)
+    assert read_score(tmp_path / "pong_1", PONG_1, steps=10).mean_return is None
+    assert read_score(tmp_path / "none", PONG_1, steps=10).policy_steps == 10
+
+
+def test_what_is_done_stays_done_and_a_run_that_was_deleted_does_not(tmp_path):
+    with open_sweep(tmp_path / "sweep", plan()) as directory:
+        for seed in (1, 0):
+            make_run(directory, RunKey("pong", seed))
+            directory.record(score(RunKey("pong", seed), mean=float(seed)))
+    with open_sweep(tmp_path / "sweep", plan()) as directory:
+        assert [str(key) for key in directory.finished()] == ["pong 0", "pong 1"]
+        RunPaths(directory.run_dir(PONG_1)).config.unlink()
+        assert [str(key) for key in directory.finished()] == ["pong 0"]
+    saved = json.loads((tmp_path / "sweep" / "scores.json").read_text())
+    assert saved["games"] == {"pong": {"steps": 200, "seeds": 2, "mean_return": 0.5}}
+    assert [run["seed"] for run in saved["runs"]] == [0, 1]
+
+
+def test_a_game_whose_runs_have_no_score_has_no_mean():
+    none = {"steps": 200, "seeds": 0, "mean_return": None}
+    assert by_game([score(mean=None)]) == {"pong": none}
+
+
+def test_only_seeds_that_were_trained_as_long_as_the_longest_are_averaged():
+    short, long = score(), score(RunKey("pong", 2), mean=5.0, steps=400)
+    assert by_game([short, long]) == {"pong": {"steps": 400, "seeds": 1, "mean_return": 5.0}}
+
+
+def test_more_games_seeds_and_steps_may_come_later_and_the_id_stays(tmp_path):
+    with open_sweep(tmp_path / "sweep", plan()) as directory:
+        first = directory.sweep_id()
+    more = plan("pong", "hero", seeds=(0, 1, 2), config=replace(DEBUG, steps=400))
+    with open_sweep(tmp_path / "sweep", more) as directory:
+        assert directory.sweep_id() == first
+        assert json.loads(directory.marker.read_text())["games"] == ["pong", "hero"]
+
+
+def test_other_settings_are_refused_with_what_differs_and_nothing_is_changed(tmp_path):
+    with open_sweep(tmp_path / "sweep", plan()) as directory:
+        before = directory.marker.read_text()
+    other = replace(DEBUG, behavior=replace(DEBUG.behavior, horizon=7))
+    refused = pytest.raises(RunDirectoryError, match=r"behavior.horizon=4 there, 7 asked for")
+    with refused, open_sweep(tmp_path / "sweep", plan(config=other)):
+        pass
+    assert (tmp_path / "sweep" / "sweep.json").read_text() == before
+
+
+def test_a_second_sweep_on_a_directory_is_refused_with_the_holders_name(tmp_path):
+    refused = pytest.raises(RunDirectoryError, match=rf"process {os.getpid()} on .*--sweep-dir")
+    with open_sweep(tmp_path, plan()), refused, open_sweep(tmp_path, plan()):
+        pass
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunDirectoryError, match=r"thesis.tex.*--sweep-dir"):
+        open_sweep(tmp_path, plan()).__enter__()
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "scores.json"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    with open_sweep(tmp_path, plan()) as directory:
+        directory.record(score())
+    (tmp_path / name).write_text("{")
+    with pytest.raises(RunDirectoryError, match=name), open_sweep(tmp_path, plan()) as directory:
+        directory.finished()

@@ -45,10 +45,10 @@ EXACT = (*("--schedule.report-interval-gradient-steps", "1"), *("--replay.segmen
 class Run:
     """A `dreamer` process that trains preset debug, and all processes that it starts.
 
-    Of a sweep, `run_dir` is the directory of the sweep.
+    Of a sweep, `run_dir` is the directory of the sweep. `variables` are of the environment.
     """
 
-    def __init__(self, command, run_dir, *options):
+    def __init__(self, command, run_dir, *options, **variables):
         self.run_dir = run_dir
         self.stdout = self.stderr = ""
         self._mark = f"DREAMER_TEST_RUN={uuid.uuid4().hex}"
@@ -60,7 +60,7 @@ class Run:
         self._process = subprocess.Popen(
             [DREAMER, command, "debug", place, run_dir, *CPU, *port, *options],
             cwd=ROOT,
-            env={**os.environ, **dict([self._mark.split("=")])},
+            env={**os.environ, **variables, **dict([self._mark.split("=")])},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

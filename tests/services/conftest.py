@@ -4,12 +4,20 @@ import pytest
 
 from tests.commands import exit_code_of
 from tests.services.attended import Attended
+from tests.shared_cluster import shared_cluster
 
 
 @pytest.fixture(scope="session")
 def attended(tmp_path_factory):
     """A run that was attached to, followed and stopped; tests only read what is left."""
     return Attended(tmp_path_factory.mktemp("attended") / "run")
+
+
+@pytest.fixture(scope="session")
+def ray_address():
+    """Of a Ray cluster for those of whom it is not asked how they start and end one."""
+    with shared_cluster() as address:
+        yield address
 
 
 @pytest.fixture

@@ -31,11 +31,32 @@ class FailingCatch(Catch):
         return super().step(action)
 
 
+class ObedientCatch(Catch):
+    """In a collector does what the files say that lie where OBEDIENT_DIR tells.
+
+    It waits while there is `hold`, and raises once there is `fail`, which it removes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        is_collector = Path("/proc/self/cmdline").read_text().startswith("ray::Collector")
+        self._orders = Path(os.environ["OBEDIENT_DIR"]) if is_collector else None
+
+    def step(self, action: int) -> Any:
+        if self._orders is not None:
+            while (self._orders / "hold").exists():
+                time.sleep(0.01)
+            if (self._orders / "fail").exists():
+                (self._orders / "fail").unlink()
+                raise RuntimeError("the simulator's licence ran out")
+        return super().step(action)
+
+
 class CalmCatch(Catch):
     """Takes its time for a step, and so leaves the processors to what runs beside it."""
 
     def step(self, action: int) -> Any:
-        time.sleep(0.01)
+        time.sleep(0.02)
         return super().step(action)
 
 
@@ -62,6 +83,11 @@ def make_hanging_env() -> HangingCatch:
 def make_failing_env() -> FailingCatch:
     """Task name: `tests.services.failing_env:make_failing_env`."""
     return FailingCatch(CALM_STEPS)
+
+
+def make_obedient_env() -> ObedientCatch:
+    """Task name: `tests.services.failing_env:make_obedient_env`."""
+    return ObedientCatch()
 
 
 def make_env_with_a_process() -> Catch:

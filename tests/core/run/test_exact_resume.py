@@ -2,11 +2,15 @@
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from dreamer_core.report.read import read_jsonl
 from tests.runs import EXACT, OFTEN, Run, assert_same_run, losses_by_step
+
+CAPACITY_STEPS = {"all kept": 10_000, "old segments evicted": 192}
+STEPS = 400
 
 
 def reached(run_dir, gradient_step):
@@ -15,22 +19,36 @@ def reached(run_dir, gradient_step):
     return bool(lines) and lines[-1].gradient_step >= gradient_step
 
 
-@pytest.mark.parametrize("capacity_steps", [10_000, 192], ids=["all kept", "old segments evicted"])
-def test_a_local_run_killed_at_random_moments_gives_the_same_losses_and_actions(
-    tmp_path, capacity_steps
-):
-    options = (*EXACT, *OFTEN, "--steps", "400", "--seed", "3",
+def train(run_dir, options):
+    run = Run("local", run_dir, *options)
+    assert run.finish() == 0, run.stderr
+
+
+def train_whole_and_killed(directory, capacity_steps):
+    """A run that nobody disturbs, and one that is killed at two random moments."""
+    options = (*EXACT, *OFTEN, "--steps", str(STEPS), "--seed", "3",
                "--replay.capacity-steps", str(capacity_steps))  # fmt: skip
-    whole = Run("local", tmp_path / "whole", *options)
-    assert whole.finish() == 0, whole.stderr
+    train(directory / "whole", options)
     rng = random.Random(capacity_steps)
     for gradient_step in (8, 40):
-        run = Run("local", tmp_path / "killed", *options)
-        run.wait_until(lambda step=gradient_step: reached(tmp_path / "killed", step))
+        run = Run("local", directory / "killed", *options)
+        run.wait_until(lambda step=gradient_step: reached(directory / "killed", step))
         time.sleep(rng.uniform(0, 0.6))
         run.kill("supervisor")
         run.finish()
-    run = Run("local", tmp_path / "killed", *options)
-    assert run.finish() == 0, run.stderr
-    assert_same_run(tmp_path / "killed", tmp_path / "whole")
-    assert len(losses_by_step(tmp_path / "whole")) == (400 - 50) // 4
+    train(directory / "killed", options)
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory):
+    """Of both runs, by what their replay keeps; each pair takes one processor."""
+    found = {name: tmp_path_factory.mktemp("kept") for name in CAPACITY_STEPS}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(train_whole_and_killed, found.values(), CAPACITY_STEPS.values()))
+    return found
+
+
+@pytest.mark.parametrize("kept", CAPACITY_STEPS)
+def test_a_local_run_killed_at_random_moments_gives_the_same_losses_and_actions(directories, kept):
+    assert_same_run(directories[kept] / "killed", directories[kept] / "whole")
+    assert len(losses_by_step(directories[kept] / "whole")) == (STEPS - 50) // 4

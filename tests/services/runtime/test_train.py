@@ -8,13 +8,13 @@ from dreamer_core.report.metrics import METRICS
 from dreamer_core.report.read import read_jsonl
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.store import LocalStore
+from tests.commands import exit_code_of
 from tests.runs import (
     CATCH,
-    COLLECT_STEPS,
+    CPU,
     NO_EVALUATION,
     OFTEN,
     PREFILL,
-    RATIO,
     TITLES,
     Run,
     assert_one_paragraph,
@@ -25,42 +25,52 @@ from tests.runs import (
     restarts,
     stored_policy_steps,
 )
-from tests.services.failing_env import CALM_STEPS
+
+
+def on(ray_address):
+    """Options of a run on a cluster that is there."""
+    return "--runtime.ray-address", ray_address
+
 
 # Lockstep
 
 
 @pytest.fixture(scope="module")
-def lockstep(tmp_path_factory):
+def lockstep(tmp_path_factory, ray_address):
     """Pong in lockstep, with the evaluator beside it, and the same in one process."""
     root = tmp_path_factory.mktemp("lockstep")
-    options = ("--steps", "110", "--env.time-limit-steps", "35", "--seed", "3")
+    options = (*CPU, "--steps", "110", "--env.time-limit-steps", "35", "--seed", "3")
     services = Run(
-        "train", root / "train", *options, "--lockstep", "--evaluator.interval-policy-steps", "40"
+        "train",
+        root / "train",
+        *options,
+        *on(ray_address),
+        "--lockstep",
+        "--evaluator.interval-policy-steps",
+        "40",
     )
+    assert exit_code_of("local", "debug", "--run-dir", root / "local", *options) == 0
     assert services.finish() == 0, services.stderr
-    local = Run("local", root / "local", *options)
-    assert local.finish() == 0, local.stderr
-    return services, local
+    return root / "train", root / "local"
 
 
 def test_in_lockstep_the_services_compute_the_losses_of_one_process_bit_for_bit(lockstep):
-    services, local = (losses(run.run_dir) for run in lockstep)
+    services, local = map(losses, lockstep)
     assert len(services) == due(110)
     assert services == local
 
 
 def test_in_lockstep_the_services_store_the_rows_of_one_process(lockstep):
     first, second = (
-        [path.read_bytes() for path in sorted((run.run_dir / "replay").iterdir())]
-        for run in lockstep
+        [path.read_bytes() for path in sorted((run_dir / "replay").iterdir())]
+        for run_dir in lockstep
     )
     assert first == second
 
 
 # A run that is interrupted and resumed
 
-FIRST_STEPS, ALL_STEPS = 800, 900
+FIRST_STEPS, ALL_STEPS = 600, 640
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +97,15 @@ def stopped(interrupted):
 @pytest.fixture(scope="module")
 def resumed(interrupted, stopped):
     """The same run, started again with more steps, to its end."""
-    run = Run("train", interrupted[0].run_dir, *CATCH, "--steps", str(ALL_STEPS),
-              "--evaluator.interval-policy-steps", "200")  # fmt: skip
+    run = Run(
+        "train",
+        interrupted[0].run_dir,
+        *CATCH,
+        "--steps",
+        str(ALL_STEPS),
+        "--evaluator.interval-policy-steps",
+        "200",
+    )
     return run, run.finish()
 
 
@@ -135,8 +152,14 @@ def test_evaluations_are_reported_with_their_mode_and_the_last_has_the_final_wei
 
 def test_what_a_run_leaves_is_named_and_there(resumed):
     run, _ = resumed
-    for name in ("checkpoints", "replay", "tensorboard", "metrics.jsonl", "learning_curve.png",
-                 "open_loop.png"):  # fmt: skip
+    for name in (
+        "checkpoints",
+        "replay",
+        "tensorboard",
+        "metrics.jsonl",
+        "learning_curve.png",
+        "open_loop.png",
+    ):
         assert str(run.run_dir / name) in run.stdout
         assert (run.run_dir / name).exists()
     assert "Started at gradient step" in (run.run_dir / "supervisor.log").read_text()
@@ -155,77 +178,139 @@ def test_no_process_of_a_run_outlives_it(interrupted, resumed):
 
 # Faults
 
-KILLED_STEPS = 1000
+
+def wait_for_checkpoint(run, least):
+    """Waits until the newest checkpoint is of so many gradient steps, or more."""
+    latest = run.run_dir / "checkpoints" / "LATEST"
+    run.wait_until(lambda: latest.exists() and int(latest.read_text()) >= least)
+
+
+class Story:
+    """A run that loses each of its services, one after the other, beside an endless evaluation.
+
+    The learner dies twice, first while the collector is in the midst of its first call. The
+    environment crashes once. Ctrl-C ends the run at its last evaluation, when it is complete. The
+    environment is held between the faults, so that the run does not end before the last.
+    """
+
+    STEPS = 1000
+
+    def __init__(self, directory):
+        self._hold, self._fail = directory / "hold", directory / "fail"
+        self._hold.touch()
+        self.run = run = Run(
+            "train",
+            directory / "run",
+            *CATCH,
+            *OFTEN,
+            "--steps",
+            str(self.STEPS),
+            "--env.task",
+            "tests.services.failing_env:make_obedient_env",
+            "--evaluator.interval-policy-steps",
+            "20",
+            "--evaluator.episodes",
+            "1000000",
+            OBEDIENT_DIR=str(directory),
+        )
+        log = run.run_dir / "supervisor.log"
+        run.wait_until(lambda: log.exists() and "Started at gradient step" in log.read_text())
+        run.kill("learner")
+        self._goes_on_after("learner", restarts=1)
+        wait_for_checkpoint(run, least=2)
+        run.kill("learner")
+        self._goes_on_after("learner", restarts=2)
+        run.wait_until(self._evaluates)
+        run.kill("collector")
+        self._goes_on_after("collector", restarts=1)
+        self._fail.touch()
+        self._goes_on_after("collector", restarts=2)
+        run.kill("replay")
+        self.samples = self._goes_on_after("replay", restarts=1)
+        self.was_evaluating = self._evaluates()
+        self._hold.unlink()
+        wait_for_checkpoint(run, least=due(self.STEPS))
+        run.wait_until((run.run_dir / "open_loop.png").exists)
+        run.interrupt()
+        self.exit_code = run.finish(timeout_s=30)
+
+    def _evaluates(self):
+        return any("ray::Evaluator" in title for title in self.run.processes().values())
+
+    def _goes_on_after(self, service, restarts):
+        self._hold.unlink()
+        samples = self.run.wait_for("dreamer_restarts_total", service, least=restarts)
+        trained = samples.get(("dreamer_gradient_steps_total",), 0.0)
+        samples = self.run.wait_for("dreamer_gradient_steps_total", least=trained + 3)
+        self._hold.touch()
+        return samples
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """A run of which each service was killed in turn: (run, exit code, restarts as scraped)."""
-    run_dir = tmp_path_factory.mktemp("killed") / "run"
-    run = Run("train", run_dir, *CATCH, *NO_EVALUATION, *OFTEN, "--steps", str(KILLED_STEPS))
-    latest = run_dir / "checkpoints" / "LATEST"
-    run.wait_until(lambda: latest.exists() and int(latest.read_text()) > 1)
-    for service in TITLES:
-        run.kill(service)
-        samples = run.wait_for("dreamer_restarts_total", service)
-        trained = samples["dreamer_gradient_steps_total",]
-        samples = run.wait_for("dreamer_gradient_steps_total", least=trained + 5)
-    return run, run.finish(), samples
+def story(tmp_path_factory):
+    return Story(tmp_path_factory.mktemp("story"))
 
 
-def test_a_run_goes_on_after_a_kill_of_each_of_its_services(killed):
-    run, exit_code, samples = killed
-    assert exit_code == 0, run.stderr
-    again = {service: samples["dreamer_restarts_total", service] for service in TITLES}
+def test_a_run_goes_on_after_a_kill_of_each_of_its_services_and_a_crash(story):
+    again = {name: story.samples["dreamer_restarts_total", name] for name in TITLES}
     # The replay takes the collector along, whose episode went on without what was lost.
-    assert again == {"learner": 1, "collector": 2, "replay": 1} == restarts(run.run_dir)
+    assert again == {"learner": 2, "collector": 3, "replay": 1} == restarts(story.run.run_dir)
 
 
-def test_the_counts_are_exact_in_spite_of_the_kills(killed):
-    run_dir = killed[0].run_dir
-    assert checkpoint_counts(run_dir) == (KILLED_STEPS, due(KILLED_STEPS))
-    assert stored_policy_steps(run_dir) == (KILLED_STEPS, KILLED_STEPS)
-    assert counted(run_dir, "dreamer_policy_steps_total")[-1] == KILLED_STEPS
+def test_the_counts_are_exact_in_spite_of_the_kills(story):
+    run_dir = story.run.run_dir
+    assert checkpoint_counts(run_dir) == (story.STEPS, due(story.STEPS))
+    assert stored_policy_steps(run_dir) == (story.STEPS, story.STEPS)
+    assert counted(run_dir, "dreamer_policy_steps_total")[-1] == story.STEPS
     first_steps = [n for n in counted(run_dir, "dreamer_gradient_steps_total") if n == 1]
-    assert len(first_steps) == 1  # the second learner began at the checkpoint of the first
+    assert len(first_steps) == 1  # the third learner began at the checkpoint of the second
 
 
-def test_what_the_collector_brings_while_the_learner_dies_is_stored(tmp_path):
-    prefill, steps = 12_000, 12_020  # long enough to meet it at work on a fast machine
-    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", str(steps),
-              "--schedule.prefill-policy-steps", str(prefill),
-              "--replay.capacity-steps", "20000")  # fmt: skip
-    run.wait_for("dreamer_policy_steps_total", least=100)  # the collector is never idle now
-    run.kill("learner")
-    assert run.finish() == 0, run.stderr
-    assert restarts(run.run_dir) == {"learner": 1}
-    assert checkpoint_counts(run.run_dir) == (steps, (steps - prefill) // RATIO)
-    assert stored_policy_steps(run.run_dir) == (steps, steps)
+def test_the_words_of_an_environment_that_crashes_are_in_the_log(story):
+    assert "licence ran out" in (story.run.run_dir / "supervisor.log").read_text()
 
 
-def test_an_environment_that_crashes_is_replaced_and_its_call_taken_again(tmp_path):
-    steps = 2 * CALM_STEPS - 2 * COLLECT_STEPS
-    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", str(steps),
-              "--env.task", "tests.services.failing_env:make_failing_env")  # fmt: skip
-    assert run.finish() == 0, run.stderr
-    assert restarts(run.run_dir) == {"collector": 1}
-    assert "licence ran out" in (run.run_dir / "supervisor.log").read_text()
-    assert checkpoint_counts(run.run_dir) == (steps, due(steps))
-    assert stored_policy_steps(run.run_dir) == (steps, steps)
+def test_a_service_is_replaced_without_waiting_for_an_evaluation(story):
+    assert story.was_evaluating and "evaluator" not in restarts(story.run.run_dir)
 
 
-def test_an_environment_that_always_crashes_ends_the_run_with_its_own_words(tmp_path):
-    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION,
-              "--env.task", "tests.services.failing_env:make_broken_env",
-              "--runtime.max-fruitless-restarts", "1")  # fmt: skip
+def test_ctrl_c_gives_up_the_last_evaluation_once_the_run_is_saved(story):
+    assert story.exit_code == 130, story.run.stderr
+
+
+def test_an_environment_that_always_crashes_ends_the_run_with_its_own_words(tmp_path, ray_address):
+    run = Run(
+        "train",
+        tmp_path / "run",
+        *CATCH,
+        *NO_EVALUATION,
+        *on(ray_address),
+        "--env.task",
+        "tests.services.failing_env:make_broken_env",
+        "--runtime.max-fruitless-restarts",
+        "1",
+    )
     assert run.finish() == 1
     assert_one_paragraph(run, "without progress", "licence ran out", "start the same command")
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, *OFTEN, "--steps", "400",
-              "--env.task", "tests.core.counting_env:make_exploding_env",
-              "--world-model.reward-transform", "identity")  # fmt: skip
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path, ray_address
+):
+    run = Run(
+        "train",
+        tmp_path / "run",
+        *CATCH,
+        *NO_EVALUATION,
+        *OFTEN,
+        *on(ray_address),
+        "--steps",
+        "400",
+        "--env.task",
+        "tests.core.counting_env:make_exploding_env",
+        "--world-model.reward-transform",
+        "identity",
+    )
     assert run.finish() == 1
     assert_one_paragraph(run, "world_model loss at gradient step", "reward is")
     policy_step, gradient_step = checkpoint_counts(run.run_dir)
@@ -233,31 +318,3 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     found = checkpoint.load(LocalStore(run.run_dir / "checkpoints"))
     assert all(bool(x.isfinite().all()) for x in found.tensors["world_model"].values())
     assert not run.processes()
-
-
-@pytest.fixture(scope="module")
-def evaluating(tmp_path_factory):
-    """A run beside an evaluation without end: the collector was killed, then Ctrl-C at its end."""
-    run_dir = tmp_path_factory.mktemp("evaluating") / "run"
-    endless = ("--evaluator.interval-policy-steps", "20", "--evaluator.episodes", "1000000")
-    run = Run("train", run_dir, *CATCH, *OFTEN, *endless, "--steps", str(FIRST_STEPS))
-    run.wait_until(lambda: any("ray::Evaluator" in line for line in run.processes().values()))
-    run.kill("collector")
-    restarted = run.wait_for("dreamer_restarts_total", "collector")
-    trained = due(FIRST_STEPS)
-    latest = run_dir / "checkpoints" / "LATEST"
-    run.wait_until(lambda: latest.exists() and int(latest.read_text()) == trained)
-    run.wait_until((run_dir / "open_loop.png").exists)
-    run.interrupt()
-    return run, run.finish(timeout_s=30), restarted
-
-
-def test_a_service_is_replaced_without_waiting_for_an_evaluation(evaluating):
-    counts = {key[1]: n for key, n in evaluating[2].items() if key[0] == "dreamer_restarts_total"}
-    assert {service for service, count in counts.items() if count} == {"collector"}
-
-
-def test_ctrl_c_gives_up_the_last_evaluation_once_the_run_is_saved(evaluating):
-    run, exit_code, _ = evaluating
-    assert exit_code == 130
-    assert checkpoint_counts(run.run_dir) == (FIRST_STEPS, due(FIRST_STEPS))

@@ -14,7 +14,7 @@ from services.sweep.plan import RunKey
 from tests.runs import OFTEN, Run, checkpoint_counts, due, replay_counts
 
 pytestmark = pytest.mark.timeout(600)
-STEPS = 1500  # some seconds, so that a run can be met in the middle
+STEPS = 500  # a second or two of training, so that a run can be met in the middle
 STEPS_BEFORE_STOP = 60
 TWO_BY_TWO = ("--games", "pong,boxing", "--seeds", "2", "--steps", str(STEPS), *OFTEN)
 KEYS = {RunKey(game, seed) for game in ("pong", "boxing") for seed in (0, 1)}
@@ -130,14 +130,25 @@ def test_the_end_says_what_each_game_reached(story):
     assert "4 done, 0 running, 0 waiting, 0 failed" in " ".join(story.ended.stdout.split())
 
 
-# Failures, and four runs on one GPU
+# Failures, and two runs on one GPU
 
 BROKEN = "tests.services.failing_env:make_broken_env"
 CATCH = "tests.learning.catch:make_env"
 TAKEN = "tests.services.failing_env:make_failing_env"
-ONE_GPU = ("--env.suite", "gymnasium", "--env.action-repeat", "1",
-           "--env.time-limit-steps", "None", "--games", f"{BROKEN},{CATCH},{TAKEN}",
-           "--seeds", "2", "--steps", "100", "--retries", "1")  # fmt: skip
+ONE_GPU = (
+    "--env.suite",
+    "gymnasium",
+    "--env.action-repeat",
+    "1",
+    "--env.time-limit-steps",
+    "None",
+    "--games",
+    f"{BROKEN},{CATCH},{TAKEN}",
+    "--steps",
+    "100",
+    "--retries",
+    "1",
+)
 
 
 def visible_gpus(sweep_dir):
@@ -153,35 +164,35 @@ def visible_gpus(sweep_dir):
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory):
-    """A sweep on a cluster that has one GPU, or says so, and CPUs to spare."""
-    import ray  # after `services`, which says how it authenticates
-
+def packed(tmp_path_factory, ray_address):
+    """A sweep on a cluster that has one GPU, or says so, and one that fits nowhere."""
     sweep_dir = tmp_path_factory.mktemp("packed") / "sweep"
-    ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False,
-             object_store_memory=80_000_000)  # fmt: skip
-    address = ray.get_runtime_context().gcs_address
-    run = Run("sweep", sweep_dir, *ONE_GPU, "--gpus-per-run", "0.25", "--ray-address", address)
+    run = Run("sweep", sweep_dir, *ONE_GPU, "--gpus-per-run", "0.5", "--ray-address", ray_address)
     run.wait_until(SweepDirectory(sweep_dir).marker.exists)
-    for seed in (0, 1):
-        taken = run_dir(run, RunKey(TAKEN, seed))
-        taken.mkdir()
-        (taken / "thesis.tex").touch()
-    too_large = Run("sweep", sweep_dir.with_name("large"), *ONE_GPU, "--cpus-per-run", "9",
-                    "--ray-address", address)  # fmt: skip
+    taken = run_dir(run, RunKey(TAKEN, 0))
+    taken.mkdir()
+    (taken / "thesis.tex").touch()
+    too_large = Run(
+        "sweep",
+        sweep_dir.with_name("large"),
+        *ONE_GPU,
+        "--cpus-per-run",
+        "9",
+        "--ray-address",
+        ray_address,
+    )
     run.gpus = run.wait_until(lambda: visible_gpus(sweep_dir))
     run.exit_code, too_large.exit_code = run.finish(timeout_s=200), too_large.finish()
-    ray.shutdown()
     return run, too_large
 
 
 def test_as_many_runs_share_a_gpu_as_it_has_parts_and_the_next_one_waits(packed):
     happened = [word for _, word in events(packed[0], "started", "failed", "done")]
-    assert happened[:4] == ["started"] * 4
+    assert happened[:2] == ["started"] * 2
     running = 0
     for word in happened:
         running += 1 if word == "started" else -1
-        assert 0 <= running <= 4
+        assert 0 <= running <= 2
 
 
 def test_a_run_sees_the_gpu_that_it_was_given(packed):
@@ -199,14 +210,15 @@ def test_a_run_that_fails_is_tried_again_and_listed_with_its_reason(packed):
 
 def test_bad_input_is_tried_again_like_any_failure(packed):
     tries = Counter(events(packed[0], "started"))
-    assert tries[f"{TAKEN} 0", "started"] == tries[f"{TAKEN} 1", "started"] == 2
+    assert tries[f"{TAKEN} 0", "started"] == 2
     assert "thesis.tex" in SweepDirectory(packed[0].run_dir).log.read_text()
 
 
-def test_the_other_runs_finish_and_have_a_score(packed):
+def test_the_other_run_finishes_and_has_a_score(packed):
     scores = SweepDirectory(packed[0].run_dir).finished()
-    assert set(scores) == {RunKey(CATCH, 0), RunKey(CATCH, 1)}
-    assert all(-5 <= score.mean_return <= 5 and score.episodes > 1 for score in scores.values())
+    assert set(scores) == {RunKey(CATCH, 0)}
+    score = scores[RunKey(CATCH, 0)]
+    assert -5 <= score.mean_return <= 5 and score.episodes > 1
 
 
 def test_runs_that_no_node_could_hold_are_refused_before_any_starts(packed):

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from dreamer_core.errors import BadInput
+
 T = TypeVar("T")
 
 _APP_D = "App. D"
@@ -25,13 +27,17 @@ _RELEASED = "released code, 2020"
 _OURS = "this project; does not change the algorithm"
 
 
+_TOO_LARGE = 2**31  # for counts and sizes: products of two of them still fit into 64 bits
+_MAX_THREADS = 1024
+
+
 def _setting(default: T, source: str) -> T:
     """A field with its default and where that comes from; see presets.sources."""
     return field(default=default, metadata={"source": source})
 
 
 def require_types(config: Any) -> None:
-    """Raises ValueError for the first field whose value is not of its declared type.
+    """Raises BadInput for the first field whose value is not of its declared type.
 
     A `float` takes whole numbers too, but neither NaN nor infinity; a `Literal` its choices.
     """
@@ -39,7 +45,7 @@ def require_types(config: Any) -> None:
         value = getattr(config, name)
         if not _fits(value, hint):
             wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-            raise ValueError(f"{name}={value!r} must be {wanted}, but is {type(value).__name__}")
+            raise BadInput(f"{name}={value!r} must be {wanted}, but is {type(value).__name__}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -53,20 +59,22 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _require(condition: bool, message: str) -> None:
-    """Raises ValueError(message) unless the condition holds."""
+    """Raises BadInput(message) unless the condition holds."""
     if not condition:
-        raise ValueError(message)
+        raise BadInput(message)
 
 
 def _require_positive(config: Any, *names: str) -> None:
-    """Raises ValueError for the first named field that is not above zero."""
+    """Raises BadInput for the first named field that is not above zero, or too large a number."""
     for name in names:
         value = getattr(config, name)
         _require(value > 0, f"{name}={value} must be above 0")
+        is_sane = isinstance(value, float) or value < _TOO_LARGE
+        _require(is_sane, f"{name}={value} must be below {_TOO_LARGE}")
 
 
 def _require_share(config: Any, *names: str) -> None:
-    """Raises ValueError for the first named field that lies outside [0, 1]."""
+    """Raises BadInput for the first named field that lies outside [0, 1]."""
     for name in names:
         value = getattr(config, name)
         _require(0 <= value <= 1, f"{name}={value} must lie between 0 and 1")
@@ -96,7 +104,8 @@ class EnvConfig:
         require_types(self)
         _require_positive(self, "action_repeat")
         _require_share(self, "sticky_action_probability")
-        _require(self.max_noops >= 0, f"max_noops={self.max_noops} must be 0 or more")
+        is_sane = 0 <= self.max_noops < _TOO_LARGE
+        _require(is_sane, f"max_noops={self.max_noops} must be 0 or more, below {_TOO_LARGE}")
         _require(bool(self.task), "task is empty; name a game or `package.module:make_env`")
         if self.time_limit_steps is not None:
             _require_positive(self, "time_limit_steps")
@@ -331,6 +340,10 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         require_types(self)
         _require_positive(self, "num_threads")
+        _require(
+            self.num_threads <= _MAX_THREADS,
+            f"num_threads={self.num_threads} must be {_MAX_THREADS} or less",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,14 +385,14 @@ def from_dict(cls: type[T], values: Any, where: str = "config") -> T:
     """Rebuilds a config dataclass from `to_dict`'s output.
 
     Raises:
-        ValueError: a field is unknown, missing or of another type, named with its place.
+        BadInput: a field is unknown, missing or of another type, named with its place.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must hold fields by name, but is {values!r}")  # noqa: TRY004
+        raise BadInput(f"{where} must hold fields by name, but is {values!r}")
     hints = typing.get_type_hints(cls)
     unknown, missing = sorted(set(values) - set(hints)), sorted(set(hints) - set(values))
     if unknown or missing:
-        raise ValueError(
+        raise BadInput(
             f"{where} holds unknown fields {unknown} and lacks {missing}; known are {sorted(hints)}"
         )
     arguments: dict[str, Any] = {}
@@ -391,5 +404,5 @@ def from_dict(cls: type[T], values: Any, where: str = "config") -> T:
             arguments[name] = value
     try:
         return cls(**arguments)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from error

@@ -5,19 +5,62 @@
     Failed     what was begun could not be finished: what is stored is good, and the same command
                goes on from there (exit code 1)
 
-A command tells these in one paragraph. Every other exception shows its trace (exit code 70).
+A command tells these in one paragraph. Every other exception shows its trace (exit code 70). What
+third parties raise becomes one of these where it is known what was wanted of them.
 """
 
 from __future__ import annotations
+
+import errno
+from collections.abc import Generator
+from contextlib import contextmanager
+
+BUG_EXIT = 70
+"""Exit code of a command that met a bug."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a disk that is full."""
 
 
 class DreamerError(Exception):
     """Root of the errors whose message is meant for the user."""
 
+    exit_code: int
+    """Of a command that it ends."""
+
 
 class BadInput(DreamerError, ValueError):
     """The user can mend it: a setting, a name, a path, an environment."""
 
+    exit_code = 2
+
 
 class Failed(DreamerError, RuntimeError):
     """Something outside ended the work; it can be resumed."""
+
+    exit_code = 1
+
+
+class StorageFailed(OSError, Failed):
+    """A disk, or a place of checkpoints, failed while there was work on it; `errno` says how."""
+
+
+@contextmanager
+def naming(wanted: str, to_do: str, refusal: type[BadInput] = BadInput) -> Generator[None]:
+    """Turns an OSError over a path that the user named into words.
+
+    Args:
+        wanted: what was tried, after "Wanted to".
+        to_do: what the user may do, a sentence without its full stop.
+        refusal: kind of the BadInput.
+
+    Raises:
+        Failed: the disk is full.
+        BadInput: the path cannot be used, for any other reason.
+    """
+    try:
+        yield
+    except DreamerError:
+        raise
+    except OSError as error:
+        kind = Failed if error.errno in NO_ROOM else refusal
+        raise kind(f"Wanted to {wanted}, but {error.strerror or error}. {to_do}") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dreamer_core.config import Config
+from dreamer_core.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +173,13 @@ def preset(name: str) -> Config:
     """Returns the named configuration.
 
     Raises:
-        ValueError: no preset has that name; the closest ones are suggested.
+        BadInput: no preset has that name; the closest ones are suggested.
     """
     if name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, n=3)
         known = f"known are {', '.join(PRESETS)}."
         hint = f"did you mean {' or '.join(close)}?" if close else known
-        raise ValueError(f"There is no preset {name!r}: {hint} See `dreamer presets`.")
+        raise BadInput(f"There is no preset {name!r}: {hint} See `dreamer presets`.")
     tree: dict[str, Any] = {"preset": name}
     for change in PRESETS[name].changes:
         *sections, leaf = change.path.split(".")

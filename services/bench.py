@@ -9,9 +9,9 @@ import itertools
 import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +23,12 @@ from rich.table import Table
 
 from dreamer_core.bench.env import bench_env
 from dreamer_core.bench.learner import bench_learner
-from dreamer_core.bench.measure import Measurement, machine, summary
+from dreamer_core.bench.measure import Measurement, machine, scratch_directory, summary
 from dreamer_core.bench.policy import bench_policy
 from dreamer_core.bench.replay import bench_replay, fill_replay
 from dreamer_core.config import Config, to_dict
 from dreamer_core.envs.suites import environment_spec
+from dreamer_core.errors import BadInput, naming
 from dreamer_core.types import Batch, Report
 from services.runtime import run
 from services.runtime.address import ray_cluster
@@ -55,10 +56,10 @@ class BenchCommand:
 
     def __post_init__(self) -> None:
         if self.seconds <= 0:
-            raise ValueError(f"--seconds {self.seconds:g}: wanted more than 0")
+            raise BadInput(f"--seconds {self.seconds:g}: wanted more than 0")
         least = self.config.replay.batch_length
         if not self.rows or min(self.rows) < least:
-            raise ValueError(f"--rows {self.rows}: wanted sizes of {least} rows or more")
+            raise BadInput(f"--rows {self.rows}: wanted sizes of {least} rows or more")
 
 
 class Consumer:
@@ -79,12 +80,12 @@ def bench_delivery(
     """
     spec, in_flight = environment_spec(config.env), services.runtime.learner_calls_in_flight
     with (
-        tempfile.TemporaryDirectory(prefix="dreamer-bench-") as name,
+        scratch_directory() as directory,
         ray_cluster(services, namespace="bench"),
     ):
-        fill_replay(Path(name), config.replay, spec, rows)
+        fill_replay(directory, config.replay, spec, rows)
         make_server = ray.remote(ReplayServer).options(num_cpus=0)
-        server: Any = make_server.remote(config, spec, Path(name))
+        server: Any = make_server.remote(config, spec, directory)
         consumer: Any = ray.remote(Consumer).options(num_cpus=0).remote()
         step, done, calls = 0, 0, list[Any]()
         started = 0.0
@@ -129,10 +130,10 @@ def bench_run(config: Config, services: ServiceConfig, *, seconds: float) -> Mea
         return len(marks) >= _MIN_MARKS and time.perf_counter() - marks[0].at_s > seconds
 
     quiet = replace(services, evaluator=replace(services.evaluator, interval_policy_steps=None))
-    with tempfile.TemporaryDirectory(prefix="dreamer-bench-") as name:
-        run.train(config, quiet, Path(name) / "run", observe=observe, should_stop=should_stop)
+    with scratch_directory() as directory:
+        run.train(config, quiet, directory / "run", observe=observe, should_stop=should_stop)
     if len(marks) < _MIN_MARKS:
-        raise ValueError(
+        raise BadInput(
             f"Only {len(marks)} reports came in {seconds:g} s of training, too few to measure; "
             "raise --seconds or --steps, or lower --schedule.report-interval-gradient-steps"
         )
@@ -224,10 +225,25 @@ PARTS: dict[str, Callable[[BenchCommand], Measurement]] = {
 }
 
 
+def require_writable(path: Path) -> None:
+    """Sees, before anything is measured, that a result can be written; makes its directory.
+
+    Raises:
+        BadInput: it cannot. Failed: the disk is full.
+    """
+    with _result(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+
+
 def write(measurement: Measurement, path: Path) -> None:
-    """Writes a measurement as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(measurement.to_json(), indent=1) + "\n")
+    """Writes a measurement as JSON; raises as `require_writable`."""
+    with _result(path):
+        path.write_text(json.dumps(measurement.to_json(), indent=1) + "\n")
+
+
+def _result(path: Path) -> AbstractContextManager[None]:
+    return naming(f"write the result to {path}", "Name another file with --json")
 
 
 def render(measurement: Measurement) -> Group:

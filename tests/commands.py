@@ -2,11 +2,15 @@
 
 import contextlib
 import logging
+import re
 import signal
 
 import pytest
 
 from services import cli
+
+PIXELS = ("--env.suite", "gymnasium", "--env.task", "tests.learning.catch:make_env")
+SMALL = (*PIXELS, "--env.action-repeat", "1", "--learner.device", "cpu", "--steps", "60")
 
 
 @contextlib.contextmanager
@@ -25,3 +29,14 @@ def exit_code_of(*arguments):
     with own_process(), pytest.raises(SystemExit) as caught:
         cli.main([str(argument) for argument in arguments])
     return caught.value.code or 0
+
+
+def contents(root):
+    """What each file holds, but the lock."""
+    files = (path for path in root.rglob("*") if path.is_file() and path.name != "run.lock")
+    return {path: path.read_bytes() for path in files}
+
+
+def plain(text):
+    """The words, without the frames that help and errors are drawn in."""
+    return " ".join(re.sub(r"[─│╭╮╰╯]", " ", text).split())

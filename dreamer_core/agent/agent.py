@@ -23,7 +23,7 @@ from dreamer_core.agent.update import (
     compile_parts,
 )
 from dreamer_core.config import Config
-from dreamer_core.errors import Failed
+from dreamer_core.errors import BadInput, Failed
 from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.distributions import seeded_generator
 from dreamer_core.model.world_model import TensorBatch, WorldModel
@@ -54,7 +54,7 @@ class DreamerAgent:
         spec: of the environment.
 
     Raises:
-        ValueError: the configured device does not exist.
+        BadInput: the configured device does not exist.
     """
 
     def __init__(self, config: Config, spec: EnvSpec) -> None:
@@ -174,7 +174,7 @@ class DreamerAgent:
         """Restores `state()`.
 
         Raises:
-            ValueError: the state belongs to another model, or to another program.
+            BadInput: the state belongs to another model, or to another program.
         """
         try:
             self.world_model.load_state_dict(state["world_model"])
@@ -183,7 +183,7 @@ class DreamerAgent:
                 optimizer.load_state(state["optimizers"][name])
             self.gradient_step = int(state["gradient_step"])
         except (RuntimeError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(
+            raise BadInput(
                 "The checkpoint does not fit the configured model "
                 f"({type(error).__name__}: {error}). "
                 "Resume with the config that the run was started with"

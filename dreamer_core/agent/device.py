@@ -6,6 +6,8 @@ import dataclasses
 import importlib.util
 import shutil
 import sysconfig
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,40 @@ import numpy as np
 import torch
 
 from dreamer_core.config import LearnerConfig
+from dreamer_core.errors import BadInput, Failed
 from dreamer_core.model.world_model import TensorBatch
 from dreamer_core.types import Batch
+
+
+class OutOfMemory(Failed):
+    """What was asked for does not fit into the memory that is free."""
+
+
+@contextmanager
+def within_memory() -> Generator[None]:
+    """Raises OutOfMemory where torch finds too little memory in the block."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        is_too_small = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not (is_too_small or any(words in str(error) for words in _OUT_OF_MEMORY)):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise OutOfMemory(
+            f"There is too little memory: {reason}. Lower replay.batch_size or the sizes of the "
+            "model, or end what else takes the memory"
+        ) from error
 
 
 def choose_device(name: str) -> torch.device:
     """Returns the device that a config names; `auto` takes CUDA where there is any.
 
     Raises:
-        ValueError: CUDA is wanted and torch sees none.
+        BadInput: CUDA is wanted and torch sees none.
     """
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
-        raise ValueError(
+        raise BadInput(
             f"learner.device=cuda, but torch {torch.__version__} sees no CUDA device; install a "
             "CUDA build of torch or set --learner.device cpu"
         )
@@ -59,21 +82,21 @@ def choose_execution(config: LearnerConfig) -> Execution:
     are slower in bfloat16. Compiled where a C compiler and Triton are there.
 
     Raises:
-        ValueError: the config wants what the machine has not.
+        BadInput: the config wants what the machine has not.
     """
     device = choose_device(config.device)
     if device.type == "cpu":
         wanted = {"precision": config.precision, "execution": config.execution}
         impossible = [f"learner.{k}={v}" for k, v in wanted.items() if v not in _ON_CPU]
         if impossible:
-            raise ValueError(
+            raise BadInput(
                 f"{' and '.join(impossible)} needs a CUDA device, and the learner runs on the CPU; "
                 "leave it at auto"
             )
         return Execution(device, torch.float32, is_compiled=False, is_captured=False)
     has_bfloat16 = _capability(device) >= _BFLOAT16
     if config.precision == "bfloat16" and not has_bfloat16:
-        raise ValueError(
+        raise BadInput(
             f"learner.precision=bfloat16, but {torch.cuda.get_device_name(device)} has no bfloat16 "
             "units; leave it at auto or set --learner.precision float32"
         )
@@ -89,6 +112,7 @@ def choose_execution(config: LearnerConfig) -> Execution:
     )
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "size calculation overflowed")
 _BFLOAT16, _TRITON = (8, 0), (7, 0)  # the compute capability that each needs
 _ON_CPU = {"auto", "float32", "eager"}
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamer_core.config import OptimizerConfig
+from dreamer_core.errors import BadInput
 
 _BETA_1 = 0.9
 _BETA_2 = 0.999
@@ -105,11 +106,11 @@ class Optimizer:
         """Restores `state()`.
 
         Raises:
-            ValueError: the state belongs to a model of another size.
+            BadInput: the state belongs to a model of another size.
         """
         wanted, got = self._flat.numel(), state["first_moment"].numel()
         if wanted != got:
-            raise ValueError(
+            raise BadInput(
                 f"The optimiser has {wanted} parameters but its saved state has {got}: the "
                 "checkpoint is of a model of another size; resume with the config it was made with"
             )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamer_core.config import Config
+from dreamer_core.errors import BadInput
 from dreamer_core.model.distributions import make_actions, seeded_generator
 from dreamer_core.model.networks import MLP, ImageEncoder, image_to_float
 from dreamer_core.model.rssm import RSSM, RSSMState
@@ -62,14 +63,14 @@ class Policy(nn.Module):
         """Takes over the weights of a snapshot.
 
         Raises:
-            ValueError: the snapshot is of another model.
+            BadInput: the snapshot is of another model.
         """
         wanted = self.needed(dict(self.named_parameters()))
         shapes = {name: tuple(value.shape) for name, value in wanted.items()}
         got = {name: tuple(value.shape) for name, value in weights.params.items()}
         if shapes != got:
             differing = sorted(set(shapes.items()) ^ set(got.items()))[:4]
-            raise ValueError(
+            raise BadInput(
                 f"The weights of gradient step {weights.version} do not fit this policy; "
                 f"they differ in {differing}. Use the config that the run was started with"
             )

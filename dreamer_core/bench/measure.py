@@ -10,8 +10,10 @@ import platform
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,25 @@ import numpy as np
 import torch
 
 from dreamer_core.agent.threads import num_threads
+from dreamer_core.errors import naming
 
 _MATRIX_SIZE = 2048
 _CUDA_MATRIX_SIZE = 8192
 _MIN_SAMPLES = 5
 _OPENMP = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+
+
+@contextmanager
+def scratch_directory() -> Generator[Path]:
+    """A directory for what is measured, gone after the block.
+
+    Raises:
+        BadInput: it cannot be made. Failed: the disk is full.
+    """
+    with naming("measure in a temporary directory", "Make room there, or name another with TMPDIR"):
+        directory = tempfile.TemporaryDirectory(prefix="dreamer-bench-")
+    with directory as name:
+        yield Path(name)
 
 
 @dataclass(frozen=True, slots=True)

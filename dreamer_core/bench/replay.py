@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import math
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_core.bench.measure import Measurement, measure, read_bandwidth, summary
+from dreamer_core.bench.measure import Measurement, measure, read_bandwidth, scratch_directory, summary
 from dreamer_core.bench.memory import replay_memory
 from dreamer_core.config import Config, ReplayConfig, to_dict
 from dreamer_core.envs.suites import environment_spec
@@ -34,17 +33,17 @@ def bench_replay(config: Config, *, seconds: float, rows: tuple[int, ...]) -> Me
     by_size: dict[str, dict[str, Any]] = {}
     samples: list[float] = []
     for size in rows:
-        with tempfile.TemporaryDirectory(prefix="dreamer-bench-") as name:
+        with scratch_directory() as directory:
             capacity = max(size + _CHUNK_ROWS, config.replay.capacity_steps)  # evict nothing
             replay_config = dataclasses.replace(config.replay, capacity_steps=capacity)
-            inserted_s = fill_replay(Path(name), replay_config, spec, size)
+            inserted_s = fill_replay(directory, replay_config, spec, size)
             started = time.perf_counter()
-            replay = open_replay(Path(name), replay_config, spec)
+            replay = open_replay(directory, replay_config, spec)
             opened_s = time.perf_counter() - started
             samples = measure(_sampler(replay), seconds=seconds)
             replay.close()
-            memory = replay_memory(Path(name), replay_config, spec, num_batches=_MEMORY_BATCHES)
-            disk_bytes = sum(path.stat().st_blocks * 512 for path in Path(name).iterdir())
+            memory = replay_memory(directory, replay_config, spec, num_batches=_MEMORY_BATCHES)
+            disk_bytes = sum(path.stat().st_blocks * 512 for path in directory.iterdir())
         by_size[str(size)] = {
             **summary(samples),
             "batches_per_second": 1 / statistics.median(samples),

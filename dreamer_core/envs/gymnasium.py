@@ -27,8 +27,11 @@ from dreamer_core.envs.base import (
     one_hot_index,
     resize_image,
 )
+from dreamer_core.errors import DreamerError
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
+OWN_PACKAGES = ("dreamer_core", "services")
+"""Names of this program's own packages, which no other package of a process can have."""
 MIN_SIDE = 16
 """Smallest height or width of an observed image, in pixels."""
 
@@ -56,9 +59,11 @@ class GymnasiumEnvironment:
         self._config = config
         self._next_seed: int | None = seed
         self._env = _load(config.task)
-        self._has_image_key = isinstance(self._env.observation_space, spaces.Dict)
-        self._image_space = _image_space(config, self._env.observation_space)
-        self._action_space = _action_space(config.task, self._env.action_space)
+        with _crash_report(config.task, "telling its spaces"):
+            observation_space: Any = self._env.observation_space
+            self._image_space = _image_space(config, observation_space)
+            self._action_space = _action_space(config.task, self._env.action_space)
+        self._has_image_key = isinstance(observation_space, spaces.Dict)
         self._episode_steps: int | None = None
         self._observed: UInt8Array | None = None
         is_discrete = isinstance(self._action_space, spaces.Discrete)
@@ -106,9 +111,9 @@ class GymnasiumEnvironment:
         for _ in range(self._config.action_repeat):
             with _crash_report(self._config.task, "step"):
                 observation, frame_reward, terminated, truncated, _ = self._env.step(native_action)
-            reward += _finite_reward(self._config.task, frame_reward)
-            is_terminal = bool(terminated)
-            is_last = is_terminal or bool(truncated)
+                reward += _finite_reward(self._config.task, frame_reward)
+                is_terminal = bool(terminated)
+                is_last = is_terminal or bool(truncated)
             if is_last:
                 break
         image = self._convert(observation)
@@ -153,10 +158,9 @@ class GymnasiumEnvironment:
 
     def _convert(self, observation: Any) -> UInt8Array:
         """Returns the observed image as [64, 64, channels]."""
-        if self._has_image_key:
-            with _crash_report(self._config.task, 'reading the observation\'s "image"'):
-                observation = observation["image"]
-        space, image = self._image_space, np.asarray(observation)
+        with _crash_report(self._config.task, "reading its observation"):
+            image = np.asarray(observation["image"] if self._has_image_key else observation)
+        space = self._image_space
         if image.shape != space.shape or image.dtype != np.uint8:
             raise EnvironmentCrashed(
                 f"{self._config.task} declares a uint8 image of shape {space.shape}, but returned "
@@ -173,9 +177,9 @@ def _crash_report(task: str, doing: str) -> Generator[None, None, None]:
     """Turns any exception of the user's code into EnvironmentCrashed, with the task's name."""
     try:
         yield
-    except UnknownTask:
+    except DreamerError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         message = f"{task} raised {type(error).__name__} during {doing}: {error}"
         raise EnvironmentCrashed(message) from error
 
@@ -211,8 +215,15 @@ def _make_registered(task: str) -> Any:
 def _find_callable(task: str) -> Any:
     """Returns what `package.module:name` names."""
     module_name, _, name = task.partition(":")
-    if not (module_name and name):
+    if not name or not all(part.isidentifier() for part in module_name.split(".")):
         raise UnknownTask(f"task={task!r} must have the form `package.module:make_env`")
+    package = module_name.partition(".")[0]
+    if package in OWN_PACKAGES:
+        raise UnknownTask(
+            f"task={task!r} needs a package {package!r} of yours, but dreamer's own has that name, "
+            "and a process can have only one; rename yours, or make the environment in a module "
+            "outside it"
+        )
     with _crash_report(task, f"importing {module_name}"):
         try:
             module = importlib.import_module(module_name)

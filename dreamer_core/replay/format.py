@@ -24,6 +24,7 @@ from typing import Any, Protocol, cast
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
+from dreamer_core.errors import BadInput
 from dreamer_core.types import EpisodeChunk
 
 FORMAT_VERSION = 1
@@ -38,7 +39,7 @@ class DamagedFrame(ValueError):
     """These bytes are not a whole frame; the message says why."""
 
 
-class SegmentVersionError(ValueError):
+class SegmentVersionError(BadInput):
     """The file is whole, but was written in another format version."""
 
 

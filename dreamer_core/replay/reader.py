@@ -6,14 +6,15 @@ The files are read as they were when opened; rows that a run evicts meanwhile ar
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import whole_file
 from dreamer_core.replay.format import Layout, Record, Totals, decode_chunk
 from dreamer_core.replay.survey import FileReads, SegmentFile, Survey, survey
@@ -24,7 +25,7 @@ _WRITE_LOOKS = 5
 SegmentState = Literal["closed", "being written", "damaged"]
 
 
-class NoReplay(ValueError):
+class NoReplay(BadInput):
     """The directory holds no rows."""
 
 
@@ -64,17 +65,16 @@ class ReplayFiles:
 
     Raises:
         NoReplay: the directory holds no segments.
-        ValueError: they are of another format version.
-        OSError: a file cannot be read.
+        BadInput: they are of another format version, or a file cannot be read.
     """
 
     def __init__(self, directory: Path) -> None:
-        found = survey(directory, None, FileReads)
+        found = _look(directory)
         for _ in range(_WRITE_LOOKS):
             if not _has_torn_tail(found) and not any(_lost_rows(found.files)):
                 break
             time.sleep(_WRITE_PATIENCE_S)
-            found = survey(directory, None, FileReads)
+            found = _look(directory)
         if not found.files and not found.refused:
             raise NoReplay(
                 f"Wanted the segments of a replay, but {directory} holds none; name a run that has "
@@ -135,7 +135,7 @@ class ReplayFiles:
     def verify(self) -> Iterator[Record | Damage]:
         """Reads every payload; yields each record, or the damage in its place."""
         for record in self.records:
-            yield record if record.is_intact() else self._damage_of(record)
+            yield record if self._is_intact(record) else self._damage_of(record)
 
     def export(
         self, to: Path, *, newest: int | None = None, is_compressed: bool = False
@@ -153,8 +153,8 @@ class ReplayFiles:
             is_compressed: smaller files that take longer to write.
 
         Raises:
-            FileExistsError: `to` holds files; nothing was written.
-            OSError: a file could not be written; what was yielded is whole.
+            BadInput: `to` cannot be written, or holds files and nothing was written.
+            Failed: the disk is full; what was yielded is whole.
         """
         _make_empty(to)
         keys = list(dict.fromkeys(record.episode_key for record in self.records))
@@ -163,7 +163,7 @@ class ReplayFiles:
         for record in self.records:
             if record.episode_key not in wanted:
                 continue
-            is_intact = record.is_intact()
+            is_intact = self._is_intact(record)
             if piece and not (is_intact and _continues(record, piece[-1])):
                 yield self._write(to, piece, is_compressed=is_compressed)
                 piece = []
@@ -173,6 +173,10 @@ class ReplayFiles:
                 yield self._damage_of(record)
         if piece:
             yield self._write(to, piece, is_compressed=is_compressed)
+
+    def _is_intact(self, record: Record) -> bool:
+        with _reading(self.directory):
+            return record.is_intact()
 
     def _damage_of(self, record: Record) -> Damage:
         path = next(file.path for file in self._found.files if file.data is record.data)
@@ -194,7 +198,7 @@ class ReplayFiles:
             f"-step{first.first_step:06d}-length{length}-return{episode_return:g}.npz"
         )
         save: Callable[..., None] = np.savez_compressed if is_compressed else np.savez
-        with _explained(to), whole_file(path) as file:
+        with _exporting(to), whole_file(path) as file:
             save(
                 file,
                 **columns,
@@ -213,6 +217,15 @@ class ExportedEpisode:
     path: Path
     rows: int
     is_complete: bool
+
+
+def _look(directory: Path) -> Survey:
+    with _reading(directory):
+        return survey(directory, None, FileReads)
+
+
+def _reading(directory: Path) -> AbstractContextManager[None]:
+    return naming(f"read the replay in {directory}", "Mend its permissions, or its disk")
 
 
 def _has_torn_tail(found: Survey) -> bool:
@@ -240,24 +253,19 @@ def _continues(record: Record, before: Record) -> bool:
 
 
 def _make_empty(to: Path) -> None:
-    with _explained(to):
+    with _exporting(to):
         to.mkdir(parents=True, exist_ok=True)
-    if any(to.iterdir()):
-        raise FileExistsError(
+        is_empty = not any(to.iterdir())
+    if not is_empty:
+        raise BadInput(
             f"Wanted a new or empty directory to export to, but {to} holds files; nothing was "
             "written. Name another with --to"
         )
 
 
-@contextmanager
-def _explained(to: Path) -> Generator[None]:
-    """Re-raises an OSError with what is whole and what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"exporting failed: {error.strerror}; the .npz files written before are whole. Free "
-            "disk space or make the place writable, or export fewer with --episodes",
-            str(to),
-        ) from error
+def _exporting(to: Path) -> AbstractContextManager[None]:
+    to_do = (
+        "The .npz files written before are whole. Free disk space or make the place writable, or "
+        "export fewer with --episodes"
+    )
+    return naming(f"export to {to}", to_do)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dreamer_core.config import ReplayConfig
+from dreamer_core.errors import BadInput
 from dreamer_core.files import wait_for_lock
 from dreamer_core.replay.checks import check_columns, check_flags, is_duplicate
 from dreamer_core.replay.draw import draw
@@ -40,7 +41,7 @@ class StaleIncarnation(RuntimeError):
     """The chunk comes from a collector that was replaced; its successor has already written."""
 
 
-class ReplayInUse(RuntimeError):
+class ReplayInUse(BadInput):
     """Another process, or another Replay of this one, has the directory open."""
 
 
@@ -81,8 +82,8 @@ class Replay:
         target: where to go back to before opening, if that loses nothing.
 
     Raises:
-        ValueError: the directory holds rows of another shape, or its files were renamed; nothing
-            was changed.
+        BadInput: the directory holds rows of another shape or format, or its files were renamed;
+            nothing was changed.
         ReplayInUse: the directory is open elsewhere.
     """
 
@@ -130,7 +131,7 @@ class Replay:
             StaleIncarnation: a later incarnation has already written.
             ValueError: rows are missing before this chunk, its episode has ended, or its values
                 break the alignment chart. TypeError: a column has another dtype.
-            OSError: it could not be written; nothing changed and it may be inserted again.
+            StorageFailed: it could not be written; nothing changed, and it may be inserted again.
         """
         if not self._lock.alive:
             raise ValueError(f"the replay in {self._directory} was closed; open it again")

@@ -18,6 +18,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreamer_core.errors import StorageFailed
 from dreamer_core.files import whole_file, write_whole
 from dreamer_core.replay.format import (
     RECORD_MAGIC,
@@ -166,11 +167,11 @@ def segment_bytes(layout: Layout, rows: int) -> int:
 
 @contextlib.contextmanager
 def explained(action: str, path: Path) -> Generator[None]:
-    """Re-raises an OSError with what was tried, where, and what to do."""
+    """Raises StorageFailed for an OSError, with what was tried, where, and what to do."""
     try:
         yield
     except OSError as error:
-        raise OSError(
+        raise StorageFailed(
             error.errno,
             f"{action} failed: {error.strerror}; free disk space or make the place writable and "
             "try again: what was stored before is untouched",
@@ -200,7 +201,7 @@ def open_segments(directory: Path, layout: Layout) -> OpenedSegments:
     nothing to be used is renamed to `*.damaged`.
 
     Raises:
-        ValueError: a segment holds rows of another layout, is of another format version, or was
+        BadInput: a segment holds rows of another layout, is of another format version, or was
             renamed; nothing was changed.
     """
     num_repairs = 0

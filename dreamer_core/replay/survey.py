@@ -220,7 +220,7 @@ def survey(
         open_file: `map_file` for the owner of the directory, else `FileReads`.
 
     Raises:
-        ValueError: a segment holds rows of another layout, or is of another format version.
+        BadInput: a segment holds rows of another layout, or is of another format version.
         SegmentsRenamed: ... or has a name that does not follow the order of writing.
     """
     found = Survey()
@@ -234,7 +234,7 @@ def survey(
         except FileNotFoundError:  # evicted since the directory was listed
             continue
         if header.layout != (layout or header.layout):
-            raise ValueError(_other_layout(path, header.layout, layout))
+            raise BadInput(_other_layout(path, header.layout, layout))
         layout = header.layout
         found.files.append(SegmentFile(path, data, header, [], header.end, []))
         found.files[-1].scan(is_payload_checked=False)

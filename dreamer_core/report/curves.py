@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from dreamer_core.errors import BadInput
 from dreamer_core.report.read import (
     METRICS_FILE,
     RUNNING_MEAN_EPISODES,
@@ -40,12 +41,12 @@ def plot_learning_curve(run_dir: Path | str) -> Path:
         Path of the picture, `learning_curve.png` in the run directory.
 
     Raises:
-        FileNotFoundError: the directory holds no metrics.
-        BadInput: the metrics file is damaged.
+        BadInput: the directory holds no metrics, or they are damaged.
+        OSError: the picture cannot be written.
     """
     source = Path(run_dir) / METRICS_FILE
     if not source.exists():
-        raise FileNotFoundError(
+        raise BadInput(
             f"a learning curve needs {source}, which does not exist; name the directory of a run"
         )
     points = _read_points(source)

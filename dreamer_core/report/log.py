@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+from dreamer_core.errors import naming
 from dreamer_core.report.events import EventFile, append_whole
 from dreamer_core.report.metrics import checked_values, label_values, training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogLine
@@ -37,6 +38,9 @@ class RunLog:
     Args:
         run_dir: directory of the run; made if it does not exist.
         action_repeat: frames per policy step.
+
+    Raises:
+        BadInput: the files cannot be opened. Failed: the disk is full.
     """
 
     def __init__(self, run_dir: Path | str, *, action_repeat: int) -> None:
@@ -45,10 +49,11 @@ class RunLog:
         self.dropped_reports = 0
         """Reports that could not be written, in full or in part."""
         self._is_failing = False
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _cut_torn_line(self.path)
-        self._file = self.path.open("ab", buffering=0)
-        self._events = EventFile(self.path.parent / TENSORBOARD_DIRECTORY)
+        with naming(f"log to {self.path.parent}", "Make room, or mend its permissions"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _cut_torn_line(self.path)
+            self._file = self.path.open("ab", buffering=0)
+            self._events = EventFile(self.path.parent / TENSORBOARD_DIRECTORY)
 
     def write(self, report: Report, *, policy_step: int, gradient_step: int) -> None:
         """Appends one report.

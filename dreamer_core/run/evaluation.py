@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dreamer_core.agent.policy import ActionMode, Policy
 from dreamer_core.envs.suites import make_env
+from dreamer_core.errors import naming
 from dreamer_core.report.video import save_episode
 from dreamer_core.run.restored import checkpoint_weights
 from dreamer_core.run.rollout import evaluate_episode
@@ -29,8 +30,8 @@ def evaluate_run(
     Raises:
         RunDirectoryError: there is no run, or it has no checkpoint yet.
         CheckpointCorrupt: no checkpoint can be read.
-        ValueError: the checkpoint is of another run.
-        OSError: the place of the checkpoints cannot be read.
+        BadInput: the checkpoint is of another run, or the video cannot be written.
+        StorageFailed: the place of the checkpoints cannot be read.
     """
     config = read_config(run_dir)
     env = make_env(config.env, seed)
@@ -49,7 +50,8 @@ def evaluate_run(
                 has_frames=has_frames,
             )
             if video is not None and has_frames:
-                save_episode(video, played.frames, config.env.action_repeat)
+                with naming(f"write the video {video}", "Name another file with --video"):
+                    save_episode(video, played.frames, config.env.action_repeat)
             yield played.summary
     finally:
         env.close()

@@ -50,7 +50,7 @@ def check(config: Config, *, is_trained_here: bool = True) -> EnvSpec:
 
     Raises:
         BadInput: the environment, the device or the place of the checkpoints is not to be had.
-        OSError: the place of the checkpoints cannot be read or written.
+        Failed: the place of the checkpoints does not answer, or its disk is full.
     """
     spec = environment_spec(config.env)
     if is_trained_here:

@@ -32,9 +32,9 @@ def restore(
         The checkpoint; None if there is none yet.
 
     Raises:
-        BadInput: it is of another run or environment; the agent is as before.
-        ValueError: it is of another model.
-        FileNotFoundError, CheckpointCorrupt, OSError: as in `checkpoint.load`.
+        BadInput: it is of another run or environment, and the agent is as before; or of another
+            model; or as in `checkpoint.load`.
+        CheckpointCorrupt, StorageFailed: as in `checkpoint.load`.
     """
     found = checkpoint.load(store, step)
     if found is not None:
@@ -56,10 +56,9 @@ def checkpoint_weights(
 
     Raises:
         RunDirectoryError: the run has no checkpoint yet.
-        FileNotFoundError: the step asked for was never saved, or was deleted.
+        BadInput: the step asked for was never saved, or was deleted, or is of another run.
         CheckpointCorrupt: no checkpoint can be read.
-        ValueError: the checkpoint is of another run.
-        OSError: the place of the checkpoints cannot be read.
+        StorageFailed: the place of the checkpoints cannot be read.
     """
     config = _on_the_cpu(config)
     agent = DreamerAgent(config, spec)
@@ -82,7 +81,7 @@ class NewestAgent:
         spec: of the environment.
 
     Raises:
-        OSError: the place of the checkpoints cannot be reached.
+        StorageFailed: the place of the checkpoints cannot be reached.
     """
 
     def __init__(self, run_dir: Path, config: Config, spec: EnvSpec) -> None:
@@ -104,8 +103,8 @@ class NewestAgent:
 
         Raises:
             CheckpointCorrupt: all there are are damaged, or were deleted meanwhile.
-            ValueError: it is of another run or format.
-            OSError: the place of the checkpoints cannot be read.
+            BadInput: it is of another run or format.
+            StorageFailed: the place of the checkpoints cannot be read.
         """
         newest = checkpoint.newest(self._store)
         if newest is not None and newest.blob_sha256 == self._seen:

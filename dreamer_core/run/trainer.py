@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from dreamer_core.agent.agent import DreamerAgent
+from dreamer_core.agent.device import within_memory
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.config import Config, to_dict
+from dreamer_core.errors import BadInput
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.rewind import ReplayPosition
 from dreamer_core.report.open_loop import save_open_loop
@@ -24,11 +26,16 @@ from dreamer_core.run.restored import restore
 from dreamer_core.run.resume import ResumePoint, pack, unpack
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.identity import environment_facts, require_same_run
-from dreamer_core.storage.store import open_store, require_writable
+from dreamer_core.storage.store import StoreUnavailable, open_store, require_writable
 from dreamer_core.types import Batch, EnvSpec, Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
 
+_IN_VAIN = (
+    *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
+    *(ValueError, NotImplementedError),
+)
+"""What a place of checkpoints answers that will answer the same tomorrow."""
 _CONTEXT = 5  # images that the open-loop picture reconstructs before it imagines
 
 
@@ -41,16 +48,18 @@ class Trainer:
         checkpoints: directory of the run's checkpoints, unless the config names another place.
 
     Raises:
-        ValueError: the checkpoint is of another run, environment or model.
-        checkpoint.CheckpointCorrupt: there are checkpoints and none can be read.
-        OSError: their place cannot be read.
+        BadInput: the checkpoint is of another run, environment or model.
+        CheckpointCorrupt: there are checkpoints and none can be read.
+        StorageFailed: their place cannot be read.
+        OutOfMemory: the agent does not fit into memory.
     """
 
     def __init__(self, config: Config, spec: EnvSpec, checkpoints: Path) -> None:
         self._config = config
         self._spec = spec
         self._store = open_store(config.checkpoint, checkpoints)
-        self.agent = DreamerAgent(config, spec)
+        with within_memory():
+            self.agent = DreamerAgent(config, spec)
         """World model, actor and critic."""
         logger.info("Gradient steps on %s", self.agent.execution)
         if self.agent.device.type == "cpu":
@@ -85,6 +94,7 @@ class Trainer:
 
         Raises:
             NonFiniteLoss: see DreamerAgent.train_step.
+            OutOfMemory: the step does not fit into memory.
             ValueError: the step is not the next one.
             RuntimeError: an earlier step failed half-way.
         """
@@ -96,7 +106,7 @@ class Trainer:
             )
         started_s = time.perf_counter()
         self._is_whole = False
-        with num_threads(self._config.learner.num_threads):
+        with num_threads(self._config.learner.num_threads), within_memory():
             metrics = self.agent.train_step(batch, policy_step=policy_step)
         self._names = tuple(metrics)
         self._pending.append(torch.stack(list(metrics.values())))
@@ -128,7 +138,7 @@ class Trainer:
 
         Raises:
             RuntimeError: a gradient step failed half-way; the last checkpoint is the good one.
-            OSError: it could not be written; the last checkpoint is the good one.
+            StorageFailed: it could not be written; the last checkpoint is the good one.
         """
         self._require_whole()
         self._check()
@@ -210,14 +220,19 @@ def require_place(config: Config, spec: EnvSpec) -> None:
     """Tries the place that the config names for checkpoints, if any, before a run is made.
 
     Raises:
-        ValueError: it cannot be opened, or holds the checkpoints of another run.
-        OSError: it cannot be written or read.
+        BadInput: it cannot be opened or written, or holds the checkpoints of another run.
+        Failed: it does not answer, or its disk is full.
     """
     url = config.checkpoint.url
     if url is None:
         return
-    store = open_store(config.checkpoint, Path())
-    require_writable(store)
+    try:
+        store = open_store(config.checkpoint, Path())
+        require_writable(store)
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, _IN_VAIN):
+            raise BadInput(str(error)) from error
+        raise
     found = checkpoint.newest(store)
     if found is not None:
         require_same_run(found.facts, f"{url}/{found.step:012d}", config, spec)

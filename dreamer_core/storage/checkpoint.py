@@ -22,11 +22,12 @@ import json
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dreamer_core.storage.store import TEMPORARY, Store, StoreUnavailable
+from dreamer_core.errors import BadInput, Failed, StorageFailed
+from dreamer_core.storage.store import TEMPORARY, Store
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DAMAGE = (errno.EIO, errno.ESTALE)  # a bad sector; a file deleted while it was read over NFS
 
 
-class CheckpointCorrupt(RuntimeError):
+class CheckpointCorrupt(Failed):
     """No checkpoint that was asked for could be read; the message names each with its damage."""
 
 
@@ -118,7 +119,7 @@ def save(
     Raises:
         ValueError: step, keep or keep_every is out of range. TypeError: a value that could be
             saved but not loaded safely.
-        OSError: it could not be written; earlier checkpoints are untouched.
+        StorageFailed: it could not be written; earlier checkpoints are untouched.
     """
     if step < 0 or keep < 1 or (keep_every is not None and keep_every < 1):
         raise ValueError(
@@ -144,10 +145,10 @@ def save(
         past = [other for other in _steps(names) if other <= step]
         marked = [other for other in _steps(names) if _name(other, _KEEP) in names]
         _delete_all_but(store, names, {*past[:keep], *marked})
-    except StoreUnavailable:
+    except StorageFailed:
         raise
     except OSError as error:
-        raise OSError(
+        raise StorageFailed(
             error.errno,
             f"saving checkpoint {step} failed: {error.strerror}; free disk space or make the "
             "directory writable: the run resumes from the newest checkpoint that was completed",
@@ -162,20 +163,23 @@ def load(store: Store, step: int | None = None) -> Checkpoint | None:
     Nothing is unpickled but tensors and plain containers (`weights_only=True`).
 
     Raises:
-        FileNotFoundError: the step asked for was never saved or was deleted.
+        BadInput: the step asked for was never saved or was deleted, or it was written in another
+            format version.
         CheckpointCorrupt: each candidate is damaged, or all are gone though there is a LATEST.
-        ValueError: it was written in another format version.
-        OSError: the place cannot be read, which is no damage of a checkpoint.
+        StorageFailed: the place cannot be read, which is no damage of a checkpoint.
     """
+    with _told(store):
+        return _load(store, step)
+
+
+def _load(store: Store, step: int | None) -> Checkpoint | None:
     damages: dict[int, str] = {}
     while True:
         names = store.names()  # anew after each failure: the writer may have deleted that one
         steps = _ranked_steps(store, names)
         if step is not None:
             if step not in (*steps, *damages):
-                raise FileNotFoundError(
-                    f"no checkpoint {step} in {store.location}; there are {steps}"
-                )
+                raise BadInput(f"no checkpoint {step} in {store.location}; there are {steps}")
             steps = [step]
         candidate = next((other for other in steps if other not in damages), None)
         if candidate is None:
@@ -199,12 +203,28 @@ def newest(store: Store) -> Manifest | None:
     """Returns the manifest of the checkpoint that `load` tries first; None if none can be read.
 
     Raises:
-        ValueError, OSError: as in `load`.
+        BadInput, StorageFailed: as in `load`.
     """
-    for step in _ranked_steps(store, store.names()):
-        with contextlib.suppress(_Damaged):
-            return _read_manifest(store, step)
+    with _told(store):
+        for step in _ranked_steps(store, store.names()):
+            with contextlib.suppress(_Damaged):
+                return _read_manifest(store, step)
     return None
+
+
+@contextlib.contextmanager
+def _told(store: Store) -> Generator[None]:
+    """Raises StorageFailed where the store's directory cannot be read."""
+    try:
+        yield
+    except StorageFailed:
+        raise
+    except OSError as error:
+        raise StorageFailed(
+            error.errno,
+            f"reading checkpoints failed: {error.strerror}; mend the directory or its permissions",
+            store.location,
+        ) from error
 
 
 def _name(step: int, file: str) -> str:
@@ -290,7 +310,7 @@ def _read_manifest(store: Store, step: int) -> Manifest:
         raise _Damaged(f"{_MANIFEST} does not match its own hash")
     match body:
         case {"format_version": int(version)} if version != FORMAT_VERSION:
-            raise ValueError(
+            raise BadInput(
                 f"{_location(store, step)} is of checkpoint format {version}, wanted "
                 f"{FORMAT_VERSION}; load it with the version that wrote it"
             )

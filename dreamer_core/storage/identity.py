@@ -58,7 +58,7 @@ def require_same_run(facts: dict[str, Any], location: str, config: Config, spec:
     """
     try:
         saved = from_dict(Config, facts.get("config"))
-    except ValueError as error:
+    except BadInput as error:
         raise BadInput(
             f"The checkpoint {location} cannot be compared with this run: {error}. It was "
             "written by another version or another program; load it with that one"

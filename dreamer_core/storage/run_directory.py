@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import InUse, lock_holder, take_lock, temporary_of, write_json
 from dreamer_core.storage.identity import differing_settings
 
 
-class RunDirectoryError(ValueError):
+class RunDirectoryError(BadInput):
     """The directory cannot be used for this run; nothing in it was changed."""
 
 
@@ -81,14 +82,16 @@ def read_config(root: Path) -> Config:
         RunDirectoryError: there is no run, or its config cannot be read.
     """
     paths = RunPaths(root)
-    if not paths.config.is_file():
-        raise RunDirectoryError(
-            f"Wanted a run directory, but {root} holds no {paths.config.name}. "
-            "Name the directory that `dreamer train` or `dreamer local` printed"
-        )
+    with _naming(f"read the run in {root}"):
+        if not paths.config.is_file():
+            raise RunDirectoryError(
+                f"Wanted a run directory, but {root} holds no {paths.config.name}. "
+                "Name the directory that `dreamer train` or `dreamer local` printed"
+            )
+        content = paths.config.read_bytes()
     try:
-        return from_dict(Config, json.loads(paths.config.read_text()))
-    except (ValueError, TypeError, OSError) as error:
+        return from_dict(Config, json.loads(content))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, BadInput) as error:
         raise RunDirectoryError(
             f"{paths.config} cannot be read as a config: {error}. It was damaged, or written by "
             "another version; restore it or start a new run directory"
@@ -102,23 +105,25 @@ def open_run(root: Path, config: Config) -> Generator[RunPaths]:
     Raises:
         RunDirectoryError: the directory cannot be written, is in use, holds files of something
             else, or holds a run of another config.
+        Failed: its disk is full.
     """
     paths = RunPaths(root)
-    try:
+    with _naming(f"write a run into {root}"):
         root.mkdir(parents=True, exist_ok=True)
         if not paths.config.exists():
             _require_empty(paths)
         lock = claim(paths.lock)
-    except OSError as error:
-        raise RunDirectoryError(
-            f"Wanted to write a run into {root}, but {error.strerror or error}. "
-            "Choose another place with --run-dir, or mend its permissions"
-        ) from error
     with lock:
-        if paths.config.exists():
-            _require_same(read_config(root), config, root)
-        _write_config(paths, config)
+        with _naming(f"write a run into {root}"):
+            if paths.config.exists():
+                _require_same(read_config(root), config, root)
+            write_json(paths.config, to_dict(config))
         yield paths
+
+
+def _naming(wanted: str) -> AbstractContextManager[None]:
+    to_do = "Choose another place with --run-dir, make room, or mend its permissions"
+    return naming(wanted, to_do, RunDirectoryError)
 
 
 def claim(lock: Path, option: str = "--run-dir") -> IO[str]:
@@ -142,8 +147,13 @@ def claim(lock: Path, option: str = "--run-dir") -> IO[str]:
 
 
 def holder(paths: RunPaths) -> str | None:
-    """Who trains here now, as `process N on HOST`; None if nobody does."""
-    return lock_holder(paths.lock)
+    """Who trains here now, as `process N on HOST`; None if nobody does.
+
+    Raises:
+        RunDirectoryError: the lock cannot be read.
+    """
+    with _naming(f"see who trains in {paths.root}"):
+        return lock_holder(paths.lock)
 
 
 def default_run_dir(config: Config) -> Path:
@@ -169,13 +179,3 @@ def _require_same(saved: Config, wanted: Config, root: Path) -> None:
             f"{root} holds another run ({differing}). To resume it, ask for the same preset and "
             "settings; for a new run, name another directory with --run-dir. Nothing was changed"
         )
-
-
-def _write_config(paths: RunPaths, config: Config) -> None:
-    try:
-        write_json(paths.config, to_dict(config))
-    except OSError as error:
-        raise RunDirectoryError(
-            f"Wanted to write {paths.config}, but {error.strerror or error}. "
-            "Make room or mend its permissions and start again"
-        ) from error

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from dreamer_core.config import CheckpointConfig
+from dreamer_core.errors import BadInput, StorageFailed, naming
 from dreamer_core.files import make_directory, write_whole
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ TEMPORARY = ".temporary-"
 """Begins the name of a file that is not whole yet."""
 
 
-class StoreUnavailable(OSError):
+class StoreUnavailable(StorageFailed):
     """A URL cannot be reached, refuses access or keeps silent; says what to look at."""
 
 
@@ -63,7 +64,7 @@ def open_store(config: CheckpointConfig, directory: Path) -> Store:
         directory: is used if the config names no place.
 
     Raises:
-        ValueError: the configured place is neither an absolute path nor a URL that can be opened.
+        BadInput: the configured place is neither an absolute path nor a URL that can be opened.
         StoreUnavailable: the URL cannot be reached.
     """
     if config.url is None:
@@ -74,7 +75,7 @@ def open_store(config: CheckpointConfig, directory: Path) -> Store:
     if protocol not in (None, "file", "local"):
         return UrlStore(config.url, request_timeout_s=config.request_timeout_s)
     if not path.startswith("/"):
-        raise ValueError(
+        raise BadInput(
             f"checkpoint.url={config.url!r} must be an absolute path or a URL such as "
             "s3://bucket/run, so that it names the same place wherever the run is resumed"
         )
@@ -85,19 +86,13 @@ def require_writable(store: Store) -> None:
     """Writes a file and deletes it again.
 
     Raises:
-        OSError: that failed; says why and what to do.
+        BadInput: the directory cannot be written. Failed: its disk is full.
+        StoreUnavailable: the URL cannot be written.
     """
-    try:
+    to_do = "Make room, mend its permissions or name another place with --checkpoint.url"
+    with naming(f"write checkpoints to {store.location}", to_do):
         store.write(f"{TEMPORARY}probe", b"")
         store.delete(f"{TEMPORARY}probe")
-    except StoreUnavailable:
-        raise
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"Wanted to write checkpoints to {store.location}, but {error.strerror}; make room, "
-            "mend its permissions or name another place with --checkpoint.url",
-        ) from error
 
 
 class LocalStore:
@@ -157,7 +152,7 @@ class UrlStore:
         request_timeout_s: longest wait for one request, a whole file included.
 
     Raises:
-        ValueError: fsspec does not know the protocol, or lacks a package for it.
+        BadInput: fsspec does not know the protocol, or lacks a package for it.
         StoreUnavailable: it cannot be reached.
     """
 
@@ -172,7 +167,7 @@ class UrlStore:
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, ImportError | ValueError):
                 raise
-            raise ValueError(
+            raise BadInput(
                 f"checkpoint.url={url!r} cannot be opened: {error.__cause__}. Name an absolute "
                 "path, or a URL of a file system that fsspec knows and whose package is installed "
                 "(s3:// needs s3fs: `pip install -c constraints.txt -e '.[s3]'`)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +16,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from dreamer_core.agent.agent import NonFiniteLoss
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvironmentCrashed
+from dreamer_core.errors import BUG_EXIT, BadInput, DreamerError, Failed, naming
 from dreamer_core.presets import PRESETS
-from dreamer_core.replay.replay import ReplayInUse
 from dreamer_core.run.evaluation import evaluate_run
 from dreamer_core.run.front import RunResult
 from dreamer_core.run.local import train_local
-from dreamer_core.storage.checkpoint import CheckpointCorrupt
 from dreamer_core.storage.run_directory import default_run_dir
 from dreamer_core.types import EpisodeSummary
 from services.cli import presets as preset_command
@@ -36,9 +34,6 @@ from services.terminal.display import Display
 from services.terminal.status import render_status
 from services.terminal.stop_request import INTERRUPTED_EXIT, StopRequest
 
-_BAD_INPUT_EXIT = 2
-_FAILED_EXIT = 1
-
 _ANYWHERE = ("attach", "eval", "logs", "replay", "status", "stop")
 """Commands that take `--on CLUSTER`."""
 _ON_HELP = """\
@@ -46,15 +41,6 @@ With --on CLUSTER, the .yaml file of `ray up` or http://HOST:8265, the command r
 cluster's head, and RUN_DIR is a directory there.
 
 """
-_FAILURES = (
-    NonFiniteLoss,
-    EnvironmentCrashed,
-    CheckpointCorrupt,
-    control.StillRunning,
-    ConnectionError,  # a cluster that is away for a while
-    remote.ClusterUnreachable,
-)
-
 Root = tyro.conf.arg(name="")
 """Marks a config whose fields are options without a prefix."""
 
@@ -95,11 +81,11 @@ class EvalCommand:
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
-            raise ValueError(f"--episodes {self.episodes}: wanted 1 or more")
+            raise BadInput(f"--episodes {self.episodes}: wanted 1 or more")
         if self.seed < 0:
-            raise ValueError(f"--seed {self.seed}: wanted 0 or more")
+            raise BadInput(f"--seed {self.seed}: wanted 0 or more")
         if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
-            raise ValueError(f"--video {self.video}: wanted a name that ends in .mp4 or .gif")
+            raise BadInput(f"--video {self.video}: wanted a name that ends in .mp4 or .gif")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +138,7 @@ Presets: {presets}
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
-    0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM.
+    0 done, 1 failed, 2 bad input, 70 a bug of ours, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands = {
@@ -172,11 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(USAGE.format(presets=", ".join(PRESETS)))
-        sys.exit(0 if arguments else _BAD_INPUT_EXIT)
+        sys.exit(0 if arguments else BadInput.exit_code)
     command, *rest = arguments
     try:
+        with naming("work in the present directory", "Change to one that is there"):
+            Path.cwd()
         if command not in commands:
-            raise ValueError(
+            raise BadInput(
                 f"There is no command {command!r}; known are {', '.join(commands)}. "
                 "See `dreamer --help`"
             )
@@ -188,21 +176,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(commands[command](rest))
     except BrokenPipeError:
         is_complete = command in ("logs", "presets", "status")
-        os._exit(0 if is_complete else _FAILED_EXIT)  # nobody reads on
-    except _FAILURES as error:
-        _complain(error)
-        sys.exit(_FAILED_EXIT)
+        os._exit(0 if is_complete else Failed.exit_code)  # nobody reads on
+    except DreamerError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED_EXIT)
-    except (ValueError, OSError, ReplayInUse) as error:
-        _complain(error)
-        sys.exit(_BAD_INPUT_EXIT)
+    except Exception as error:  # noqa: BLE001 (shown with its trace)
+        traceback.print_exc()
+        _complain(
+            f"This is a bug in dreamer ({type(error).__name__}), and nothing that you did wrong. "
+            "Please report it with the trace above. What is stored is good"
+        )
+        sys.exit(BUG_EXIT)
 
 
 def _train(arguments: list[str]) -> int:
     """`dreamer train`; the one command that needs Ray, which takes a second to import."""
     from services.runtime import run  # noqa: PLC0415
-    from services.runtime.crew import ServiceLost  # noqa: PLC0415
 
     command = with_preset(TrainCommand, arguments, "dreamer train PRESET")
     config, services = command.config, command.services
@@ -221,11 +212,7 @@ def _train(arguments: list[str]) -> int:
             should_stop=should_stop,
         )
 
-    try:
-        return _show(config, command.run_dir, start)
-    except ServiceLost as error:
-        _complain(error)
-        return _FAILED_EXIT
+    return _show(config, command.run_dir, start)
 
 
 def _local(arguments: list[str]) -> int:
@@ -261,7 +248,7 @@ def _sweep(arguments: list[str]) -> int:
     console.print(sweep_table.render_end(progress, command.directory))
     if not progress.is_over:
         return should_stop.exit_code
-    return _FAILED_EXIT if progress.where("failed") else 0
+    return Failed.exit_code if progress.where("failed") else 0
 
 
 def _attach(arguments: list[str]) -> int:
@@ -279,16 +266,12 @@ def _attach(arguments: list[str]) -> int:
             soft_wrap=True,
         )
 
-    try:
-        attach.attach(
-            command,
-            on_episode=on_episode,
-            on_start=should_stop.listen,
-            should_stop=should_stop,
-        )
-    except attach.NotRunning as error:
-        _complain(error)
-        return _FAILED_EXIT
+    attach.attach(
+        command,
+        on_episode=on_episode,
+        on_start=should_stop.listen,
+        should_stop=should_stop,
+    )
     return should_stop.exit_code
 
 
@@ -301,7 +284,7 @@ def _submit(arguments: list[str]) -> int:
         cluster = "CLUSTER"
     parsed = with_preset(TrainCommand, arguments, "dreamer submit CLUSTER PRESET")
     if parsed.services.runtime.ray_address is not None:
-        raise ValueError("--runtime.ray-address is the cluster's own for a job on it; drop it")
+        raise BadInput("--runtime.ray-address is the cluster's own for a job on it; drop it")
     run_dir = parsed.run_dir or default_run_dir(parsed.config)
     words = list(arguments)
     if parsed.run_dir is None:
@@ -341,7 +324,6 @@ def _say(line: str) -> None:
 def _watch(arguments: list[str]) -> int:
     """`dreamer watch`."""
     from services.watch import server as watch  # noqa: PLC0415 (the web server takes half a second to import)
-    from services.watch.stage import PlayerEnded  # noqa: PLC0415
 
     command = tyro.cli(watch.WatchCommand, args=arguments, prog="dreamer watch")
     console = Console()
@@ -350,11 +332,7 @@ def _watch(arguments: list[str]) -> int:
     def on_listening(url: str) -> None:
         console.print(f"Watch at {url} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
 
-    try:
-        watch.watch(command, on_listening=on_listening, should_stop=should_stop)
-    except PlayerEnded as error:
-        _complain(error)
-        return _FAILED_EXIT
+    watch.watch(command, on_listening=on_listening, should_stop=should_stop)
     return should_stop.exit_code
 
 
@@ -399,13 +377,15 @@ def _bench(arguments: list[str]) -> int:
     if part in ("-h", "--help"):
         part, rest = "PART", ["--help"]
     elif part not in bench.PARTS:
-        raise ValueError(
+        raise BadInput(
             f"There is nothing named {part!r} to measure; known are {', '.join(bench.PARTS)}. "
             "See `dreamer bench --help`"
         )
     name, rest = _take_option("--preset", rest)
     rest = [name or "atari", *rest]
     command = with_preset(bench.BenchCommand, rest, f"dreamer bench {part} PRESET")
+    if command.json is not None:
+        bench.require_writable(command.json)
     measurement = bench.PARTS[part](command)
     Console().print(bench.render(measurement))
     if command.json is not None:
@@ -461,7 +441,7 @@ def _log_through(console: Console) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)
 
 
-def _complain(error: Exception) -> None:
+def _complain(message: str) -> None:
     """Writes a one-paragraph error to stderr."""
-    words = " ".join(str(error).split())
+    words = " ".join(message.split())
     Console(stderr=True).print(f"[bold red]dreamer:[/] {escape(words)}", highlight=False)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dreamer_core import presets
+from dreamer_core.errors import BadInput
 
 _TABLE_WIDTH = 130  # names stay whole, for copying to the command line
 
@@ -20,7 +21,7 @@ def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
     wants_help = bool({"-h", "--help"} & set(arguments))
     has_preset = bool(arguments) and not arguments[0].startswith("-")
     if not has_preset and not wants_help:
-        raise ValueError(
+        raise BadInput(
             f"Wanted {usage}, but no preset was named first; known are "
             f"{', '.join(presets.PRESETS)}. See `dreamer presets`"
         )
@@ -34,7 +35,7 @@ def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
         config=(tyro.conf.AvoidSubcommands,),
     )
     if parsed.config.preset != default.config.preset:
-        raise ValueError(
+        raise BadInput(
             f"--preset {parsed.config.preset} contradicts the preset {name} named first; drop it"
         )
     return parsed
@@ -46,7 +47,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.write("usage: dreamer presets [NAME]\nThe presets, or each value of one.\n")
         return 0
     if len(arguments) > 1:
-        raise ValueError(f"Wanted one preset, but got {arguments}; name one at a time")
+        raise BadInput(f"Wanted one preset, but got {arguments}; name one at a time")
     console = Console()
     if not arguments:
         table = Table("preset", "what it is", "changes from atari", box=None)

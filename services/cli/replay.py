@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from dreamer_core.errors import BadInput
 from dreamer_core.replay.reader import Damage, ExportedEpisode, ReplayFiles
 from dreamer_core.storage.run_directory import RunPaths, read_config
 
@@ -51,7 +52,7 @@ class ExportCommand:
 
     def __post_init__(self) -> None:
         if self.episodes is not None and self.episodes < 1:
-            raise ValueError(f"--episodes {self.episodes}: wanted 1 or more, or none for all")
+            raise BadInput(f"--episodes {self.episodes}: wanted 1 or more, or none for all")
 
 
 _Command = (
@@ -67,7 +68,7 @@ def run(arguments: list[str]) -> int:
     Raises:
         RunDirectoryError: the directory holds no run.
         NoReplay: the run has stored no rows.
-        OSError: a file cannot be read or written.
+        BadInput: a file cannot be read or written. Failed: the disk is full.
     """
     command: InspectCommand | VerifyCommand | ExportCommand
     command = tyro.cli(_Command, args=arguments, prog="dreamer replay")

@@ -6,19 +6,28 @@ import logging
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
+
+from dreamer_core.envs.gymnasium import OWN_PACKAGES
+from dreamer_core.errors import BadInput, Failed, naming
+from services.cluster.ray_errors import deliberate, reason
 
 logger = logging.getLogger(__name__)
 
 _CONNECT_S = 10.0
 NODE_ID_LABEL = "ray.io/node-id"
 """Label that Ray gives to every node."""
+
+
+class NoCluster(Failed):
+    """There is no Ray cluster to work on, or none any more."""
 
 
 @contextmanager
@@ -38,13 +47,12 @@ def connected(
         num_cpus: that it has for Ray; None for those of this machine.
 
     Raises:
-        ConnectionError: there is no cluster at the address that lets this machine in.
+        NoCluster: there is no cluster at the address that lets this machine in, none can be
+            started here, or it was lost.
+        BadInput: it cannot have that object store, the token cannot be written, or another package
+            would hide this program's own from its processes.
     """
-    local: dict[str, Any] = {
-        "include_dashboard": False,
-        "num_cpus": num_cpus,
-        "object_store_memory": object_store_bytes,
-    }
+    _require_own_packages()
     if address is None:
         if os.environ["RAY_AUTH_MODE"] != "token":
             logger.warning(
@@ -53,32 +61,81 @@ def connected(
                 os.environ["RAY_AUTH_MODE"],
             )
         keep_token_private()
-    try:
-        _require_listener(address)
-        ray.init(
-            address=address or "local",
-            namespace=namespace,
-            logging_level=logging.ERROR,
-            **({} if address else local),
-        )
-    except (OSError, RuntimeError, ValueError, RayError) as error:
-        if address is None:
-            raise
-        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConnectionError(
-            f"Wanted to join the Ray cluster at {address}, but {why}. This machine has to be a "
-            "node of it, with its token in RAY_AUTH_TOKEN or ~/.ray/auth_token; if it is just "
-            "starting or ending, try again"
-        ) from error
+        _start(namespace, num_cpus, object_store_bytes)
+    else:
+        _join(address, namespace)
     try:
         yield
+    except RayTaskError as error:  # what a worker raised; a bug, unless it meant it
+        cause = deliberate(error)
+        if cause is None:
+            raise
+        raise cause from error
+    except RayError as error:
+        raise NoCluster(f"The Ray cluster was lost: {reason(error)}") from error
     finally:
         ray.shutdown()
 
 
-def _require_listener(address: str | None) -> None:
+def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None) -> None:
+    """Starts a cluster that ends with this process."""
+    try:
+        ray.init(
+            address="local",
+            namespace=namespace,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            num_cpus=num_cpus,
+            object_store_memory=object_store_bytes,
+        )
+    except TypeError:
+        raise  # not called as it wants to be
+    except Exception as error:  # Ray raises all kinds, Exception itself among them
+        ray.shutdown()
+        kind = BadInput if isinstance(error, ValueError) else NoCluster
+        raise kind(
+            f"Wanted to start Ray on this machine, but {_first_line(error)}. It needs "
+            f"{object_store_bytes or 'some'} bytes of shared memory (--runtime.object-store-bytes "
+            "where there is that option), free ports, and room in /tmp or RAY_TMPDIR"
+        ) from error
+
+
+def _join(address: str, namespace: str) -> None:
+    """Connects to a cluster."""
+    try:
+        _require_listener(address)
+        ray.init(address=address, namespace=namespace, logging_level=logging.ERROR)
+    except (OSError, OverflowError, RuntimeError, ValueError, RayError) as error:
+        raise NoCluster(
+            f"Wanted to join the Ray cluster at {address}, but {_first_line(error)}. This machine "
+            "has to be a node of it, with its token in RAY_AUTH_TOKEN or ~/.ray/auth_token; if it "
+            "is just starting or ending, try again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _require_own_packages() -> None:
+    """Refuses a package in the working directory that would hide one of this program's own.
+
+    Ray's processes search the directory in which the command was given before all others.
+    """
+    here = Path.cwd()
+    for name in OWN_PACKAGES:
+        found = PathFinder.find_spec(name, [str(here)])
+        own = sys.modules[name].__file__
+        if found is not None and found.origin is not None and found.origin != own:
+            raise BadInput(
+                f"{here} holds a package {name!r}, which Ray's processes would take for dreamer's "
+                "own of that name; start from another directory, or rename it"
+            )
+
+
+def _require_listener(address: str) -> None:
     """Raises OSError where nothing listens at HOST:PORT, which Ray would try for minutes."""
-    host, _, port = (address or "").rpartition(":")
+    host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
 
@@ -90,17 +147,19 @@ def keep_token_private() -> None:
     readable for all.
 
     Raises:
-        OSError: the file cannot be written.
+        BadInput: the file cannot be written. Failed: its disk is full.
     """
     if "RAY_AUTH_TOKEN" in os.environ:
         return
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        with suppress(PermissionError):  # somebody else's, who has to mend it
-            path.chmod(path.stat().st_mode & ~0o077)
-    else:
-        with os.fdopen(file, "w") as new:
-            new.write(secrets.token_hex(32))
+    place = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+    path = Path(place).expanduser()
+    with naming(f"keep Ray's token in {place}", "Name another file with RAY_AUTH_TOKEN_PATH"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            with suppress(PermissionError):  # somebody else's, who has to mend it
+                path.chmod(path.stat().st_mode & ~0o077)
+        else:
+            with os.fdopen(file, "w") as new:
+                new.write(secrets.token_hex(32))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ray.exceptions import (
     ActorUnschedulableError,
     NodeDiedError,
     ObjectLostError,
     OutOfMemoryError,
     RayActorError,
+    RayTaskError,
     WorkerCrashedError,
 )
+
+from dreamer_core.errors import DreamerError
 
 LOST = (
     ActorUnschedulableError,
@@ -31,6 +36,27 @@ def reason(error: BaseException) -> str:
         return type(error).__name__
     has_died = isinstance(error, RayActorError) and not failed_to_start(error)
     return lines[-1].split(". ")[0] if has_died else lines[-1]
+
+
+def deliberate(error: BaseException | None) -> DreamerError | None:
+    """What a service raised on purpose, in a call or in its constructor; None if it did not.
+
+    Of a constructor Ray hands on the words alone, which begin with the name of the error's class.
+    """
+    if isinstance(error, RayTaskError):
+        cause: BaseException = error.cause
+        return cause if isinstance(cause, DreamerError) else None
+    if error is None or not failed_to_start(error):
+        return None
+    name, _, words = reason(error).partition(": ")
+    kind = {f"{k.__module__}.{k.__qualname__}": k for k in _kinds(DreamerError)}.get(name)
+    return None if kind is None else kind(words)
+
+
+def _kinds(root: type[DreamerError]) -> Iterator[type[DreamerError]]:
+    yield root
+    for kind in root.__subclasses__():
+        yield from _kinds(kind)
 
 
 def failed_to_start(error: BaseException | None) -> bool:

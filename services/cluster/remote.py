@@ -22,6 +22,8 @@ from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from typing import Any
 
+from dreamer_core.errors import BadInput, Failed, naming
+
 _RELAYED = "DREAMER_IS_RELAYED"  # set where `run` has sent a command to
 _JOB_SERVER = "http://127.0.0.1:8265"  # as seen from the head
 _TAIL_LINES = 5
@@ -32,7 +34,7 @@ STARTED = "Started at gradient step"
 Say = Callable[[str], None]
 
 
-class ClusterUnreachable(Exception):
+class ClusterUnreachable(Failed):
     """A command could not be brought to the cluster, or its result not back."""
 
 
@@ -42,10 +44,10 @@ def is_cluster(name: str) -> bool:
 
 
 def require_cluster(name: str) -> None:
-    """Raises ValueError unless the word names a cluster."""
+    """Raises BadInput unless the word names a cluster."""
     is_file = name.endswith((".yaml", ".yml"))
     if not is_cluster(name) or (is_file and not Path(name).is_file()):
-        raise ValueError(
+        raise BadInput(
             f"Wanted a cluster, but got {name!r}, which is no file; name the .yaml file that "
             "`ray up` was given, or the address of Ray's job server, as http://HOST:8265"
         )
@@ -55,7 +57,7 @@ def run(cluster: str, words: list[str], say: Say) -> int:
     """Runs `dreamer WORDS` on the head, shows what it prints, returns its exit code.
 
     Raises:
-        ValueError: the name is of no cluster.
+        BadInput: the name is of no cluster.
         ClusterUnreachable: the command did not get there, or broke off.
     """
     require_cluster(cluster)
@@ -87,7 +89,7 @@ def submit(cluster: str, words: list[str], run_dir: Path, say: Say) -> int:
         0, or the exit code of a command that ended before it trained.
 
     Raises:
-        ValueError, ClusterUnreachable: as in `run`.
+        BadInput, ClusterUnreachable: as in `run`.
     """
     require_cluster(cluster)
     if not cluster.startswith("http"):
@@ -152,15 +154,17 @@ def _over_ssh(cluster: str, script: str) -> Generator[str]:
     # In a shell of its own, since Ray wants to go on after it.
     plain = ("--log-style=pretty", "--log-color=false")
     command = [ray, "exec", *plain, cluster, f"bash -c {shlex.quote(script)} || true"]
-    with subprocess.Popen(  # noqa: S603 (Ray's own command; the rest is quoted)
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+    with naming(f"run {ray}", "Install Ray beside this command"):
+        process = subprocess.Popen(  # noqa: S603 (Ray's own command; the rest is quoted)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    with process:
         assert process.stdout is not None
         try:
             yield from process.stdout

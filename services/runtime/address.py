@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import ray
 
+from dreamer_core.errors import naming
 from dreamer_core.files import write_json
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
 from services.cluster.connection import connected
@@ -47,10 +48,15 @@ def node_address() -> str:
 
 
 def write_address(paths: RunPaths) -> None:
-    """Tells in the run directory where the cluster of this run is."""
+    """Tells in the run directory where the cluster of this run is.
+
+    Raises:
+        BadInput: it cannot be written. Failed: the disk is full.
+    """
     context = ray.get_runtime_context()
     address = ClusterAddress(gcs=context.gcs_address, namespace=context.namespace)
-    write_json(paths.cluster, asdict(address))
+    with naming(f"write {paths.cluster}", "Make room, or mend its permissions"):
+        write_json(paths.cluster, asdict(address))
 
 
 def forget_address(paths: RunPaths) -> None:

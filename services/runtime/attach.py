@@ -18,13 +18,14 @@ from ray.exceptions import RayError, RayTaskError
 from dreamer_core.config import Config
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import environment_spec
+from dreamer_core.errors import BadInput, Failed
 from dreamer_core.report.metrics import LATEST
 from dreamer_core.run.restored import checkpoint_weights
 from dreamer_core.seeds import ATTACHED_INCARNATION, env_seed
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.types import EpisodeSummary, Report
 from services.cluster.connection import connected
-from services.cluster.ray_errors import failed_to_start, reason
+from services.cluster.ray_errors import deliberate, failed_to_start, reason
 from services.runtime.address import ClusterAddress, read_address
 from services.runtime.crew import EXCHANGE
 from services.runtime.placement import guest_options
@@ -65,13 +66,13 @@ class AttachCommand:
         for name in ("evaluators", "episodes"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"--{name} {value}: wanted 1 or more")
+                raise BadInput(f"--{name} {value}: wanted 1 or more")
         if self.weights != LATEST and not self.weights.isdecimal():
-            raise ValueError(
+            raise BadInput(
                 f"--weights {self.weights}: wanted {LATEST}, or the gradient step of a checkpoint"
             )
         if self.ray_address is not None and (self.video or self.weights != LATEST):
-            raise ValueError(
+            raise BadInput(
                 "--video and --weights of a checkpoint want the run directory, but --ray-address "
                 "says that it is elsewhere; attach where it is, or drop them"
             )
@@ -82,7 +83,7 @@ class AttachCommand:
         return None if self.forever else self.episodes
 
 
-class NotRunning(RuntimeError):
+class NotRunning(Failed):
     """There is no running run to attach to, or it has ended."""
 
 
@@ -106,15 +107,15 @@ def attach(
 
     Raises:
         RunDirectoryError: the directory holds no run.
-        FileNotFoundError: the run has no such checkpoint.
-        CheckpointCorrupt, ValueError: the checkpoint asked for cannot be used, or videos cannot be
-            written.
+        BadInput: the run has no such checkpoint, videos cannot be written, or the environment is
+            not to be had where the evaluators are.
+        CheckpointCorrupt: the checkpoint asked for cannot be read.
         NotRunning: the run is not running, or ended before all episodes were played.
-        ConnectionError: its cluster lets this machine not in, or is just starting or ending.
+        NoCluster: its cluster lets this machine not in, or is just starting or ending.
     """
     address = _address(command)
     if command.video and not os.access(command.run_dir, os.W_OK):
-        raise ValueError(
+        raise BadInput(
             f"--video writes to {command.run_dir}, which cannot be written from here; attach where "
             "it can, or drop --video"
         )
@@ -197,12 +198,16 @@ class _Crowd:
         """Has another evaluator play the episode: this one was killed, or lost its weights.
 
         Raises:
-            NotRunning: another one would fail the same way, or several did without an episode.
+            DreamerError: another one would fail the same way.
+            NotRunning: several did without an episode.
+            RayError: this one met a bug of ours.
         """
         self._fruitless_restarts += 1
-        is_crash = isinstance(error, RayTaskError) and isinstance(error.cause, EnvironmentCrashed)
-        may_pass = is_crash or not (isinstance(error, RayTaskError) or failed_to_start(error))
-        if not may_pass or self._fruitless_restarts > _MAX_FRUITLESS_RESTARTS:
+        is_raised = isinstance(error, RayTaskError)
+        may_pass = is_raised and isinstance(error.cause, (EnvironmentCrashed, RayError))
+        if (is_raised and not may_pass) or failed_to_start(error):
+            raise deliberate(error) or error
+        if self._fruitless_restarts > _MAX_FRUITLESS_RESTARTS:
             raise NotRunning(f"An evaluation failed: {reason(error)}") from error
         logger.warning("An evaluator is replaced: %s", reason(error))
         ray.kill(self._actors.pop(name))

@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 import tyro
 
 from dreamer_core.config import require_types
+from dreamer_core.errors import BadInput
 
+_LONGEST_S = 1e8  # three years
 _LIMITS = ("call_timeout_s", "collect_timeout_s", "evaluation_timeout_s")
 
 
@@ -34,7 +36,7 @@ class MetricsConfig:
     def __post_init__(self) -> None:
         require_types(self)
         if not 0 <= self.port <= 65_535:
-            raise ValueError(f"metrics.port={self.port} is no TCP port; choose 0 to 65535")
+            raise BadInput(f"metrics.port={self.port} is no TCP port; choose 0 to 65535")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +56,12 @@ class EvaluatorConfig:
         require_types(self)
         interval = self.interval_policy_steps
         if interval is not None and interval < 1:
-            raise ValueError(
+            raise BadInput(
                 f"evaluator.interval_policy_steps={interval} must be 1 or more, or None for none"
             )
         for name in ("episodes", "count"):
             if getattr(self, name) < 1:
-                raise ValueError(f"evaluator.{name}={getattr(self, name)} must be 1 or more")
+                raise BadInput(f"evaluator.{name}={getattr(self, name)} must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +90,19 @@ class RuntimeConfig:
         require_types(self)
         for name in ("object_store_bytes", "learner_calls_in_flight", *_LIMITS):
             if getattr(self, name) <= 0:
-                raise ValueError(f"runtime.{name}={getattr(self, name)} must be above 0")
+                raise BadInput(f"runtime.{name}={getattr(self, name)} must be above 0")
+        for name in _LIMITS:
+            if getattr(self, name) > _LONGEST_S:
+                raise BadInput(
+                    f"runtime.{name}={getattr(self, name)} must be {_LONGEST_S:g} or less"
+                )
         if self.object_store_bytes < 80_000_000:
-            raise ValueError(
+            raise BadInput(
                 f"runtime.object_store_bytes={self.object_store_bytes} is below the 80000000 that "
                 "Ray needs; raise it"
             )
         if self.max_fruitless_restarts < 0:
-            raise ValueError(
+            raise BadInput(
                 f"runtime.max_fruitless_restarts={self.max_fruitless_restarts} must be 0 or more"
             )
 

@@ -13,6 +13,7 @@ from types import TracebackType
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import write_json
 from dreamer_core.report.metrics import METRICS, Metric, checked_values, label_values, observations
 from dreamer_core.types import Report
@@ -23,7 +24,7 @@ _SERVICES = ("collector", "evaluator", "learner", "replay")
 """Values of the label `service`."""
 
 
-class PortInUse(OSError):
+class PortInUse(BadInput):
     """Another process listens where the metrics were to be served."""
 
 
@@ -44,7 +45,7 @@ class PrometheusExporter:
 
     Raises:
         PortInUse: something else listens on the port.
-        OSError: the address cannot be listened on for another reason.
+        BadInput: the address cannot be listened on for another reason.
     """
 
     def __init__(self, port: int, address: str = "127.0.0.1") -> None:
@@ -163,14 +164,15 @@ def advertised(
         labels: of everything scraped there.
 
     Raises:
-        OSError: the file cannot be written.
+        BadInput: the file cannot be written. Failed: its disk is full.
     """
     if directory is None:
         yield
         return
     path = directory / f"{name}.json"
-    directory.mkdir(parents=True, exist_ok=True)
-    write_json(path, [{"targets": [target], "labels": dict(labels)}])
+    with naming(f"tell Prometheus of the run in {directory}", "Name another --metrics.targets-dir"):
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(path, [{"targets": [target], "labels": dict(labels)}])
     try:
         yield
     finally:
@@ -180,14 +182,14 @@ def advertised(
             logger.warning("Prometheus is still told of this run: %s", error)
 
 
-def _explained(error: OSError, address: str, port: int) -> OSError:
+def _explained(error: OSError, address: str, port: int) -> BadInput:
     """Returns the error with what was wanted and what to do."""
     if error.errno == errno.EADDRINUSE:
         return PortInUse(
             f"metrics were to be served on {address}:{port}, but another program listens there; "
             "name a free port with --metrics.port, or 0 to have one picked",
         )
-    return OSError(
+    return BadInput(
         f"metrics cannot be served on {address}:{port} ({error.strerror}); name another port with "
         "--metrics.port, or an address of this machine",
     )

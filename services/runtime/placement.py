@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dreamer_core.errors import BadInput
 from services.cluster.connection import NODE_ID_LABEL
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def actor_options(
         device: see LearnerConfig.
 
     Raises:
-        ValueError: the learner would wait for ever, since its node gives Ray no CPU.
+        BadInput: the learner would wait for ever, since its node gives Ray no CPU.
     """
     is_bound = service == "exchange" or (service in _USE_RUN_DIR and not is_run_dir_shared)
     only_node = home if is_bound else None
@@ -87,7 +88,7 @@ def _num_gpus(nodes: Sequence[Mapping[str, Any]], only_node: str | None) -> int:
 def _require_cpu(nodes: Sequence[Mapping[str, Any]], only_node: str | None) -> None:
     for node in nodes:
         if node["NodeID"] == only_node and node["Resources"].get("CPU", 0) < 1:
-            raise ValueError(
+            raise BadInput(
                 "The learner wants a CPU of the node that holds the run directory, but Ray has "
                 "none there. Start that node with --num-cpus 1 or more or, if every node sees the "
                 "directory, add --runtime.is-run-dir-shared"

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from dreamer_core.config import Config
-from dreamer_core.errors import BadInput, Failed
+from dreamer_core.errors import BadInput
 from dreamer_core.report.log import RunLog
 from dreamer_core.run.front import Front, RunResult, check, open_front
 from dreamer_core.run.progress import Observer
@@ -18,7 +18,6 @@ from dreamer_core.types import EnvSpec, Report
 from services.logs import logging_to_file
 from services.runtime.actors import RayHost
 from services.runtime.address import forget_address, node_address, ray_cluster, write_address
-from services.runtime.calls import Raised
 from services.runtime.config import ServiceConfig
 from services.runtime.crew import Crew, ServiceLost
 from services.runtime.evaluations import Evaluations
@@ -54,7 +53,8 @@ def train(
         RunDirectoryError: see `open_run`.
         PortInUse: something else listens on the metrics port.
         BadInput: the environment or the device is not to be had, or checkpoints would be lost.
-        OSError: checkpoints cannot be written.
+        Failed: the place of the checkpoints does not answer, or its disk is full.
+        NoCluster: Ray cannot be started or joined.
         NonFiniteLoss: the learner met one; the last checkpoint is good.
         ServiceLost: a service cannot start, because the replay or the checkpoint does not fit, or
             cannot be kept alive; the run is resumable.
@@ -126,16 +126,9 @@ def require_lasting_checkpoints(config: Config) -> None:
 
 def _supervise(supervisor: Supervisor, picture: Path, should_stop: Callable[[], bool]) -> bool:
     """Trains, draws and evaluates; tells whether there is an open-loop picture."""
-    try:
-        supervisor.run(should_stop)
-        has_open_loop = _draw_open_loop(supervisor, picture.absolute())
-        supervisor.evaluate(should_stop)
-    except Raised as error:
-        logger.error("Stopped by a bug in this program:\n%s", error.trace)  # noqa: TRY400
-        raise
-    except Failed as error:
-        logger.error("Stopped: %s", error)  # noqa: TRY400 (the reason, not the trace)
-        raise
+    supervisor.run(should_stop)
+    has_open_loop = _draw_open_loop(supervisor, picture.absolute())
+    supervisor.evaluate(should_stop)
     return has_open_loop
 
 

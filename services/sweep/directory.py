@@ -15,12 +15,13 @@ import logging
 import math
 import secrets
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.errors import naming
 from dreamer_core.files import temporary_of, write_json
 from dreamer_core.report.metrics import training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader
@@ -213,25 +214,27 @@ def open_sweep(root: Path, plan: SweepPlan) -> Generator[SweepDirectory]:
     Raises:
         RunDirectoryError: the directory cannot be written, is in use, holds files of something
             else, or holds a sweep with other settings.
+        Failed: its disk is full.
     """
     directory = SweepDirectory(root)
-    try:
+    with _writing(root):
         root.mkdir(parents=True, exist_ok=True)
         if not directory.marker.exists():
             _require_empty(directory)
         lock = claim(directory.lock, _OPTION)
-    except OSError as error:
-        raise _not_writable(root, error) from error
     with lock:
-        sweep_id = secrets.token_hex(8)
-        if directory.marker.exists():
-            sweep_id = _require_same(directory, plan)
-        try:
+        with _writing(root):
+            sweep_id = secrets.token_hex(8)
+            if directory.marker.exists():
+                sweep_id = _require_same(directory, plan)
             (root / "logs").mkdir(exist_ok=True)
             write_json(directory.marker, _described(plan, sweep_id))
-        except OSError as error:
-            raise _not_writable(root, error) from error
         yield directory
+
+
+def _writing(root: Path) -> AbstractContextManager[None]:
+    to_do = f"Choose another place with {_OPTION}, make room, or mend its permissions"
+    return naming(f"write a sweep into {root}", to_do, RunDirectoryError)
 
 
 def _described(plan: SweepPlan, sweep_id: str) -> Mapping[str, Any]:
@@ -241,13 +244,6 @@ def _described(plan: SweepPlan, sweep_id: str) -> Mapping[str, Any]:
         "seeds": plan.seeds,
         "config": to_dict(plan.config),
     }
-
-
-def _not_writable(root: Path, error: OSError) -> RunDirectoryError:
-    return RunDirectoryError(
-        f"Wanted to write a sweep into {root}, but {error.strerror or error}. Choose another place "
-        f"with {_OPTION}, or mend its permissions"
-    )
 
 
 def _require_empty(directory: SweepDirectory) -> None:

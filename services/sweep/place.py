@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from dreamer_core.config import Config
+from dreamer_core.errors import BadInput
 from services.sweep.plan import RunKey
 
 logger = logging.getLogger(__name__)
@@ -39,11 +40,11 @@ def with_device(config: Config, num_gpus: float) -> Config:
     none must not take a GPU that Ray has given to others.
 
     Raises:
-        ValueError: CUDA is asked for, but no GPU.
+        BadInput: CUDA is asked for, but no GPU.
     """
     device = config.learner.device
     if num_gpus == 0 and device == "cuda":
-        raise ValueError(
+        raise BadInput(
             "learner.device=cuda, but the runs get no GPU from Ray and would all take the first "
             "one; add --gpus-per-run 1, or a part of 1"
         )
@@ -66,7 +67,7 @@ def require_room(nodes: Nodes, *, num_cpus: float, num_gpus: float) -> None:
     """Refuses runs that would wait for ever.
 
     Raises:
-        ValueError: no node is large enough for one.
+        BadInput: no node is large enough for one.
     """
     if has_room(nodes, num_cpus=num_cpus, num_gpus=num_gpus):
         return
@@ -76,7 +77,7 @@ def require_room(nodes: Nodes, *, num_cpus: float, num_gpus: float) -> None:
         for node in nodes
         if node["Alive"]
     )
-    raise ValueError(
+    raise BadInput(
         f"Each run wants {num_cpus:g} CPUs and {num_gpus:g} GPUs of one node, and no node has "
         f"them: {found}. Lower --cpus-per-run or --gpus-per-run, start larger nodes or, if the "
         "cluster adds such nodes by itself, add --wait-for-nodes"

@@ -11,6 +11,7 @@ from dreamer_core.config import Config
 from dreamer_core.envs.atari import find_rom
 from dreamer_core.envs.games import PAPER_GAMES
 from dreamer_core.envs.suites import environment_spec
+from dreamer_core.errors import BadInput
 from dreamer_core.presets import leaves, preset
 
 ALL_GAMES = "all"
@@ -49,12 +50,12 @@ class SweepPlan:
     def __post_init__(self) -> None:
         names = {RunKey(game, 0).name: game for game in self.games}
         if len(names) < len(self.games):
-            raise ValueError(
+            raise BadInput(
                 f"Of the games {', '.join(self.games)} two would share a run directory; rename one"
             )
         url = self.config.checkpoint.url or ""
         if url.startswith("memory:"):
-            raise ValueError(
+            raise BadInput(
                 f"checkpoint.url={url} is the memory of one process, so that no run could be "
                 "resumed; name a path or s3://bucket/sweep"
             )
@@ -82,10 +83,10 @@ def choose_games(games: str | None, config: Config) -> tuple[str, ...]:
 
     Raises:
         UnknownTask: there is no such game, or environment.
-        ValueError: the environment cannot be used, or `all` is not Atari.
+        BadInput: the environment cannot be used, or `all` is not Atari.
     """
     if games == ALL_GAMES and config.env.suite != "atari":
-        raise ValueError(
+        raise BadInput(
             f"--games {ALL_GAMES} means the {len(PAPER_GAMES)} Atari games of the paper, but "
             f"env.suite={config.env.suite}; name the environments, separated by commas"
         )
@@ -93,7 +94,7 @@ def choose_games(games: str | None, config: Config) -> tuple[str, ...]:
         return tuple(find_rom(game) for game in PAPER_GAMES)
     named = [name.strip() for name in (games or config.env.task).split(",") if name.strip()]
     if not named:
-        raise ValueError(f"--games {games!r} names no game; name some, or {ALL_GAMES}")
+        raise BadInput(f"--games {games!r} names no game; name some, or {ALL_GAMES}")
     if config.env.suite == "atari":
         named = [find_rom(name) for name in named]  # one spelling, one directory
     for game in named:
@@ -105,11 +106,11 @@ def refuse_options_of_one_run(arguments: list[str]) -> None:
     """Refuses options of `dreamer local` that would be the same for all runs of a sweep.
 
     Raises:
-        ValueError: one is there, with what to write instead.
+        BadInput: one is there, with what to write instead.
     """
     for option, why in _PER_RUN.items():
         if any(argument.split("=")[0] == option for argument in arguments):
-            raise ValueError(f"{option} cannot be set for a sweep: {why}")
+            raise BadInput(f"{option} cannot be set for a sweep: {why}")
 
 
 def local_command(config: Config, run_dir: Path) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from dreamer_core.errors import BadInput
 from services.cluster.connection import NODE_ID_LABEL
 from services.cluster.ray_errors import reason
 from services.sweep.directory import Score, SweepDirectory, read_score
@@ -209,7 +210,7 @@ class SweepRuns:
         try:
             score = read_score(self._directory.run_dir(key), key, self._plan.config.steps)
             self._directory.record(score)
-        except (ValueError, OSError) as error:
+        except (BadInput, OSError) as error:
             self._count_failure(key, f"it was trained, but its score was not written: {error}")
             return
         self._set(

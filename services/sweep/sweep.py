@@ -11,6 +11,7 @@ import ray
 import tyro
 
 from dreamer_core.config import Config
+from dreamer_core.errors import BadInput
 from services.cluster.connection import connected
 from services.logs import logging_to_file
 from services.sweep.directory import open_sweep
@@ -55,17 +56,17 @@ class SweepCommand:
             value = getattr(self, name)
             if value is not None and value < least:
                 option = name.replace("_", "-")
-                raise ValueError(f"--{option} {value}: wanted {least} or more")
+                raise BadInput(f"--{option} {value}: wanted {least} or more")
         if self.cpus_per_run <= 0:
-            raise ValueError(f"--cpus-per-run {self.cpus_per_run:g}: wanted more than 0")
+            raise BadInput(f"--cpus-per-run {self.cpus_per_run:g}: wanted more than 0")
         if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 1:
-            raise ValueError(
+            raise BadInput(
                 f"--gpus-per-run {self.gpus_per_run:g}: wanted 0 to 1, since a run uses one GPU or "
                 "a part of it"
             )
         is_open = self.gpus_per_run is None and self.config.learner.device == "auto"
         if self.wait_for_nodes and is_open:
-            raise ValueError(
+            raise BadInput(
                 "--wait-for-nodes: the nodes that are still to come cannot say whether they have "
                 "GPUs, and all runs would train on CPUs if those that are here have none; say "
                 "--gpus-per-run, 0 for none"
@@ -94,8 +95,8 @@ def sweep(
 
     Raises:
         RunDirectoryError: see `open_sweep`.
-        ValueError: a game is not known, or no node of the cluster is large enough.
-        ConnectionError: there is no cluster at the address.
+        BadInput: a game is not known, or no node of the cluster is large enough.
+        ClusterUnreachable: there is no cluster at the address, or it was lost.
     """
     plan = SweepPlan(
         config=command.config,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import tyro
 
+from dreamer_core.errors import BadInput, Failed, naming
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 
 _POLL_S = 0.2
@@ -39,7 +40,7 @@ class LogsCommand:
     """Go on until the run ends."""
 
 
-class StillRunning(RuntimeError):
+class StillRunning(Failed):
     """A run that was to stop cannot be stopped from here, or takes its time."""
 
 
@@ -89,17 +90,19 @@ def log_lines(command: LogsCommand) -> Iterator[str]:
 
     Raises:
         RunDirectoryError: the directory holds no run.
-        FileNotFoundError: the run never had a log; `dreamer local` writes none.
+        BadInput: the run never had a log, since `dreamer local` writes none, or it cannot be read.
     """
     read_config(command.run_dir)
     paths = RunPaths(command.run_dir)
-    if not paths.log.exists():
-        raise FileNotFoundError(
-            f"Wanted the log of a run, but {command.run_dir} has none; `dreamer train` writes one, "
-            "`dreamer local` does not"
-        )
+    with naming(f"read {paths.log}", "Mend its permissions"):
+        if not paths.log.exists():
+            raise BadInput(
+                f"Wanted the log of a run, but {command.run_dir} has none; `dreamer train` writes "
+                "one, `dreamer local` does not"
+            )
+        log = paths.log.open(errors="replace")
     rest = ""
-    with paths.log.open(errors="replace") as log:
+    with log:
         while True:
             is_last = not command.follow or holder(paths) is None
             rest += log.read()

@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.table import Table
 
 from dreamer_core.config import Config
+from dreamer_core.errors import DreamerError, naming
 from dreamer_core.report.metrics import is_of_newest_weights
-from dreamer_core.report.read import METRICS_FILE, LogReader
+from dreamer_core.report.read import METRICS_FILE, read_jsonl
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.storage.store import open_store
@@ -37,7 +38,7 @@ def render_status(run_dir: Path) -> Table:
 
     Raises:
         RunDirectoryError: the directory holds no run.
-        BadInput: its metrics are damaged.
+        BadInput: its metrics are damaged, or cannot be read.
     """
     config, paths = read_config(run_dir), RunPaths(run_dir)
     who = holder(paths)
@@ -55,8 +56,10 @@ def render_status(run_dir: Path) -> Table:
 
 def _progress(config: Config, log: Path) -> Iterator[tuple[str, str]]:
     """Yields where the run stood by its newest report, and the newest of the shown numbers."""
+    with naming(f"read {log}", "Mend its permissions"):
+        lines = read_jsonl(log, tail_bytes=_TAIL_BYTES)
     newest, values = None, dict[str, float]()
-    for line in LogReader(log, tail_bytes=_TAIL_BYTES).read_on():
+    for line in lines:
         if is_of_newest_weights(line):
             newest = line
             values.update(line.values)
@@ -82,7 +85,7 @@ def _newest_checkpoint(config: Config, paths: RunPaths) -> str:
     """What the newest manifest says; a place that cannot be read must not hide the rest."""
     try:
         found = checkpoint.newest(open_store(config.checkpoint, paths.checkpoints))
-    except (ValueError, OSError) as error:
+    except DreamerError as error:
         return f"unknown: {error}"
     if found is None:
         return "none yet"

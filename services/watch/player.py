@@ -6,7 +6,9 @@ one `kind`:
 
     waiting    why there is nothing to play with yet
     frame      one policy step, see `_frame`
-    failed     why the player ends
+    failed     why the player ends, and whether that was bad input
+
+A bug ends it with exit code 70, and its trace on stderr.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import base64
 import contextlib
 import itertools
 import json
+import logging
 import os
 import select
 import sys
@@ -29,14 +32,15 @@ import numpy as np
 
 from dreamer_core.agent.policy import ActionMode
 from dreamer_core.agent.threads import num_threads
-from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import make_env
+from dreamer_core.errors import BUG_EXIT, BadInput, DreamerError
 from dreamer_core.run.dream import Moment, watch_episode
 from dreamer_core.run.restored import NewestAgent
-from dreamer_core.storage.checkpoint import CheckpointCorrupt
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 from services.logs import log_to_stderr
+
+logger = logging.getLogger(__name__)
 
 PLAY, PAUSE = b"1", b"0"
 _RENEW_INTERVAL_S = 5.0
@@ -96,9 +100,9 @@ class Player:
         send: takes messages.
 
     Raises:
-        ValueError: the run or its environment cannot be used.
+        BadInput: the run or its environment cannot be used.
         EnvironmentCrashed: the environment failed while it was made.
-        OSError: the place of the checkpoints cannot be reached.
+        StorageFailed: the place of the checkpoints cannot be reached.
     """
 
     def __init__(
@@ -147,7 +151,7 @@ class Player:
         try:
             self._newest.renew()
             self._problem = None
-        except (CheckpointCorrupt, ValueError, OSError) as error:
+        except DreamerError as error:
             self._problem = str(error)
         is_waiting = self._newest.wall_time_s is None
         interval_s = _WAITING_INTERVAL_S if is_waiting else _RENEW_INTERVAL_S
@@ -255,8 +259,12 @@ def main() -> None:
             Player(PlayerOptions(**json.loads(sys.argv[1])), Orders(0), send).run()
     except (EOFError, BrokenPipeError):
         pass  # nobody is left to play for
-    except (ValueError, OSError, EnvironmentCrashed) as error:
-        send({"kind": "failed", "reason": str(error)})
+    except DreamerError as error:
+        is_bad_input = isinstance(error, BadInput)
+        send({"kind": "failed", "reason": str(error), "is_bad_input": is_bad_input})
+    except Exception:
+        logger.exception("Ended by a bug in this program")
+        sys.exit(BUG_EXIT)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import tyro
 from aiohttp import web
 
 from dreamer_core.config import Config
+from dreamer_core.errors import BadInput
 from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, holder, read_config
@@ -70,14 +71,14 @@ class WatchCommand:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
-            raise ValueError(f"--port {self.port} is no TCP port; choose 0 to 65535")
+            raise BadInput(f"--port {self.port} is no TCP port; choose 0 to 65535")
         if not 0 < self.speed < math.inf:
-            raise ValueError(f"--speed {self.speed}: wanted a number above 0")
+            raise BadInput(f"--speed {self.speed}: wanted a number above 0")
         if self.seed < 0:
-            raise ValueError(f"--seed {self.seed}: wanted 0 or more")
+            raise BadInput(f"--seed {self.seed}: wanted 0 or more")
 
 
-class PageNotServed(OSError):
+class PageNotServed(BadInput):
     """The page cannot be served where it was to be."""
 
 
@@ -98,7 +99,7 @@ def watch(
         RunDirectoryError: there is no run, or it has no checkpoint and is not running.
         PageNotServed: the port is in use, or the address is not of this machine.
         PlayerEnded: the environment failed, or the process that plays was killed.
-        OSError: the place of the checkpoints cannot be read.
+        StorageFailed: the place of the checkpoints cannot be read.
     """
     config = read_config(command.run_dir)
     paths = RunPaths(command.run_dir)

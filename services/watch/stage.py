@@ -12,6 +12,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from dreamer_core.errors import BUG_EXIT, BadInput, Failed
 from services.watch.player import PAUSE, PLAY, PlayerOptions
 
 _MESSAGE_BYTES = 16_000_000
@@ -21,7 +22,7 @@ _END_S = 1.0
 """Longest wait for the player to end once its orders do."""
 
 
-class PlayerEnded(RuntimeError):
+class PlayerEnded(Failed):
     """The process that plays has ended by itself; the message says why."""
 
 
@@ -76,6 +77,8 @@ async def play(options: PlayerOptions, stage: Stage) -> None:
 
     Raises:
         PlayerEnded: it failed or was killed.
+        BadInput: the run or its environment cannot be used.
+        RuntimeError: it met a bug of ours.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -92,7 +95,7 @@ async def play(options: PlayerOptions, stage: Stage) -> None:
         while (line := await process.stdout.readline()).endswith(b"\n"):  # not torn by a kill
             message = line.rstrip(b"\n")
             await stage.show(message)
-        raise PlayerEnded(_reason(message, await process.wait()))
+        raise _ended(message, await process.wait())
     finally:
         ordering.cancel()
         await _end(process)
@@ -124,9 +127,12 @@ async def _give_orders(pipe: asyncio.StreamWriter, stage: Stage) -> None:
             await pipe.drain()
 
 
-def _reason(message: bytes, exit_code: int) -> str:
-    """Returns why the player ended, by its last message."""
+def _ended(message: bytes, exit_code: int) -> Exception:
+    """Returns why the player ended, by its last message and exit code."""
     last = json.loads(message) if message else {}
     if last.get("kind") == "failed":
-        return last["reason"]
-    return f"The process that plays ended with exit code {exit_code}; its error is above"
+        kind = BadInput if last["is_bad_input"] else PlayerEnded
+        return kind(last["reason"])
+    if exit_code == BUG_EXIT:
+        return RuntimeError("The process that plays met a bug; its trace is above")
+    return PlayerEnded(f"The process that plays ended with exit code {exit_code}")

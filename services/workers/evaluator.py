@@ -11,6 +11,7 @@ from pathlib import Path
 from dreamer_core.agent.policy import ActionMode, Policy
 from dreamer_core.config import Config
 from dreamer_core.envs.suites import make_env
+from dreamer_core.errors import naming
 from dreamer_core.report.metrics import LATEST
 from dreamer_core.report.video import save_episode
 from dreamer_core.run.rollout import Evaluation, evaluate_episode
@@ -77,7 +78,11 @@ class Evaluator:
         report = _report([played.summary], weights.version, mode, policy_step, source)
         if not has_video:
             return report, None
-        with tempfile.TemporaryDirectory() as directory:
+        to_do = "Make room there, or name another with TMPDIR"
+        with (
+            naming("film an episode in a temporary directory", to_do),
+            tempfile.TemporaryDirectory() as directory,
+        ):
             path = Path(directory, "episode.mp4")
             save_episode(path, played.frames, self._action_repeat)
             return report, path.read_bytes()

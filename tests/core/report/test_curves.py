@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dreamer_core.errors import BadInput
 from dreamer_core.report.curves import plot_learning_curve, running_mean
 from dreamer_core.report.log import RunLog
 from dreamer_core.types import EpisodeSummary, Report
@@ -61,5 +62,5 @@ def test_a_learning_curve_is_drawn_at_every_stage_of_a_run(tmp_path, run):
 
 
 def test_a_learning_curve_needs_a_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"needs .*metrics\.jsonl"):
+    with pytest.raises(BadInput, match=r"needs .*metrics\.jsonl"):
         plot_learning_curve(tmp_path)

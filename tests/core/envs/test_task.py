@@ -1,0 +1,96 @@
+"""Which environment a task names, and what is said of one that cannot be had."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+
+from dreamer_core.config import EnvConfig
+from dreamer_core.envs.suites import Environment, EnvironmentCrashed, UnknownTask, make_env
+from tests.core.envs.test_gymnasium_env import Counting
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    message = "wheels fell off"
+    raise ArithmeticError(message)
+
+
+def make(task: str) -> Environment:
+    return make_env(EnvConfig(suite="gymnasium", task=task), 0)
+
+
+def test_an_exception_while_making_the_environment_is_a_crash():
+    with pytest.raises(EnvironmentCrashed, match="ArithmeticError during making the environment"):
+        make(f"{__name__}:fail")
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("CartPool-v1", "no id that gymnasium.make accepts: .*CartPole"),
+        ("not an id", "no id that gymnasium.make accepts"),
+        ("no_such_module_here:make_env", "No module named 'no_such_module_here'"),
+        ("tests.no_such_module:make_env", "No module named 'tests.no_such_module'"),
+        ("tests.learning.catch:make_evn", "callables defined there: Catch, best_action, make_env"),
+        ("tests.learning.catch:BALLS", "needs a callable 'BALLS'"),
+        (":make_env", "must have the form `package.module:make_env`"),
+        ("tests:", "must have the form `package.module:make_env`"),
+        (".game:make_env", "must have the form `package.module:make_env`"),
+        ("my game:make_env", "must have the form `package.module:make_env`"),
+    ],
+)
+def test_a_task_that_cannot_be_found_is_answered_with_what_exists(task: str, message: str):
+    with pytest.raises(UnknownTask, match=message):
+        make(task)
+
+
+def test_a_module_in_the_current_directory_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = "from tests.learning.catch import make_env\n"
+    (tmp_path / "my_game_of_today.py").write_text(source)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    assert make("my_game_of_today:make_env").spec.action_size == 3
+
+
+def test_a_module_that_fails_to_import_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "my_broken_game.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EnvironmentCrashed, match="ZeroDivisionError during importing my_broken"):
+        make("my_broken_game:make_env")
+
+
+@pytest.mark.parametrize("source", ["import sys; sys.exit(3)", "raise ValueError('no licence')"])
+def test_a_module_that_ends_the_program_is_a_crash(tmp_path, monkeypatch, source):
+    (tmp_path / "my_leaving_game.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EnvironmentCrashed, match="during importing my_leaving_game"):
+        make("my_leaving_game:make_env")
+
+
+@pytest.mark.parametrize("package", ["services", "dreamer_core"])
+def test_a_package_that_has_the_name_of_this_programs_own_is_told_why_it_is_not_found(
+    tmp_path, monkeypatch, package
+):
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "game.py").write_text("from tests.learning.catch import make_env")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownTask, match=f"a package '{package}' of yours.*rename yours"):
+        make(f"{package}.game:make_env")
+
+
+class Spaceless(gymnasium.Env):
+    """Forgot to say what it observes."""
+
+
+def test_an_environment_that_does_not_tell_its_spaces_is_a_crash():
+    with pytest.raises(EnvironmentCrashed, match="AttributeError during telling its spaces"):
+        make(f"{__name__}:Spaceless")
+
+
+def test_a_registered_id_is_made():
+    gymnasium.register("CountingOfTest-v0", lambda **_: Counting())
+    assert make("CountingOfTest-v0").reset().image.shape == (64, 64, 1)

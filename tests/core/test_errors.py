@@ -1,0 +1,52 @@
+"""What of an error reaches the user: its kind, its words, its exit code."""
+
+import errno
+import pickle
+
+import pytest
+
+from dreamer_core.errors import BadInput, DreamerError, Failed, StorageFailed, naming
+
+
+def over_a_path(error: BaseException, refusal: type[BadInput] = BadInput):
+    with naming("write a poem to /dev/poem", "Name another place", refusal):
+        raise error
+
+
+def test_a_path_that_cannot_be_used_is_bad_input_with_what_to_do():
+    with pytest.raises(BadInput) as caught:
+        over_a_path(PermissionError(errno.EACCES, "Permission denied", "/dev/poem"))
+    words = "Wanted to write a poem to /dev/poem, but Permission denied. Name another place"
+    assert str(caught.value) == words and caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_fault_of_what_was_asked_for(number):
+    with pytest.raises(Failed, match="Wanted to write a poem") as caught:
+        over_a_path(OSError(number, "No space left on device"))
+    assert caught.value.exit_code == 1
+
+
+class Unwritten(BadInput):
+    """Has a name of its own."""
+
+
+def test_a_refusal_may_have_a_name_of_its_own_and_keeps_what_was_meant_already():
+    with pytest.raises(Unwritten):
+        over_a_path(IsADirectoryError(errno.EISDIR, "Is a directory"), Unwritten)
+    with pytest.raises(StorageFailed, match="meant"):
+        over_a_path(StorageFailed(errno.EIO, "meant", "/dev/poem"), Unwritten)
+
+
+@pytest.mark.parametrize("bug", [ValueError("shapes differ"), KeyError("image")])
+def test_what_is_no_error_of_the_system_stays_what_it_is(bug):
+    with pytest.raises(type(bug)) as caught:
+        over_a_path(bug)
+    assert caught.value is bug and not isinstance(bug, DreamerError)
+
+
+def test_a_failure_of_storage_keeps_its_number_on_the_way_to_another_process():
+    error = StorageFailed(errno.ENOSPC, "storing a chunk failed", "/runs/pong")
+    arrived = pickle.loads(pickle.dumps(error))
+    assert isinstance(arrived, Failed) and isinstance(arrived, OSError)
+    assert arrived.errno == errno.ENOSPC and str(arrived) == str(error)

@@ -1,0 +1,55 @@
+"""`dreamer bench`: what it measures, writes and refuses."""
+
+import json
+
+import pytest
+
+
+def test_bench_writes_what_it_measured(dreamer, tmp_path):
+    code, out, _ = dreamer(
+        "bench", "learner", "--preset", "debug", "--seconds", "0.1", "--json", "new/learner.json",
+        "--replay.batch-size", "2",
+    )  # fmt: skip
+    assert code == 0
+    assert "gradient step of 2 x 8" in out
+    found = json.loads((tmp_path / "new" / "learner.json").read_text())
+    assert found["median_s"] > 0
+    assert found["settings"]["preset"] == "debug"
+
+
+def test_bench_run_measures_a_real_run(dreamer, tmp_path):
+    code, _, _ = dreamer(
+        "bench", "run", "--preset=debug", "--learner.device", "cpu", "--seconds", "2",
+        "--steps", "100000", "--json", "run.json", "--metrics.port", "0",
+    )  # fmt: skip
+    assert code == 0
+    details = json.loads((tmp_path / "run.json").read_text())["details"]
+    assert details["frames_per_second"] == pytest.approx(
+        details["gradient_steps_per_second"] * 4 * 4  # ratio and action repeat of the preset
+    )
+    assert any("Learner" in name for name in details["peak_resident_bytes"])
+
+
+def test_bench_replay_measures_each_size_and_the_wire(dreamer, tmp_path):
+    code, _, _ = dreamer(
+        "bench", "replay", "--preset", "debug", "--rows", "300", "600", "--seconds", "0.2",
+        "--json", "replay.json",
+    )  # fmt: skip
+    assert code == 0
+    details = json.loads((tmp_path / "replay.json").read_text())["details"]
+    assert set(details["by_rows"]) == {"300", "600"}
+    assert details["delivered"]["batches_per_second"] > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("bench",), "There is nothing named '' to measure; known are learner, policy"),
+        (("bench", "gpu"), "There is nothing named 'gpu' to measure"),
+        (("bench", "env", "--seconds", "0"), "--seconds 0: wanted more than 0"),
+        (("bench", "replay", "--rows", "3"), "wanted sizes of 50 rows or more"),
+        (("bench", "env", "--preset", "atary"), "did you mean atari"),
+    ],
+)
+def test_bench_refuses_what_it_cannot_measure(refused, arguments, words):
+    assert words in refused(*arguments)

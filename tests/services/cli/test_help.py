@@ -1,0 +1,49 @@
+"""Help of the command and of each of its commands."""
+
+import pytest
+
+from dreamer_core.presets import PRESETS
+from tests.commands import plain
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("train", "PRESET --run-dir --env.task --seed --steps --lockstep --metrics.port"),
+        ("local", "PRESET --run-dir --env.task --seed --steps"),
+        ("eval", "PATH --episodes --mode {greedy,sample} --video --on"),
+        ("attach", "PATH --evaluators --forever --weights --video --on"),
+        ("status", "PATH --on"),
+        ("logs", "PATH --follow --on"),
+        ("stop", "PATH --on"),
+        ("replay", "{inspect,verify,export} --on"),
+        ("presets", "[NAME]"),
+    ],
+)
+def test_help_of_each_command_lists_its_options(dreamer, command, options):
+    code, stdout, stderr = dreamer(command, "--help")
+    assert (code, stderr) == (0, "")
+    assert f"usage: dreamer {command}" in plain(stdout)
+    for option in options.split():
+        assert option in stdout, option
+
+
+def test_help_of_a_preset_shows_its_values_as_defaults(dreamer):
+    code, stdout, _ = dreamer("train", "atari_tiny", "--help")
+    assert code == 0 and "(default: 10000)" in plain(stdout)
+
+
+def test_help_names_all_commands_and_presets(dreamer):
+    code, stdout, _ = dreamer("--help")
+    assert code == 0
+    for command in (
+        "train PRESET",
+        "local PRESET",
+        "eval RUN_DIR",
+        "status RUN_DIR",
+        "replay",
+        "presets",
+    ):
+        assert f"dreamer {command}" in stdout
+    assert all(name in stdout for name in PRESETS)
+    assert dreamer()[:2] == (2, stdout)

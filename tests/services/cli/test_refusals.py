@@ -1,0 +1,155 @@
+"""What the command line refuses, in one paragraph, before anything is changed."""
+
+import socket
+
+import pytest
+
+from tests.commands import SMALL
+
+
+@pytest.mark.parametrize("command", ["train", "local"])
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["debug", "--env.task", "breakoutt"], ["breakoutt", "breakout"]),
+        (["debg"], ["debg", "debug", "dreamer presets"]),
+        ([], ["no preset", "atari_tiny"]),
+        (["debug", "--env.tusk", "pong"], ["--env.tusk", "--env.task"]),
+        (["debug", "--steps", "many"], ["--steps", "many", "int"]),
+        (["debug", "--steps", "1.5"], ["--steps", "1.5", "int"]),
+        (["debug", "--learner.device", "gpu"], ["--learner.device", "gpu", "cpu"]),
+        (["debug", "--steps", "0"], ["steps=0", "above 0"]),
+        (["debug", "--seed", "-1"], ["seed=-1", "0 or more"]),
+        (["debug", "--world-model.kl-balance", "1.5"], ["kl_balance=1.5", "between 0 and 1"]),
+        (["debug", "--replay.capacity-steps", "10"], ["capacity_steps=10", "raise"]),
+        (["debug", "--env.suite", "gymnasium", "--env.task", "CartPole-v1"], ["image", "(4,)"]),
+        (["debug", "--env.suite", "gymnasium", "--env.task", "no.such:env"], ["no", "Install"]),
+    ],
+)
+def test_bad_input_is_refused_in_one_paragraph_that_says_what_came_and_what_to_do(
+    refused, command, arguments, parts
+):
+    message = refused(command, *arguments)
+    for part in parts:
+        assert part in message, message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--metrics.port", "70000"], ["metrics.port=70000", "0 to 65535"]),
+        (["--runtime.object-store-bytes", "5"], ["object_store_bytes=5", "raise"]),
+        (["--evaluator.interval-policy-steps", "0"], ["interval_policy_steps=0", "None"]),
+        (["--runtime.learner-calls-in-flight", "0"], ["learner_calls_in_flight=0", "above 0"]),
+    ],
+)
+def test_bad_settings_of_the_services_are_refused(refused, arguments, parts):
+    message = refused("train", "debug", *arguments)
+    for part in parts:
+        assert part in message, message
+
+
+def test_a_metrics_port_in_use_is_refused_before_anything_is_written(refused, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = refused("train", "debug", *SMALL, "--metrics.port", port)
+    assert f"127.0.0.1:{port}" in message and "--metrics.port" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["train", "local"])
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["debug", *SMALL, "--env.task", "tests.services.failing_env:make_failing_env"], "task"),
+        (["debug", "--steps", "60"], "env.suite='gymnasium' there, 'atari' asked for"),
+        (["gymnasium_tiny", *SMALL], "preset='debug' there, 'gymnasium_tiny' asked for"),
+        (["debug", *SMALL, "--seed", "1"], "seed=0 there, 1 asked for"),
+    ],
+)
+def test_the_directory_of_another_run_is_refused_and_stays_as_it_was(
+    refused, copied, command, arguments, part
+):
+    port = ("--metrics.port", "0") if command == "train" else ()
+    message = refused(command, *arguments, "--run-dir", copied, *port)
+    assert part in message and "--run-dir" in message
+
+
+@pytest.mark.parametrize("command", ["train", "local"])
+def test_a_directory_that_cannot_be_made_is_refused(refused, tmp_path, command):
+    (tmp_path / "file").write_text("not a directory")
+    port = ("--metrics.port", "0") if command == "train" else ()
+    message = refused(command, "debug", *SMALL, "--run-dir", tmp_path / "file" / "run", *port)
+    assert "Not a directory" in message and "--run-dir" in message
+
+
+def test_a_directory_with_foreign_files_is_refused(refused, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    message = refused("local", "debug", *SMALL, "--run-dir", tmp_path)
+    assert "thesis.tex" in message and "--run-dir" in message
+
+
+@pytest.mark.parametrize("command", ["eval", "status"])
+def test_a_directory_without_a_run_is_refused(refused, tmp_path, command):
+    message = refused(command, tmp_path)
+    assert str(tmp_path) in message and "config.json" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--episodes", "0"], ["--episodes 0", "1 or more"]),
+        (["--video", "x.avi"], ["x.avi", ".mp4 or .gif"]),
+        (["--mode", "lucky"], ["--mode", "lucky", "greedy"]),
+        (["--seed", "-1"], ["seed", "-1", "0 or more"]),
+    ],
+)
+def test_bad_options_of_eval_are_refused(refused, finished, arguments, parts):
+    message = refused("eval", finished, *arguments)
+    for part in parts:
+        assert part in message, message
+
+
+def test_a_video_that_cannot_be_written_is_refused_in_one_paragraph(refused, finished, tmp_path):
+    assert "nowhere" in refused("eval", finished, "--video", tmp_path / "nowhere" / "x.gif")
+
+
+def test_an_unknown_command_is_refused_with_the_known_ones(refused):
+    message = refused("trains")
+    assert (
+        "'trains'" in message
+        and "train, local, sweep, eval, attach, submit, watch, status, logs, stop, replay"
+        in message
+    )
+
+
+def test_presets_of_an_unknown_name_suggests_the_closest(refused):
+    assert "did you mean atari_release" in refused("presets", "atari_relaese")
+
+
+@pytest.mark.parametrize("command", ["train", "local"])
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("checkpoints", ["checkpoint.url='checkpoints'", "absolute path or a URL"]),
+        ("gs://bucket/run", ["gs://bucket/run", "gcsfs", "installed"]),
+        ("/proc/run", ["/proc/run", "name another place"]),
+    ],
+)
+def test_checkpoints_that_could_not_be_written_are_refused_before_a_run_is_made(
+    refused, command, url, parts
+):
+    message = refused(command, "debug", *SMALL, "--checkpoint.url", url)
+    for part in parts:
+        assert part in message, message
+
+
+@pytest.mark.parametrize("command", ["train", "local"])
+def test_the_checkpoints_of_another_run_are_refused_before_a_run_is_made(refused, copied, command):
+    message = refused(command, "debug", "--checkpoint.url", copied / "checkpoints")
+    assert "is of another run (env.suite='gymnasium' there, 'atari' asked for; " in message
+
+
+def test_checkpoints_in_the_memory_of_a_service_are_refused(refused):
+    message = refused("train", "debug", *SMALL, "--checkpoint.url", "memory://run")
+    assert "would end with it" in message

@@ -165,7 +165,7 @@ class Replay:
         needs no generator state. The arrays are new in each call.
 
         Raises:
-            ValueError: `can_sample` is false.
+            BadInput: `can_sample` is false.
         """
         while self.can_sample():
             generator = np.random.default_rng([seed, gradient_step])
@@ -174,10 +174,10 @@ class Replay:
                 return drawn
             self._drop(drawn)
         held = self._index
-        raise ValueError(
+        raise BadInput(
             f"wanted sequences of {held.batch_length} rows, but {held.stored_steps} rows in "
             f"{len(held.episodes)} episodes are held and none is long enough or closed; insert "
-            "more before sampling"
+            "more before sampling. Of a run, restore the segments that its replay has lost"
         )
 
     def counts(self) -> ReplayCounts:

@@ -1,11 +1,9 @@
-"""Presets on the command line: `PRESET [options]` of other commands, and `dreamer presets`."""
+"""`dreamer presets`: the presets, or each value of one with its source."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,31 +12,6 @@ from dreamer_core import presets
 from dreamer_core.errors import BadInput
 
 _TABLE_WIDTH = 130  # names stay whole, for copying to the command line
-
-
-def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
-    """Parses `PRESET [options]`, with the preset's values as the options' defaults."""
-    wants_help = bool({"-h", "--help"} & set(arguments))
-    has_preset = bool(arguments) and not arguments[0].startswith("-")
-    if not has_preset and not wants_help:
-        raise BadInput(
-            f"Wanted {usage}, but no preset was named first; known are "
-            f"{', '.join(presets.PRESETS)}. See `dreamer presets`"
-        )
-    name, rest = (arguments[0], arguments[1:]) if has_preset else ("atari", arguments)
-    default = command(config=presets.preset(name))
-    parsed = tyro.cli(
-        command,
-        args=rest,
-        default=default,
-        prog=f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
-    if parsed.config.preset != default.config.preset:
-        raise BadInput(
-            f"--preset {parsed.config.preset} contradicts the preset {name} named first; drop it"
-        )
-    return parsed
 
 
 def run(arguments: list[str]) -> int:

@@ -1,0 +1,32 @@
+"""`dreamer attach`: evaluators beside a running run."""
+
+from __future__ import annotations
+
+import tyro
+from rich.console import Console
+
+from dreamer_core.types import EpisodeSummary
+from services.runtime.attach import AttachCommand, attach
+from services.terminal.stop_request import StopRequest
+
+
+def run(arguments: list[str]) -> int:
+    """Plays, and returns the exit code."""
+    command = tyro.cli(AttachCommand, args=arguments, prog="dreamer attach")
+    console = Console()
+    should_stop = StopRequest(lambda _: None)  # an episode under way is given up
+
+    def on_episode(episode: EpisodeSummary, version: int) -> None:
+        console.print(
+            f"return {episode.episode_return:g}, {episode.length} policy steps, weights of "
+            f"gradient step {version:,}",
+            soft_wrap=True,
+        )
+
+    attach(
+        command,
+        on_episode=on_episode,
+        on_start=should_stop.listen,
+        should_stop=should_stop,
+    )
+    return should_stop.exit_code

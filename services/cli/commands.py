@@ -1,0 +1,113 @@
+"""Every command of `dreamer`: its words, what it does, and the module that does it.
+
+The help and the table of README.md are made from this.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+_HELP_COLUMN = 27
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of the help."""
+
+    words: str
+    """After `dreamer`; begins with the command's name, which is its module's in services.cli."""
+    help: str
+    """What it does."""
+
+
+COMMANDS = (
+    Command(
+        "train PRESET [--run-dir DIR] [--section.field VALUE ...]",
+        "trains through the services; resumes if DIR holds the run",
+    ),
+    Command(
+        "local PRESET [--run-dir DIR] [--section.field VALUE ...]",
+        "the same algorithm in one process, without Ray",
+    ),
+    Command(
+        "sweep PRESET --games all|pong,boxing --seeds N [--gpus-per-run 0.25] "
+        "[--section.field VALUE ...]",
+        "many runs, several at once, on this machine or a Ray cluster; resumes",
+    ),
+    Command(
+        "eval RUN_DIR [--episodes N] [--mode greedy|sample] [--video FILE]",
+        "plays with the newest checkpoint; FILE ends in `.mp4` or `.gif`",
+    ),
+    Command(
+        "attach RUN_DIR [--evaluators N] [--episodes N | --forever] [--mode greedy|sample] "
+        "[--weights latest|STEP] [--video]",
+        "plays beside a running run; the results go into it",
+    ),
+    Command(
+        "watch RUN_DIR [--port N] [--mode greedy|sample] [--speed X]",
+        "a web page of the agent at play beside what its world model dreams",
+    ),
+    Command("status RUN_DIR", "where a run stands, running or not"),
+    Command("logs RUN_DIR [--follow]", "its starts, stops, checkpoints and faults"),
+    Command("stop RUN_DIR", "has a running run write a checkpoint and end"),
+    Command(
+        "submit CLUSTER PRESET ...",
+        "trains as a job on a cluster: the .yaml file of `ray up`, or http://HOST:8265",
+    ),
+    Command(
+        "eval|attach|status|logs|stop|replay ... --on CLUSTER",
+        "the command on a cluster's head; RUN_DIR is a directory there",
+    ),
+    Command(
+        "replay inspect RUN_DIR", "what is stored, by segment file: rows, episodes, bytes, damage"
+    ),
+    Command(
+        "replay verify RUN_DIR",
+        "reads every stored byte; exits with 1 and names file and bytes where something is damaged",
+    ),
+    Command(
+        "replay export RUN_DIR --to DIR [--episodes N] [--compress]",
+        "writes episodes, all or the newest N, as `.npz` files",
+    ),
+    Command(
+        "bench learner|policy|replay|env|run [--preset NAME] [--json FILE]",
+        "measures this machine",
+    ),
+    Command(
+        "presets [NAME]",
+        "lists the presets, or each value of one with its source and what differs from `atari`",
+    ),
+)
+
+NAMES = tuple(dict.fromkeys(c.words.split()[0] for c in COMMANDS if "|" not in c.words.split()[0]))
+"""Of the commands."""
+ANYWHERE = ("attach", "eval", "logs", "replay", "status", "stop")
+"""Commands that take `--on CLUSTER`."""
+
+
+def usage(presets: tuple[str, ...]) -> str:
+    """Returns what `dreamer --help` prints."""
+    lines = ["dreamer trains DreamerV2 agents inside their own world model.", ""]
+    for command in COMMANDS:
+        lines += textwrap.wrap(f"  dreamer {command.words}", 100, subsequent_indent=" " * 10)
+        lines += textwrap.wrap(
+            command.help.replace("`", ""),
+            100,
+            initial_indent=" " * _HELP_COLUMN,
+            subsequent_indent=" " * _HELP_COLUMN,
+        )
+    names = textwrap.wrap(f"Presets: {', '.join(presets)}", 100, subsequent_indent=" " * 9)
+    return "\n".join(
+        [*lines, "", "  dreamer COMMAND --help   all options of a command", "", *names, ""]
+    )
+
+
+def readme_rows() -> list[str]:
+    """Returns the rows of the table in README.md."""
+    return [
+        f"| `dreamer {command.words}` | {command.help} |".replace("|", "\\|").replace(
+            "\\| `", "| `"
+        )
+        for command in COMMANDS
+    ]

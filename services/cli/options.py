@@ -1,0 +1,81 @@
+"""What several commands share of the command line: `PRESET [options]`, and taking options out."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from dreamer_core import presets
+from dreamer_core.config import Config
+from dreamer_core.errors import BadInput
+from services.runtime.config import ServiceConfig
+
+Root = tyro.conf.arg(name="")
+"""Marks a config whose fields are options without a prefix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresetConfig(Config):
+    """Settings as options; the preset is named first, and is none of them."""
+
+    preset: tyro.conf.Suppress[str] = "atari"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalCommand:
+    """Trains a preset in this process, without Ray; resumes if the run directory holds the run."""
+
+    config: Annotated[PresetConfig, Root] = field(default_factory=PresetConfig)
+    run_dir: Path | None = None
+    """Everything is written here; by default runs/PRESET_TASK_SEED."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Trains a preset through the services; resumes if the run directory holds the run."""
+
+    config: Annotated[PresetConfig, Root] = field(default_factory=PresetConfig)
+    services: Annotated[ServiceConfig, Root] = field(default_factory=ServiceConfig)
+    run_dir: Path | None = None
+    """Everything is written here; by default runs/PRESET_TASK_SEED."""
+
+
+def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
+    """Parses `PRESET [options]`, with the preset's values as the options' defaults."""
+    wants_help = bool({"-h", "--help"} & set(arguments))
+    has_preset = bool(arguments) and not arguments[0].startswith("-")
+    if not has_preset and not wants_help:
+        raise BadInput(
+            f"Wanted {usage}, but no preset was named first; known are "
+            f"{', '.join(presets.PRESETS)}. See `dreamer presets`"
+        )
+    name, rest = (arguments[0], arguments[1:]) if has_preset else ("atari", arguments)
+    default = command(config=_as(PresetConfig, presets.preset(name)))
+    parsed = tyro.cli(
+        command,
+        args=rest,
+        default=default,
+        prog=f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    return dataclasses.replace(parsed, config=_as(Config, parsed.config))
+
+
+def _as(kind: type[Config], config: Config) -> Config:
+    """The same settings as another class."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return kind(**values)
+
+
+def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Takes `NAME VALUE` or `NAME=VALUE` out of the arguments; None where it is not among them."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith(f"{name}="):
+            return argument.split("=", 1)[1], arguments[:index] + arguments[index + 1 :]
+        if argument == name and index + 1 < len(arguments):
+            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
+    return None, arguments

@@ -1,0 +1,34 @@
+"""`dreamer train`: through the services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dreamer_core.run.front import RunResult
+from services.cli.options import TrainCommand, with_preset
+from services.cli.training import train_shown
+from services.runtime import run as runtime
+from services.terminal.display import Display
+from services.terminal.stop_request import StopRequest
+
+
+def run(arguments: list[str]) -> int:
+    """Trains, and returns the exit code."""
+    command = with_preset(TrainCommand, arguments, "dreamer train PRESET")
+    config, services = command.config, command.services
+
+    def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+        def on_start(metrics_url: str) -> None:
+            should_stop.listen()
+            display.set_metrics_url(metrics_url)
+
+        return runtime.train(
+            config,
+            services,
+            run_dir,
+            observe=display.update,
+            on_start=on_start,
+            should_stop=should_stop,
+        )
+
+    return train_shown(config, command.run_dir, start)

@@ -1,0 +1,54 @@
+"""What `train` and `local` show alike: the live display, and what a run left behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from dreamer_core.config import Config
+from dreamer_core.run.front import RunResult
+from dreamer_core.storage.run_directory import default_run_dir
+from services.terminal.display import Display
+from services.terminal.stop_request import StopRequest
+
+
+def train_shown(
+    config: Config,
+    run_dir: Path | None,
+    start: Callable[[Path, Display, StopRequest], RunResult],
+) -> int:
+    """Runs a training under the live display and says what it left behind."""
+    run_dir = run_dir or default_run_dir(config)
+    console = Console()
+    with Display(config.steps, run_dir, console=console) as display:
+        log_through(display.console)
+        should_stop = StopRequest(display.console.log)
+        result = start(run_dir, display, should_stop)
+    state = (
+        "Finished (raise --steps to train on)"
+        if result.is_finished
+        else "Stopped; the same command resumes it"
+    )
+    console.print(
+        f"{state}: {result.policy_steps:,} policy steps, {result.gradient_steps:,} gradient steps."
+    )
+    written = {
+        "checkpoints": config.checkpoint.url or run_dir / "checkpoints",
+        "replay": run_dir / "replay",
+        "TensorBoard": run_dir / "tensorboard",
+        "JSONL": run_dir / "metrics.jsonl",
+        **{path.stem.replace("_", " "): path for path in result.pictures},
+    }
+    for what, path in written.items():
+        console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
+    return should_stop.exit_code
+
+
+def log_through(console: Console) -> None:
+    """Puts log lines above the live display."""
+    handler = RichHandler(console=console, show_path=False, omit_repeated_times=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)

@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_core.bench.measure import Measurement, measure, read_bandwidth, scratch_directory, summary
+from dreamer_core.bench.measure import (
+    Measurement,
+    measure,
+    read_bandwidth,
+    scratch_directory,
+    summary,
+)
 from dreamer_core.bench.memory import replay_memory
 from dreamer_core.config import Config, ReplayConfig, to_dict
 from dreamer_core.envs.suites import environment_spec

@@ -104,10 +104,6 @@ def usage(presets: tuple[str, ...]) -> str:
 
 
 def readme_rows() -> list[str]:
-    """Returns the rows of the table in README.md."""
-    return [
-        f"| `dreamer {command.words}` | {command.help} |".replace("|", "\\|").replace(
-            "\\| `", "| `"
-        )
-        for command in COMMANDS
-    ]
+    """Returns the rows of the table in README.md, without its links."""
+    escaped = [(c.words.replace("|", "\\|"), c.help) for c in COMMANDS]
+    return [f"| `dreamer {words}` | {help_text} |" for words, help_text in escaped]

@@ -96,7 +96,7 @@ def test_the_ends_of_a_share_are_allowed(cls, name, value):
 
 @pytest.mark.parametrize(("cls", "name"), fields_of(NOT_NEGATIVE))
 def test_a_negative_scale_or_count_is_refused(cls, name):
-    assert refusal(cls, **{name: -1}) == f"{name}=-1 must be 0 or more"
+    assert refusal(cls, **{name: -1}).startswith(f"{name}=-1 must be 0 or more")
 
 
 @pytest.mark.parametrize("path", NUMBERS)

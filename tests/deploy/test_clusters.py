@@ -6,8 +6,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from services import cli
-from services.cli.presets import with_preset
+from services.cli.options import TrainCommand, with_preset
 from services.runtime.placement import ROLE_LABEL
 from tests.runs import ROOT
 
@@ -165,6 +164,6 @@ def test_objects_fit_into_the_shared_memory_of_each_pod(manifest):
 def test_the_entrypoint_is_a_command_that_this_version_takes(manifest):
     words = manifest[1]["spec"]["entrypoint"].split()
     assert words[:2] == ["dreamer", "train"]
-    parsed = with_preset(cli.TrainCommand, words[2:], "dreamer train PRESET")
+    parsed = with_preset(TrainCommand, words[2:], "dreamer train PRESET")
     assert str(parsed.run_dir).startswith("/runs/")
     assert parsed.services.runtime.ray_address == "auto"

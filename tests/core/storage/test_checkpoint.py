@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from dreamer_core.errors import BadInput
 from dreamer_core.storage.checkpoint import load, newest, save
 from dreamer_core.storage.store import LocalStore
 from tests.core.storage.saved_steps import (
@@ -57,7 +58,7 @@ def test_an_unfinished_first_save_is_none(store):
 def test_a_step_that_is_not_there_is_refused_with_those_that_are(store):
     save_steps(store, 1, 2)
     assert is_step(load(store, step=1), 1)
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint 7 .*\[2, 1\]"):
+    with pytest.raises(BadInput, match=r"no checkpoint 7 .*\[2, 1\]"):
         load(store, step=7)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dreamer_core.config import CheckpointConfig
+from dreamer_core.errors import BadInput, StorageFailed
 from dreamer_core.storage.checkpoint import load
 from dreamer_core.storage.store import (
     LocalStore,
@@ -158,14 +159,14 @@ def test_trying_a_place_leaves_nothing_there(s3, tmp_path):
 
 def test_a_path_that_cannot_be_written_is_refused_with_the_systems_reason(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="Not a directory; make room") as caught:
+    with pytest.raises(BadInput, match=r"Not a directory\. Make room") as caught:
         require_writable(LocalStore(tmp_path / "file" / "below"))
     assert f"to {tmp_path}/file/below, but" in str(caught.value)
 
 
 def test_a_directory_that_cannot_be_listed_is_no_empty_one(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(StorageFailed, match="reading checkpoints failed: Not a directory"):
         load(LocalStore(tmp_path / "file"))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dreamer_core.errors import BadInput
 from dreamer_core.storage.checkpoint import load, save
 from dreamer_core.storage.store import (
     LocalStore,
@@ -112,7 +113,7 @@ def test_a_disk_that_becomes_read_only_is_named_and_the_checkpoint_before_stays(
     make_read_only(disk)
     with pytest.raises(OSError, match="saving checkpoint 2 failed: Read-only file system"):
         save_steps(store, 2)
-    with pytest.raises(OSError, match="Read-only file system; make room, mend its permissions"):
+    with pytest.raises(BadInput, match=r"Read-only file system\. Make room, mend its permissions"):
         require_writable(store)
     assert is_step(load(store), 1)
     make_writable(disk)

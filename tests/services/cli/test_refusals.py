@@ -118,7 +118,7 @@ def test_an_unknown_command_is_refused_with_the_known_ones(refused):
     message = refused("trains")
     assert (
         "'trains'" in message
-        and "train, local, sweep, eval, attach, submit, watch, status, logs, stop, replay"
+        and "train, local, sweep, eval, attach, watch, status, logs, stop, submit, replay"
         in message
     )
 

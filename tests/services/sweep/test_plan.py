@@ -11,7 +11,7 @@ from dreamer_core.envs.base import UnknownTask
 from dreamer_core.envs.games import PAPER_GAMES
 from dreamer_core.presets import preset
 from services import cli
-from services.cli.presets import with_preset
+from services.cli.options import LocalCommand, with_preset
 from services.sweep.directory import open_sweep
 from services.sweep.plan import (
     choose_games,
@@ -98,7 +98,7 @@ def test_the_command_of_a_run_gives_exactly_its_config(name):
         learner=replace(config.learner, device="cuda"),
     )
     _, *arguments = local_command(config, Path("/sweep/a b_3"))
-    parsed = with_preset(cli.LocalCommand, arguments, "dreamer local PRESET")
+    parsed = with_preset(LocalCommand, arguments, "dreamer local PRESET")
     assert parsed.config == config
     assert parsed.run_dir == Path("/sweep/a b_3")
 

@@ -1,0 +1,59 @@
+"""The command as a whole: what its help says, and what a small command loads."""
+
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from services import cli
+from services.cli.commands import NAMES, readme_rows
+from tests.runs import ROOT
+
+HEAVY = ("torch", "ray", "tensorboard", "matplotlib", "cv2")
+
+
+def test_the_readme_lists_what_the_help_lists():
+    readme = (ROOT / "README.md").read_text()
+    rows = [
+        re.sub(r" \(\[\w+\]\([^)]*\)\)", "", line)
+        for line in readme.splitlines()
+        if line.startswith("| `dreamer ")
+    ]
+    assert rows == readme_rows()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_a_module_and_its_own_help(name, capsys):
+    with pytest.raises(SystemExit) as exited:
+        cli.main([name, "--help"])
+    assert exited.value.code == 0 and "usage" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize("command", ["train", "local", "sweep"])
+def test_the_help_of_a_preset_shows_its_defaults_and_no_option_preset(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "debug", "--help"])
+    told = capsys.readouterr().out
+    assert "--steps" in told and "--preset" not in told
+    with pytest.raises(SystemExit) as exited:
+        cli.main([command, "debug", "--preset", "atari"])
+    assert exited.value.code == 2
+
+
+@pytest.mark.parametrize("words", ["status nowhere", "logs nowhere", "stop nowhere", "presets"])
+def test_a_command_that_does_not_train_loads_little_and_takes_little_time(words):
+    """A process of its own, since this one has loaded everything."""
+    code = (
+        "import sys; from services.cli import main\n"
+        f"try: main({words.split()})\n"
+        f"except SystemExit: print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert after.ru_utime - before.ru_utime < 1.2, "0.3 s where nothing else runs"

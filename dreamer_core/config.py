@@ -26,7 +26,6 @@ _MACHADO = "Machado et al. 2018"
 _RELEASED = "released code, 2020"
 _OURS = "this project; does not change the algorithm"
 
-
 _TOO_LARGE = 2**31  # for counts and sizes: products of two of them still fit into 64 bits
 _MAX_THREADS = 1024
 
@@ -97,8 +96,7 @@ class EnvConfig:
     max_noops: int = _setting(30, _MACHADO)
     """Atari: up to so many no-op frames after a reset, drawn uniformly."""
     time_limit_steps: int | None = _setting(27_000, f"{_MACHADO}: 108,000 frames")
-    """Policy steps after which an episode stops without being terminal; None for no limit.
-    27,000 policy steps are 108,000 frames."""
+    """Policy steps after which an episode stops without being terminal; None for no limit."""
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -195,8 +193,7 @@ class BehaviorConfig:
     lambda_: float = _setting(0.95, _APP_D)
     """Mixing of n-step returns (eq. 4)."""
     reinforce_share: float = _setting(1.0, _APP_D)
-    """rho, share of reinforce in the actor gradient; the rest is dynamics backpropagation
-    (eq. 6)."""
+    """rho, share of reinforce in the actor gradient (eq. 6); the rest goes through the dynamics."""
     reinforce_share_end: float | None = _setting(None, "constant in the paper")
     """Value that reinforce_share reaches, linearly, after schedule_policy_steps; None: constant."""
     entropy_scale: float = _setting(1e-3, _APP_D)
@@ -277,9 +274,7 @@ class ScheduleConfig:
     """Exact over the run; the drift at any moment is bounded by two collect calls."""
     collect_policy_steps: int = _setting(64, _OURS)
     """Policy steps per collect call."""
-    publish_interval_gradient_steps: int = _setting(
-        16, "this project; bounds how old the policy may be"
-    )
+    publish_interval_gradient_steps: int = _setting(16, "this project; bounds the policy's age")
     """Gradient steps between two sets of weights sent to the collector."""
     report_interval_gradient_steps: int = _setting(100, _OURS)
     """Gradient steps between two reports of losses."""
@@ -293,10 +288,8 @@ class ScheduleConfig:
             "publish_interval_gradient_steps",
             "report_interval_gradient_steps",
         )
-        _require(
-            self.prefill_policy_steps >= 0,
-            f"prefill_policy_steps={self.prefill_policy_steps} must be 0 or more",
-        )
+        prefill = self.prefill_policy_steps
+        _require(prefill >= 0, f"prefill_policy_steps={prefill} must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,10 +333,8 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         require_types(self)
         _require_positive(self, "num_threads")
-        _require(
-            self.num_threads <= _MAX_THREADS,
-            f"num_threads={self.num_threads} must be {_MAX_THREADS} or less",
-        )
+        threads = self.num_threads
+        _require(threads <= _MAX_THREADS, f"num_threads={threads} must be {_MAX_THREADS} or less")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

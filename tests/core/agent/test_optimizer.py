@@ -72,9 +72,10 @@ def test_a_gradient_above_the_limit_is_scaled_to_it_and_one_below_is_not():
     take_step(make_optimizer(small, clip_norm=2.0, epsilon=1.0), unit * 0.5)
     assert torch.allclose(parameters_of(large), parameters_of(clipped), atol=1e-7)
     unclipped = slow_steps(
-        to_float64(parameters_of(make_layer())), (unit * 0.5)[None],
+        to_float64(parameters_of(make_layer())),
+        (unit * 0.5)[None],
         OptimizerConfig(learning_rate=1e-2, epsilon=1.0),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(parameters_of(small), unclipped, rtol=1e-6, atol=1e-7)
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from dreamer_core.envs.base import EnvironmentCrashed
+from dreamer_core.envs.base import EnvironmentCrashed, UnknownTask
 from dreamer_core.report.read import read_jsonl
 from services.runtime import attach as attach_module
 from services.runtime.attach import AttachCommand, NotRunning
@@ -87,9 +87,9 @@ def crowd(monkeypatch):
 
 
 def test_an_evaluator_that_cannot_start_ends_the_job_with_its_reason(monkeypatch):
-    error = ActorDiedError(RayTaskError("__init__", "ValueError: no such game", ValueError()))
-    monkeypatch.setattr(attach_module, "failed_to_start", lambda _: True)
-    with pytest.raises(NotRunning, match="An evaluation failed"):
+    words = "Traceback ...\ndreamer_core.envs.base.UnknownTask: no such game"
+    error = ActorDiedError(RayTaskError("__init__", words, UnknownTask()))
+    with pytest.raises(UnknownTask, match="no such game"):
         crowd(monkeypatch)._replace("evaluator-0", error)
 
 

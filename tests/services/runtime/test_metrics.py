@@ -8,6 +8,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dreamer_core.errors import BadInput
 from dreamer_core.presets import preset
 from dreamer_core.report.metrics import METRICS
 from dreamer_core.types import EpisodeSummary, Report
@@ -142,7 +143,7 @@ def test_a_port_in_use_is_named_with_the_way_out(exporter):
 
 
 def test_an_address_of_another_machine_is_refused():
-    with pytest.raises(OSError, match=r"metrics cannot be served on 192\.0\.2\.1:0"):
+    with pytest.raises(BadInput, match=r"metrics cannot be served on 192\.0\.2\.1:0"):
         PrometheusExporter(0, address="192.0.2.1")
 
 

@@ -74,7 +74,7 @@ BAD_INPUT = [
         (*LOCAL, "--learner.num-threads", "100000"),
         "num_threads=100000 must be 1024",
     ),
-    (nothing, (*LOCAL, "--world-model.deter", "9" * 30), "too large"),
+    (nothing, (*LOCAL, "--world-model.deter", "9" * 30), "must be below"),
     (nothing, (*TRAIN, "--runtime.call-timeout-s", "1e300"), "call_timeout_s=1e+300 must be"),
 ]
 

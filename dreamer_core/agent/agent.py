@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,9 +195,14 @@ class DreamerAgent:
         data = to_tensors(batch, self.device)
         generator = seeded_generator(self.device, self.config.seed, Stream.PICTURE.word)
         noise = self.world_model.rssm.latent.noise(data.reward.shape, generator)
-        with torch.compiler.set_stance("force_eager"):  # its shapes are not worth compiling for
+        with self._without_compiling():  # its shapes are not worth it
             image = self.world_model.open_loop(data, noise, context=context)
         return (image + 0.5).clamp(0, 1).cpu()
+
+    def _without_compiling(self) -> AbstractContextManager[Any]:
+        """Has compiled parts run as written; imports the compiler, 2 s, only where it is used."""
+        is_compiled = self.execution.is_compiled
+        return torch.compiler.set_stance("force_eager") if is_compiled else nullcontext()
 
     def inputs(self, data: TensorBatch, reinforce_share: float, entropy_scale: float) -> StepInputs:
         """Returns what the next gradient step depends on; draws its noise."""

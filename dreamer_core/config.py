@@ -7,17 +7,17 @@ the authors' where the paper is silent. Names of presets and what they change: p
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from dreamer_core.errors import BadInput
-
-T = TypeVar("T")
+from dreamer_core.fields import (
+    TOO_LARGE,
+    require,
+    require_positive,
+    require_share,
+    require_types,
+    setting,
+)
 
 _APP_D = "App. D"
 _EQ_2 = "eq. 2"
@@ -26,87 +26,37 @@ _MACHADO = "Machado et al. 2018"
 _RELEASED = "released code, 2020"
 _OURS = "this project; does not change the algorithm"
 
-_TOO_LARGE = 2**31  # for counts and sizes: products of two of them still fit into 64 bits
 _MAX_THREADS = 1024
-
-
-def _setting(default: T, source: str) -> T:
-    """A field with its default and where that comes from; see presets.sources."""
-    return field(default=default, metadata={"source": source})
-
-
-def require_types(config: Any) -> None:
-    """Raises BadInput for the first field whose value is not of its declared type.
-
-    A `float` takes whole numbers too, but neither NaN nor infinity; a `Literal` its choices.
-    """
-    for name, hint in typing.get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if not _fits(value, hint):
-            wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-            raise BadInput(f"{name}={value!r} must be {wanted}, but is {type(value).__name__}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    if isinstance(hint, types.UnionType):
-        return any(_fits(value, choice) for choice in hint.__args__)
-    if hint is float:
-        return _fits(value, int) or (isinstance(value, float) and math.isfinite(value))
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def _require(condition: bool, message: str) -> None:
-    """Raises BadInput(message) unless the condition holds."""
-    if not condition:
-        raise BadInput(message)
-
-
-def _require_positive(config: Any, *names: str) -> None:
-    """Raises BadInput for the first named field that is not above zero, or too large a number."""
-    for name in names:
-        value = getattr(config, name)
-        _require(value > 0, f"{name}={value} must be above 0")
-        is_sane = isinstance(value, float) or value < _TOO_LARGE
-        _require(is_sane, f"{name}={value} must be below {_TOO_LARGE}")
-
-
-def _require_share(config: Any, *names: str) -> None:
-    """Raises BadInput for the first named field that lies outside [0, 1]."""
-    for name in names:
-        value = getattr(config, name)
-        _require(0 <= value <= 1, f"{name}={value} must lie between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvConfig:
     """Which environment, and how its frames become rows. Defaults: sec. 3, Machado et al. 2018."""
 
-    suite: Literal["atari", "gymnasium"] = _setting("atari", _SEC_3)
+    suite: Literal["atari", "gymnasium"] = setting("atari", _SEC_3)
     """Where the task comes from."""
-    task: str = _setting("pong", "any of the 55 games")
+    task: str = setting("pong", "any of the 55 games")
     """Atari: name of the game. Gymnasium: a registered id, or `package.module:make_env`."""
-    action_repeat: int = _setting(4, _APP_D)
+    action_repeat: int = setting(4, _APP_D)
     """Frames per policy step; rewards are summed."""
-    is_grayscale: bool = _setting(True, "sec. 2.1")
+    is_grayscale: bool = setting(True, "sec. 2.1")
     """One channel instead of three."""
-    sticky_action_probability: float = _setting(0.25, f"{_SEC_3}; {_MACHADO}")
+    sticky_action_probability: float = setting(0.25, f"{_SEC_3}; {_MACHADO}")
     """Atari: chance per frame that the previous action is repeated."""
-    max_noops: int = _setting(30, _MACHADO)
+    max_noops: int = setting(30, _MACHADO)
     """Atari: up to so many no-op frames after a reset, drawn uniformly."""
-    time_limit_steps: int | None = _setting(27_000, f"{_MACHADO}: 108,000 frames")
+    time_limit_steps: int | None = setting(27_000, f"{_MACHADO}: 108,000 frames")
     """Policy steps after which an episode stops without being terminal; None for no limit."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_positive(self, "action_repeat")
-        _require_share(self, "sticky_action_probability")
-        is_sane = 0 <= self.max_noops < _TOO_LARGE
-        _require(is_sane, f"max_noops={self.max_noops} must be 0 or more, below {_TOO_LARGE}")
-        _require(bool(self.task), "task is empty; name a game or `package.module:make_env`")
+        require_positive(self, "action_repeat")
+        require_share(self, "sticky_action_probability")
+        is_sane = 0 <= self.max_noops < TOO_LARGE
+        require(is_sane, f"max_noops={self.max_noops} must be 0 or more, below {TOO_LARGE}")
+        require(bool(self.task), "task is empty; name a game or `package.module:make_env`")
         if self.time_limit_steps is not None:
-            _require_positive(self, "time_limit_steps")
+            require_positive(self, "time_limit_steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,98 +65,98 @@ class OptimizerConfig:
 
     learning_rate: float = field(metadata={"source": _APP_D})
     """Adam step size."""
-    clip_norm: float = _setting(100.0, _APP_D)
+    clip_norm: float = setting(100.0, _APP_D)
     """Largest global gradient norm."""
-    epsilon: float = _setting(1e-5, _APP_D)
+    epsilon: float = setting(1e-5, _APP_D)
     """Adam epsilon."""
-    weight_decay: float = _setting(1e-6, _APP_D)
+    weight_decay: float = setting(1e-6, _APP_D)
     """Each step multiplies every parameter by (1 - weight_decay), whatever the learning rate."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_positive(self, "learning_rate", "clip_norm", "epsilon")
-        _require(0 <= self.weight_decay < 1, f"weight_decay={self.weight_decay} must be in [0, 1)")
+        require_positive(self, "learning_rate", "clip_norm", "epsilon")
+        require(0 <= self.weight_decay < 1, f"weight_decay={self.weight_decay} must be in [0, 1)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldModelConfig:
     """Sizes and loss of the world model (sec. 2.1, eq. 2)."""
 
-    deter: int = _setting(600, _APP_D)
+    deter: int = setting(600, _APP_D)
     """D, units of the recurrent state."""
-    hidden: int = _setting(600, _APP_D)
+    hidden: int = setting(600, _APP_D)
     """Units of the RSSM's input, prior and posterior layers."""
-    latent: Literal["categorical", "gaussian"] = _setting("categorical", "sec. 2.1")
+    latent: Literal["categorical", "gaussian"] = setting("categorical", "sec. 2.1")
     """Discrete latents or the Gaussian ones of DreamerV1 (ablation)."""
-    stoch: int = _setting(32, _APP_D)
+    stoch: int = setting(32, _APP_D)
     """S, number of latent variables."""
-    classes: int = _setting(32, _APP_D)
+    classes: int = setting(32, _APP_D)
     """C, classes of each categorical variable; unused with Gaussian latents."""
-    conv_depth: int = _setting(48, _RELEASED)
+    conv_depth: int = setting(48, _RELEASED)
     """Channels of the first encoder layer; later layers double it."""
-    head_layers: int = _setting(4, _APP_D)
+    head_layers: int = setting(4, _APP_D)
     """Hidden layers of the reward and discount heads."""
-    head_units: int = _setting(400, _APP_D)
+    head_units: int = setting(400, _APP_D)
     """Units of those layers."""
-    has_layer_norm: bool = _setting(True, "App. C")
+    has_layer_norm: bool = setting(True, "App. C")
     """LayerNorm inside the GRU cell; off in an ablation."""
-    kl_scale: float = _setting(0.1, _APP_D)
+    kl_scale: float = setting(0.1, _APP_D)
     """beta, weight of the KL term."""
-    kl_balance: float = _setting(0.8, f"{_APP_D}, Alg. 2")
+    kl_balance: float = setting(0.8, f"{_APP_D}, Alg. 2")
     """alpha, share of the KL gradient that trains the prior; 0.5 is the ordinary KL."""
-    free_nats: float = _setting(0.0, "eq. 2 has none")
+    free_nats: float = setting(0.0, "eq. 2 has none")
     """KL below this many nats is not penalised (0 on Atari)."""
-    has_discount_head: bool = _setting(True, "eq. 1")
+    has_discount_head: bool = setting(True, "eq. 1")
     """Learn when episodes end; without it the discount is the constant gamma."""
-    discount_loss_scale: float = _setting(1.0, _EQ_2)
+    discount_loss_scale: float = setting(1.0, _EQ_2)
     """s_d, weight of the discount loss (1 in eq. 2; 5 in the released code)."""
-    reward_loss_scale: float = _setting(1.0, _EQ_2)
+    reward_loss_scale: float = setting(1.0, _EQ_2)
     """s_r, weight of the reward loss (1 in eq. 2); more lets rare rewards shape it sooner."""
-    reward_transform: Literal["tanh", "identity"] = _setting("tanh", _APP_D)
+    reward_transform: Literal["tanh", "identity"] = setting("tanh", _APP_D)
     """Applied to rewards before they are predicted."""
-    has_image_gradients: bool = _setting(True, _EQ_2)
+    has_image_gradients: bool = setting(True, _EQ_2)
     """Whether reconstructing images shapes the representation; off in an ablation (sec. 3.2)."""
-    has_reward_gradients: bool = _setting(True, _EQ_2)
+    has_reward_gradients: bool = setting(True, _EQ_2)
     """Whether predicting rewards shapes the representation; off in an ablation (sec. 3.2)."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-4))
     """Of the world model."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_positive(
+        require_positive(
             self, "deter", "hidden", "stoch", "classes", "conv_depth", "head_layers", "head_units"
         )
-        _require_share(self, "kl_balance")
+        require_share(self, "kl_balance")
         for name in ("kl_scale", "free_nats", "discount_loss_scale", "reward_loss_scale"):
             value = getattr(self, name)
-            _require(value >= 0, f"{name}={value} must be 0 or more")
+            require(value >= 0, f"{name}={value} must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BehaviorConfig:
     """Actor and critic, trained in imagination (sec. 2.2, eq. 4 to 6)."""
 
-    horizon: int = _setting(15, _APP_D)
+    horizon: int = setting(15, _APP_D)
     """H, imagined steps per start state."""
-    discount: float = _setting(0.995, _APP_D)
+    discount: float = setting(0.995, _APP_D)
     """gamma; also the target of the discount head."""
-    lambda_: float = _setting(0.95, _APP_D)
+    lambda_: float = setting(0.95, _APP_D)
     """Mixing of n-step returns (eq. 4)."""
-    reinforce_share: float = _setting(1.0, _APP_D)
+    reinforce_share: float = setting(1.0, _APP_D)
     """rho, share of reinforce in the actor gradient (eq. 6); the rest goes through the dynamics."""
-    reinforce_share_end: float | None = _setting(None, "constant in the paper")
+    reinforce_share_end: float | None = setting(None, "constant in the paper")
     """Value that reinforce_share reaches, linearly, after schedule_policy_steps; None: constant."""
-    entropy_scale: float = _setting(1e-3, _APP_D)
+    entropy_scale: float = setting(1e-3, _APP_D)
     """eta, weight of the actor's entropy (eq. 6)."""
-    entropy_scale_end: float | None = _setting(None, "constant in the paper")
+    entropy_scale_end: float | None = setting(None, "constant in the paper")
     """Value that entropy_scale reaches, linearly, after schedule_policy_steps; None: constant."""
-    schedule_policy_steps: int = _setting(2_500_000, f"unused without schedules; {_RELEASED}")
+    schedule_policy_steps: int = setting(2_500_000, f"unused without schedules; {_RELEASED}")
     """Length of both schedules (10M frames in the released code)."""
-    layers: int = _setting(4, _APP_D)
+    layers: int = setting(4, _APP_D)
     """Hidden layers of actor and critic."""
-    units: int = _setting(400, _APP_D)
+    units: int = setting(400, _APP_D)
     """Units of those layers."""
-    slow_critic_interval_gradient_steps: int = _setting(100, _APP_D)
+    slow_critic_interval_gradient_steps: int = setting(100, _APP_D)
     """The slow critic is a copy of the critic, renewed this often."""
     actor_optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=4e-5)
@@ -219,44 +169,44 @@ class BehaviorConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_positive(
+        require_positive(
             self, "schedule_policy_steps", "layers", "units", "slow_critic_interval_gradient_steps"
         )
-        _require(
+        require(
             self.horizon >= 2,
             f"horizon={self.horizon} leaves the actor without a target: an action in state k is "
             "scored by the return of state k + 1; set it to 2 or more",
         )
-        _require_share(self, "discount", "lambda_", "reinforce_share")
-        _require(self.entropy_scale >= 0, f"entropy_scale={self.entropy_scale} must be 0 or more")
+        require_share(self, "discount", "lambda_", "reinforce_share")
+        require(self.entropy_scale >= 0, f"entropy_scale={self.entropy_scale} must be 0 or more")
         end = self.reinforce_share_end
-        _require(end is None or 0 <= end <= 1, f"reinforce_share_end={end} must be in [0, 1]")
+        require(end is None or 0 <= end <= 1, f"reinforce_share_end={end} must be in [0, 1]")
         end = self.entropy_scale_end
-        _require(end is None or end >= 0, f"entropy_scale_end={end} must be 0 or more")
+        require(end is None or end >= 0, f"entropy_scale_end={end} must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayConfig:
     """How episodes are kept and drawn (sec. 2.1, App. D)."""
 
-    capacity_steps: int = _setting(2_000_000, _APP_D)
+    capacity_steps: int = setting(2_000_000, _APP_D)
     """Rows kept; whole oldest segments are evicted first."""
-    batch_size: int = _setting(50, _APP_D)
+    batch_size: int = setting(50, _APP_D)
     """B, sequences per gradient step."""
-    batch_length: int = _setting(50, _APP_D)
+    batch_length: int = setting(50, _APP_D)
     """T, rows per sequence."""
-    segment_steps: int = _setting(8_192, _OURS)
+    segment_steps: int = setting(8_192, _OURS)
     """Rows per segment file, the unit of eviction (8,192 grayscale rows are 34 MB)."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_positive(self, "batch_size", "batch_length", "segment_steps")
-        _require(
+        require_positive(self, "batch_size", "batch_length", "segment_steps")
+        require(
             self.capacity_steps >= self.batch_size * self.batch_length,
             f"capacity_steps={self.capacity_steps} cannot hold one batch of "
             f"{self.batch_size} x {self.batch_length} rows; raise it or shrink the batch",
         )
-        _require(
+        require(
             self.capacity_steps >= 2 * self.segment_steps,
             f"capacity_steps={self.capacity_steps} must hold two segments of "
             f"segment_steps={self.segment_steps}, since eviction removes whole segments; "
@@ -268,20 +218,20 @@ class ReplayConfig:
 class ScheduleConfig:
     """Who works when. All counts are policy steps (after action repeat) or gradient steps."""
 
-    prefill_policy_steps: int = _setting(50_000, _APP_D)
+    prefill_policy_steps: int = setting(50_000, _APP_D)
     """Policy steps of random play before the first gradient step."""
-    policy_steps_per_gradient_step: int = _setting(4, _APP_D)
+    policy_steps_per_gradient_step: int = setting(4, _APP_D)
     """Exact over the run; the drift at any moment is bounded by two collect calls."""
-    collect_policy_steps: int = _setting(64, _OURS)
+    collect_policy_steps: int = setting(64, _OURS)
     """Policy steps per collect call."""
-    publish_interval_gradient_steps: int = _setting(16, "this project; bounds the policy's age")
+    publish_interval_gradient_steps: int = setting(16, "this project; bounds the policy's age")
     """Gradient steps between two sets of weights sent to the collector."""
-    report_interval_gradient_steps: int = _setting(100, _OURS)
+    report_interval_gradient_steps: int = setting(100, _OURS)
     """Gradient steps between two reports of losses."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_positive(
+        require_positive(
             self,
             "policy_steps_per_gradient_step",
             "collect_policy_steps",
@@ -289,52 +239,52 @@ class ScheduleConfig:
             "report_interval_gradient_steps",
         )
         prefill = self.prefill_policy_steps
-        _require(prefill >= 0, f"prefill_policy_steps={prefill} must be 0 or more")
+        require(prefill >= 0, f"prefill_policy_steps={prefill} must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointConfig:
     """When the agent is saved, where to, and how much of the past stays."""
 
-    interval_s: float = _setting(300.0, _OURS)
+    interval_s: float = setting(300.0, _OURS)
     """Seconds between two checkpoints; one more is written when a run stops."""
-    keep: int = _setting(3, _OURS)
+    keep: int = setting(3, _OURS)
     """Newest checkpoints kept; older ones are deleted."""
-    keep_every: int | None = _setting(None, _OURS)
+    keep_every: int | None = setting(None, _OURS)
     """Of all checkpoints written, every n-th stays for good; None: none does."""
-    url: str | None = _setting(None, _OURS)
+    url: str | None = setting(None, _OURS)
     """An absolute path, or any URL that fsspec knows, such as s3://bucket/run: one place a run.
     None: `checkpoints/` in the run directory."""
-    request_timeout_s: float = _setting(120.0, _OURS)
+    request_timeout_s: float = setting(120.0, _OURS)
     """Longest wait for one request to a URL, a whole checkpoint included, before the run stops."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_positive(self, "interval_s", "keep", "request_timeout_s")
+        require_positive(self, "interval_s", "keep", "request_timeout_s")
         if self.keep_every is not None:
-            _require_positive(self, "keep_every")
+            require_positive(self, "keep_every")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerConfig:
     """Where and how gradients are computed. No setting here changes the algorithm."""
 
-    device: Literal["auto", "cpu", "cuda"] = _setting("auto", _OURS)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", _OURS)
     """`auto` takes CUDA where there is any."""
-    precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", _OURS)
+    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", _OURS)
     """Of matrix products and convolutions; `auto` takes bfloat16 on CUDA cards that have it.
     Parameters, outputs of heads, softmax, LayerNorm and losses are float32 whatever it is."""
-    execution: Literal["auto", "eager", "captured", "compiled"] = _setting("auto", _OURS)
+    execution: Literal["auto", "eager", "captured", "compiled"] = setting("auto", _OURS)
     """Of a gradient step on CUDA: operator by operator, as one CUDA graph, or as one graph of
     kernels fused by torch.compile; `auto` takes the last that the machine can."""
-    num_threads: int = _setting(2, _OURS)
+    num_threads: int = setting(2, _OURS)
     """CPU threads of the learner; losses are bit for bit the same only for the same number."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_positive(self, "num_threads")
+        require_positive(self, "num_threads")
         threads = self.num_threads
-        _require(threads <= _MAX_THREADS, f"num_threads={threads} must be {_MAX_THREADS} or less")
+        require(threads <= _MAX_THREADS, f"num_threads={threads} must be {_MAX_THREADS} or less")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,9 +293,9 @@ class Config:
 
     preset: str = "atari"
     """Name of the preset this was made from; not to be set apart from it."""
-    seed: int = _setting(0, _OURS)
+    seed: int = setting(0, _OURS)
     """Seeds weights, environment, exploration, replay draws and latent samples."""
-    steps: int = _setting(50_000_000, "sec. 3: 200M frames at action repeat 4")
+    steps: int = setting(50_000_000, "sec. 3: 200M frames at action repeat 4")
     """Policy steps after which the run ends (50M are 200M frames)."""
     env: EnvConfig = field(default_factory=EnvConfig)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
@@ -357,43 +307,11 @@ class Config:
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_positive(self, "steps")
-        _require(self.seed >= 0, f"seed={self.seed} must be 0 or more")
+        require_positive(self, "steps")
+        require(self.seed >= 0, f"seed={self.seed} must be 0 or more")
         rows = self.replay.batch_length
-        _require(
+        require(
             self.schedule.prefill_policy_steps >= rows,
             f"prefill_policy_steps={self.schedule.prefill_policy_steps} is shorter than one "
             f"sequence of batch_length={rows} rows, so no batch could be drawn; raise it",
         )
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Returns a config as nested plain dictionaries, ready for JSON."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(cls: type[T], values: Any, where: str = "config") -> T:
-    """Rebuilds a config dataclass from `to_dict`'s output.
-
-    Raises:
-        BadInput: a field is unknown, missing or of another type, named with its place.
-    """
-    if not isinstance(values, Mapping):
-        raise BadInput(f"{where} must hold fields by name, but is {values!r}")
-    hints = typing.get_type_hints(cls)
-    unknown, missing = sorted(set(values) - set(hints)), sorted(set(hints) - set(values))
-    if unknown or missing:
-        raise BadInput(
-            f"{where} holds unknown fields {unknown} and lacks {missing}; known are {sorted(hints)}"
-        )
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            arguments[name] = from_dict(hint, value, f"{where}.{name}")
-        else:
-            arguments[name] = value
-    try:
-        return cls(**arguments)
-    except BadInput as error:
-        raise BadInput(f"{where}: {error}") from error

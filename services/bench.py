@@ -26,9 +26,10 @@ from dreamer_core.bench.learner import bench_learner
 from dreamer_core.bench.measure import Measurement, machine, scratch_directory, summary
 from dreamer_core.bench.policy import bench_policy
 from dreamer_core.bench.replay import bench_replay, fill_replay
-from dreamer_core.config import Config, to_dict
+from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput, naming
+from dreamer_core.fields import to_dict
 from dreamer_core.types import Batch, Report
 from services.runtime import run
 from services.runtime.address import ray_cluster

@@ -7,8 +7,9 @@ import statistics
 import numpy as np
 
 from dreamer_core.bench.measure import Measurement, measure, summary
-from dreamer_core.config import Config, to_dict
+from dreamer_core.config import Config
 from dreamer_core.envs.suites import make_env
+from dreamer_core.fields import to_dict
 from dreamer_core.run.rollout import random_action
 
 

@@ -18,8 +18,9 @@ from dreamer_core.agent.optimizer import Optimizer
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.bench.flops import update_flops
 from dreamer_core.bench.measure import Measurement, matrix_rate, measure, summary, synchronize
-from dreamer_core.config import Config, to_dict
+from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
+from dreamer_core.fields import to_dict
 from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.networks import ImageDecoder
 from dreamer_core.model.operators import keep_freed_memory

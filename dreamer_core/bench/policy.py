@@ -13,8 +13,9 @@ from dreamer_core.agent.policy import Policy, step_generator
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.bench.flops import update_flops
 from dreamer_core.bench.measure import Measurement, matrix_rate, measure, read_bandwidth, summary
-from dreamer_core.config import Config, to_dict
+from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
+from dreamer_core.fields import to_dict
 
 
 def bench_policy(config: Config, *, seconds: float) -> Measurement:

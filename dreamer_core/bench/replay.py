@@ -21,8 +21,9 @@ from dreamer_core.bench.measure import (
     summary,
 )
 from dreamer_core.bench.memory import replay_memory
-from dreamer_core.config import Config, ReplayConfig, to_dict
+from dreamer_core.config import Config, ReplayConfig
 from dreamer_core.envs.suites import environment_spec
+from dreamer_core.fields import to_dict
 from dreamer_core.replay.replay import Replay, open_replay
 from dreamer_core.types import Batch, EnvSpec, EpisodeChunk
 

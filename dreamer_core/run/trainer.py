@@ -17,8 +17,9 @@ from torch import Tensor
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.device import within_memory
 from dreamer_core.agent.threads import num_threads
-from dreamer_core.config import Config, to_dict
+from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
+from dreamer_core.fields import to_dict
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.rewind import ReplayPosition
 from dreamer_core.report.open_loop import save_open_loop

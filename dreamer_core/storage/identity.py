@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dreamer_core.config import Config, from_dict
+from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
+from dreamer_core.fields import from_dict
 from dreamer_core.presets import leaves
 from dreamer_core.types import EnvSpec
 

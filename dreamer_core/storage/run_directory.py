@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.config import Config
 from dreamer_core.errors import BadInput, naming
+from dreamer_core.fields import from_dict, to_dict
 from dreamer_core.files import InUse, lock_holder, take_lock, temporary_of, write_json
 from dreamer_core.storage.identity import differing_settings
 

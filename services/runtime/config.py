@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dreamer_core.config import require_types
 from dreamer_core.errors import BadInput
+from dreamer_core.fields import require_types
 
 _LONGEST_S = 1e8  # three years
 _LIMITS = ("call_timeout_s", "collect_timeout_s", "evaluation_timeout_s")

@@ -20,8 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.config import Config
 from dreamer_core.errors import naming
+from dreamer_core.fields import from_dict, to_dict
 from dreamer_core.files import temporary_of, write_json
 from dreamer_core.report.metrics import training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader

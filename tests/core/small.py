@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.device import to_tensors
-from dreamer_core.config import Config, from_dict, to_dict
+from dreamer_core.config import Config
+from dreamer_core.fields import from_dict, to_dict
 from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.world_model import TensorBatch, WorldModel, WorldModelLoss
 from dreamer_core.presets import preset

@@ -15,9 +15,8 @@ from dreamer_core.config import (
     ReplayConfig,
     ScheduleConfig,
     WorldModelConfig,
-    from_dict,
-    to_dict,
 )
+from dreamer_core.fields import from_dict, to_dict
 from dreamer_core.presets import PRESETS, leaves, preset
 from tests.core.small import changed
 
@@ -204,6 +203,19 @@ def test_a_value_of_another_type_is_refused(cls, name, value):
     valid = {"learning_rate": 1e-3} if cls is OptimizerConfig else {}
     message = refusal(cls, **{**valid, name: value})
     assert message.startswith(f"{name}={value!r} must be ")
+
+
+def test_a_setting_that_an_older_version_did_not_have_takes_its_default():
+    values = to_dict(Config(seed=7))
+    del values["env"]["max_noops"], values["checkpoint"]
+    assert from_dict(Config, values) == Config(seed=7)
+
+
+def test_a_missing_value_without_a_default_is_refused_with_its_place():
+    values = to_dict(Config())
+    del values["world_model"]["optimizer"]["learning_rate"]
+    with pytest.raises(ValueError, match=r"^config\.world_model\.optimizer .*'learning_rate'"):
+        from_dict(Config, values)
 
 
 @pytest.mark.parametrize("damaged", [[], "", None, {}, {"env": []}, {"env": {}}])

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from dreamer_core.config import to_dict
 from dreamer_core.errors import BadInput
+from dreamer_core.fields import to_dict
 from dreamer_core.presets import preset
 from dreamer_core.storage.identity import differing_settings, environment_facts, require_same_run
 from tests.core.small import DISCRETE, changed

@@ -33,6 +33,7 @@ from dreamer_core.replay.format import (
 )
 
 _MAGIC_PATTERN = re.compile(re.escape(RECORD_MAGIC))
+_NAME = "[0-9]" * 8 + ".segment"
 
 
 class SegmentsRenamed(BadInput):
@@ -224,7 +225,8 @@ def survey(
         SegmentsRenamed: ... or has a name that does not follow the order of writing.
     """
     found = Survey()
-    for path in sorted(directory.glob("[0-9]" * 8 + ".segment")):
+    _refuse_other_names(directory)
+    for path in sorted(directory.glob(_NAME)):
         try:
             data = open_file(path)
             header = read_file_header(data)
@@ -249,6 +251,17 @@ def survey(
             fault = Fault(file.end, len(file.data), "zeros follow the last record", is_tail=True)
             file.faults.append(fault)
     return found
+
+
+def _refuse_other_names(directory: Path) -> None:
+    """Raises SegmentsRenamed for a segment file that would not be found under its name."""
+    others = set(directory.glob("*.segment")) - set(directory.glob(_NAME))
+    if others:
+        raise SegmentsRenamed(
+            f"{directory} holds {', '.join(sorted(path.name for path in others))}, but segment "
+            "files are named by eight digits. Give a renamed one its name back, put a copy "
+            "elsewhere, and try again; nothing was changed"
+        )
 
 
 def _check_names(directory: Path, files: Sequence[SegmentFile]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 
 from ray.exceptions import (
@@ -14,7 +15,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from dreamer_core.errors import DreamerError
+from dreamer_core.errors import DreamerError, Failed
 
 LOST = (
     ActorUnschedulableError,
@@ -48,9 +49,26 @@ def deliberate(error: BaseException | None) -> DreamerError | None:
         return cause if isinstance(cause, DreamerError) else None
     if error is None or not failed_to_start(error):
         return None
-    name, _, words = reason(error).partition(": ")
-    kind = {f"{k.__module__}.{k.__qualname__}": k for k in _kinds(DreamerError)}.get(name)
-    return None if kind is None else kind(words)
+    kinds = {f"{k.__module__}.{k.__qualname__}": k for k in _kinds(DreamerError)}
+    lines = str(error).splitlines()
+    for number in reversed(range(len(lines))):  # the message may have several lines
+        name, is_named, words = lines[number].partition(": ")
+        if is_named and name in kinds:
+            return kinds[name]("\n".join([words, *lines[number + 1 :]]))
+    return None
+
+
+def start_error(error: BaseException) -> Exception:
+    """What a service's constructor raised, as far as Ray tells."""
+    told = deliberate(error)
+    if told is not None:
+        return told
+    words = reason(error)
+    if "failed to import on the worker" in str(error):
+        return Failed(f"the program could not be imported on its node ({words}); install it there")
+    kind: object = getattr(builtins, words.partition(": ")[0], None)
+    is_outside = isinstance(kind, type) and issubclass(kind, OSError)
+    return OSError(words) if is_outside else RuntimeError(words)
 
 
 def _kinds(root: type[DreamerError]) -> Iterator[type[DreamerError]]:

@@ -14,8 +14,15 @@ from dreamer_core.replay.rewind import RewindTarget
 from dreamer_core.seeds import EVALUATOR_INCARNATION, env_seed
 from dreamer_core.storage.run_directory import RunPaths
 from dreamer_core.types import EnvSpec
-from services.cluster.ray_errors import LOST, failed_to_start, reason
-from services.runtime.calls import CallFailed, ClusterFailed, Lost, Raised, Silent
+from services.cluster.ray_errors import LOST, failed_to_start, reason, start_error
+from services.runtime.calls import (
+    CallFailed,
+    ClusterFailed,
+    Lost,
+    NotStarted,
+    Raised,
+    Silent,
+)
 from services.runtime.crew import EXCHANGE
 from services.runtime.placement import actor_options
 from services.workers.collector import Collector
@@ -124,13 +131,15 @@ class RayHost:
 
 def _told(error: RayError) -> CallFailed:
     """What Ray's error means. A call that was handed a lost result is lost with that."""
+    if failed_to_start(error):
+        return NotStarted(reason(error), start_error(error))
     if isinstance(error, LOST):
-        return Lost(reason(error), is_at_start=failed_to_start(error))
+        return Lost(reason(error))
     if isinstance(error, GetTimeoutError):
         return Silent(reason(error))
     if isinstance(error, RayTaskError):
         cause: BaseException = error.cause
         if isinstance(cause, RayError):
             cause = ClusterFailed(reason(cause))
-        return Raised(reason(error), cause, trace=str(error))
+        return Raised(reason(error), cause)
     return ClusterFailed(reason(error))

@@ -17,16 +17,7 @@ class CallFailed(Exception):
 
 
 class Lost(CallFailed):
-    """The service is gone, or what it was handed; a replacement mends that.
-
-    Args:
-        reason: in one line.
-        is_at_start: the service ended by an exception in its constructor.
-    """
-
-    def __init__(self, reason: str, *, is_at_start: bool = False) -> None:
-        super().__init__(reason)
-        self.is_at_start = is_at_start
+    """The service is gone, or what it was handed; a replacement mends that."""
 
 
 class Silent(CallFailed):
@@ -43,13 +34,15 @@ class Raised(CallFailed):
     Args:
         reason: in one line.
         cause: the exception.
-        trace: of the service's process, as text.
     """
 
-    def __init__(self, reason: str, cause: BaseException, trace: str = "") -> None:
+    def __init__(self, reason: str, cause: BaseException) -> None:
         super().__init__(reason)
         self.cause = cause
-        self.trace = trace
+
+
+class NotStarted(Raised):
+    """The service ended by an exception in its constructor."""
 
 
 READY = "__ray_ready__"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dreamer_core.errors import DreamerError, Failed
+from dreamer_core.errors import BadInput, DreamerError, Failed
 from dreamer_core.replay.replay import ReplayCounts
 from dreamer_core.run.progress import next_incarnation
-from services.runtime.calls import READY, CallFailed, Calls, Host, Lost, Raised, Silent
+from services.runtime.calls import READY, CallFailed, Calls, Host, Lost, NotStarted, Raised, Silent
 from services.runtime.config import RuntimeConfig
 
 EXCHANGE = "exchange"
@@ -136,6 +136,7 @@ class Crew:
         """Calls a service and waits for its answer.
 
         Raises:
+            BadInput: it refused what the user gave.
             ServiceLost: it could not start, died, failed or kept silent; says why.
             Raised: it met a bug of ours.
         """
@@ -146,13 +147,14 @@ class Crew:
         try:
             return self.host.get(reference, timeout_s or self.limits.call_timeout_s)
         except Raised as error:
+            if isinstance(error.cause, BadInput):
+                raise error.cause from error
             if not isinstance(error.cause, (DreamerError, OSError)):
                 raise
-            raise ServiceLost(f"The {service} did not answer: {error}") from error
+            did = "could not start" if isinstance(error, NotStarted) else "failed"
+            raise ServiceLost(f"The {service} {did}: {error.cause}") from error
         except CallFailed as error:
-            is_at_start = isinstance(error, Lost) and error.is_at_start
-            did = "could not start" if is_at_start else "did not answer"
-            raise ServiceLost(f"The {service} {did}: {error}") from error
+            raise ServiceLost(f"The {service} did not answer: {error}") from error
 
     def close(self) -> None:
         """Ends all of them."""

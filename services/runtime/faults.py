@@ -9,10 +9,10 @@ from collections import Counter
 
 from dreamer_core.agent.agent import NonFiniteLoss
 from dreamer_core.envs.base import EnvironmentCrashed
-from dreamer_core.errors import DreamerError
+from dreamer_core.errors import BadInput, DreamerError
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.types import Report
-from services.runtime.calls import Call, CallFailed, Raised
+from services.runtime.calls import Call, CallFailed, NotStarted, Raised
 from services.runtime.crew import REQUIRED, ServiceLost
 
 logger = logging.getLogger(__name__)
@@ -29,20 +29,24 @@ def must_replace(call: Call, error: Raised) -> bool:
 
     Raises:
         NonFiniteLoss: the learner met one.
+        BadInput: a service refused what the user gave.
         ServiceLost: a replacement won't mend it.
         Raised: it is a bug of ours.
     """
     cause = error.cause
     if isinstance(cause, NonFiniteLoss):
         raise cause
-    if isinstance(cause, OSError):
+    if isinstance(cause, OSError) and not isinstance(error, NotStarted):
         is_saving = call.verb in ("save", "flush")
         if is_saving or (call.verb == "insert" and cause.errno in _NO_ROOM):
             return False
     if call.service not in REQUIRED or isinstance(cause, EnvironmentCrashed | CallFailed):
         return True
+    if isinstance(cause, BadInput):
+        raise cause from error
     if isinstance(cause, DreamerError | OSError):
-        raise ServiceLost(f"The work of the {call.service} failed: {error}. {_RESUME}") from error
+        did = "could not start" if isinstance(error, NotStarted) else "failed"
+        raise ServiceLost(f"The {call.service} {did}: {cause}. {_RESUME}") from error
     raise error
 
 

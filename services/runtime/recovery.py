@@ -108,9 +108,7 @@ class Recovery:
                     self._replace_dead(is_chunk_lost=is_chunk_lost)
             except ServiceLost as lost:
                 cause = lost.__cause__
-                if not isinstance(cause, (Lost, Silent)) or (
-                    isinstance(cause, Lost) and cause.is_at_start
-                ):
+                if not isinstance(cause, (Lost, Silent)):
                     raise
                 error = cause  # one more died meanwhile
                 self._note(call.service, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 
-from services.runtime.calls import READY, Lost, Raised, Silent
+from services.runtime.calls import READY, Lost, NotStarted, Raised, Silent
 
 DETECTION_S = 15.0
 """After so long a service that is cut off counts as lost, with what it holds."""
@@ -287,7 +287,7 @@ class SimulatedHost:
 
     def _fail_start(self, process, error):
         process.is_alive = False
-        process.start_error = Lost(f"{type(error).__name__}: {error}", is_at_start=True)
+        process.start_error = NotStarted(f"{type(error).__name__}: {error}", error)
         for task in process.queue:
             self._in_flight[process.name, task.verb] -= 1
             _fail(task.refs, process.start_error)

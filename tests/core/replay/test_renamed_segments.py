@@ -1,5 +1,6 @@
 """Segment files under other names than they were written with: refused, and nothing changed."""
 
+import re
 import shutil
 from itertools import permutations
 
@@ -40,6 +41,16 @@ def test_a_file_that_was_renamed_behind_the_others_is_refused_until_it_has_a_num
         open_replay(tmp_path)
     moved.rename(first)
     assert open_replay(tmp_path).counts().stored_steps == 4 * 28
+
+
+@pytest.mark.parametrize("name", ["1.segment", "000000007.segment", "00000001 (copy).segment"])
+def test_a_segment_file_under_a_name_that_is_no_number_of_eight_digits_is_refused(tmp_path, name):
+    stray = fill(tmp_path)[1].rename(tmp_path / name)
+    before = contents(tmp_path)
+    for open_it in (open_replay, ReplayFiles):
+        with pytest.raises(SegmentsRenamed, match=f"holds {re.escape(stray.name)}, but"):
+            open_it(tmp_path)
+    assert contents(tmp_path) == before
 
 
 def test_gaps_between_the_numbers_are_no_matter(tmp_path):

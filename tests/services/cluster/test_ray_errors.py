@@ -1,8 +1,29 @@
-"""The reason of a failure, from Ray's many lines."""
+"""What Ray's errors mean, from Ray's many lines: on real actors where their form matters."""
 
-from ray.exceptions import ActorDiedError, RayTaskError
+import pytest
+import ray
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from services.cluster.ray_errors import reason
+from dreamer_core.agent.device import OutOfMemory
+from dreamer_core.envs.base import UnknownTask
+from services.cluster.ray_errors import deliberate, reason, start_error
+
+TWO_LINES = "No such game.\n  Known: pong"
+
+
+@pytest.fixture(scope="module")
+def on_cluster(ray_address):
+    ray.init(ray_address, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+class Broken:
+    def __init__(self, error, cause=None):
+        raise error from cause
+
+    def answer(self):
+        pass
 
 
 def test_the_reason_of_a_failed_call_is_its_exception():
@@ -15,3 +36,22 @@ def test_the_reason_of_a_failed_call_is_its_exception():
 
 def test_the_reason_of_a_death_is_one_sentence():
     assert "\n" not in reason(ActorDiedError()) and ". " not in reason(ActorDiedError())
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "words"),
+    [
+        (UnknownTask(TWO_LINES), UnknownTask, TWO_LINES),
+        (OutOfMemory("too large"), OutOfMemory, "too large"),
+        (PermissionError(13, "Denied", "/a"), OSError, "PermissionError: [Errno 13] Denied: '/a'"),
+        (KeyError("x"), RuntimeError, "KeyError: 'x'"),
+        (AssertionError(), RuntimeError, "AssertionError"),
+    ],
+)
+def test_what_a_constructor_raised_is_known_by_its_kind(on_cluster, raised, kind, words):
+    actor = ray.remote(Broken).remote(raised, ValueError("inner"))
+    with pytest.raises(RayError) as caught:
+        ray.get(actor.answer.remote())
+    told = start_error(caught.value)
+    assert (type(told), str(told)) == (kind, words)
+    assert (deliberate(caught.value) is None) == (kind in (OSError, RuntimeError))

@@ -6,10 +6,10 @@ import pytest
 
 from dreamer_core.agent.agent import NonFiniteLoss
 from dreamer_core.envs.base import EnvironmentCrashed
-from dreamer_core.errors import Failed
+from dreamer_core.errors import BadInput, Failed
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.store import LocalStore
-from services.runtime.calls import Raised
+from services.runtime.calls import NotStarted, Raised
 from services.runtime.crew import ServiceLost
 from tests.services.runtime.taped_run import TapedRun, error
 
@@ -120,18 +120,39 @@ def test_a_step_of_progress_begins_the_count_of_deaths_anew(tmp_path):
     assert run.run().counts == ALL
 
 
-def test_a_service_that_cannot_start_ends_the_run_at_once_with_its_words(tmp_path):
+@pytest.mark.parametrize("service", ["learner", "replay", "collector"])
+@pytest.mark.parametrize(
+    ("raised", "told", "words"),
+    [
+        (BadInput("of another run"), BadInput, "of another run"),
+        (Failed("no card"), ServiceLost, "could not start: no card"),
+        (OSError(errno.EACCES, "Denied"), ServiceLost, r"could not start: .*Denied"),
+        (KeyError("a bug"), NotStarted, "KeyError"),
+    ],
+)
+def test_a_service_that_cannot_start_ends_the_run_as_what_it_raised(
+    tmp_path, service, raised, told, words
+):
     run = TapedRun(tmp_path)
-    run.when("learner", "__init__", 1, error(ValueError("of another run")))
-    with pytest.raises(ServiceLost, match=r"learner could not start: .*of another run"):
+    run.when(service, "__init__", 1, error(raised))
+    with pytest.raises(told, match=words):
         run.run()
+    assert run.starts(service) == 1
+
+
+def test_a_service_that_refuses_what_the_user_gave_ends_the_run_as_bad_input(tmp_path):
+    run = TapedRun(tmp_path)
+    run.when("collector", "collect", 3, error(BadInput("no such game on this host")))
+    with pytest.raises(BadInput, match="no such game"):
+        run.run()
+    assert TapedRun(tmp_path).run().counts == ALL
 
 
 def test_a_service_whose_successor_cannot_start_ends_the_run_at_once(tmp_path):
     run = TapedRun(tmp_path)
     run.when("collector", "collect", 3, run.kill("collector"))
     run.when("learner", "train", 1, run.kill("learner"))
-    run.when("learner", "__init__", 2, error(ValueError("damaged")))
+    run.when("learner", "__init__", 2, error(Failed("damaged")))
     with pytest.raises(ServiceLost, match=r"could not start: .*damaged"):
         run.run()
 

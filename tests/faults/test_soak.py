@@ -1,4 +1,4 @@
-"""One long run beside 16 evaluators, of which something is killed every half a minute."""
+"""One long run beside 16 evaluators, of which something is killed again and again, of each kind."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tests.runs import (
 SECONDS = float(os.environ.get("DREAMER_SOAK_SECONDS", "900"))
 RESULT = os.environ.get("DREAMER_SOAK_RESULT")
 SEED = int(os.environ.get("DREAMER_SOAK_SEED", "0"))
-PAUSE_S = 28.0  # between two kills, on average
+PAUSE_S = min(28.0, SECONDS / 10)  # between two kills, on average
 GOES_ON_WITHIN_S = 20.0
 STARTED_WITHIN_S = 60.0  # with all the evaluators
 RESTARTED_WITHIN_S = 45.0  # a command that was started again, Python and Ray included
@@ -131,17 +131,17 @@ def soak(run_dir):
     found = Soak(run_dir)
     found.run.wait_for("dreamer_gradient_steps_total", least=20)
     order = []
-    while found.now_s() < SECONDS:
+    while found.now_s() < SECONDS or {kill.kind for kill in found.kills} != set(KINDS):
         found.watch(rng.uniform(0.5, 1.5) * PAUSE_S)
         order = order or rng.sample(KINDS, len(KINDS))
         found.kill(order.pop())
-    found.watch(30)
+    found.watch(PAUSE_S)
     found.run.terminate()
     exit_code = found.run.finish(timeout_s=60)
     return found, exit_code
 
 
-def test_a_run_survives_a_kill_every_half_a_minute(tmp_path):
+def test_a_run_survives_kills_of_every_kind(tmp_path):
     run_dir = tmp_path / "run"
     found, exit_code = soak(run_dir)
     report(found)

@@ -20,6 +20,7 @@ from tensorboard.summary.writer import (  # pyright: ignore[reportMissingTypeStu
 
 # tensorboard carries no type information, and its messages are made at import.
 _new_event: Callable[..., Any] = vars(event_pb2)["Event"]
+_new_session_log: Callable[..., Any] = vars(event_pb2)["SessionLog"]
 _new_summary: Callable[..., Any] = vars(summary_pb2)["Summary"]
 _new_record_writer: Callable[..., Any] = vars(record_writer)["RecordWriter"]
 
@@ -34,15 +35,26 @@ class EventFile:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         place = f"{int(time.time()):010d}.{platform.node()}.{os.getpid()}.{time.time_ns()}"
+        self._reached: dict[str, int] = {}  # env frame of the newest value of each tag
+        self._begun = -1  # what was said up to there stands
         self._file = (directory / f"events.out.tfevents.{place}").open("ab", buffering=0)
         self._append(_new_event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, env_frame: int, wall_time_s: float, scalars: Mapping[str, float]) -> None:
-        """Appends the scalars at x = env_frame."""
+        """Appends the scalars at x = env_frame, of each tag the first one there."""
         summary = _new_summary()
         for tag, value in scalars.items():
-            summary.value.add(tag=tag, simple_value=value)
-        self._append(_new_event(wall_time=wall_time_s, step=env_frame, summary=summary))
+            if env_frame != self._reached.get(tag) and env_frame > self._begun:
+                summary.value.add(tag=tag, simple_value=value)
+                self._reached[tag] = env_frame
+        if summary.value:
+            self._append(_new_event(wall_time=wall_time_s, step=env_frame, summary=summary))
+
+    def restart(self, env_frame: int) -> None:
+        """Has readers forget what any file of the directory says of later frames."""
+        start = _new_session_log(status="START")
+        self._append(_new_event(wall_time=time.time(), step=env_frame + 1, session_log=start))
+        self._reached, self._begun = {}, env_frame or -1
 
     def _append(self, event: Any) -> None:
         record = BytesIO()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from typing import Any, cast
 
 from dreamer_core.errors import naming
 from dreamer_core.report.events import EventFile, append_whole
+from dreamer_core.report.mend import cut_torn_line, take_back
 from dreamer_core.report.metrics import checked_values, label_values, training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogLine
 from dreamer_core.types import Report
@@ -31,6 +31,9 @@ class RunLog:
     line is flushed, so a kill of the process loses none. TensorBoard's x axis is environment
     frames (policy steps x action repeat), the axis of the published Atari curves; its tags are
     the metric names, followed by `/label` for metrics with labels.
+
+    A run that goes on from a checkpoint reports again what came after it: a report that
+    `is_restart` takes that back first, so that both hold one value a step.
 
     What cannot be written, since the disk is full, is left out and counted: a run is worth more
     than its log.
@@ -51,7 +54,7 @@ class RunLog:
         self._is_failing = False
         with naming(f"log to {self.path.parent}", "Make room, or mend its permissions"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _cut_torn_line(self.path)
+            cut_torn_line(self.path)
             self._file = self.path.open("ab", buffering=0)
             self._events = EventFile(self.path.parent / TENSORBOARD_DIRECTORY)
 
@@ -66,6 +69,9 @@ class RunLog:
         Raises:
             KeyError: a metric name is unknown, or lacks a label; nothing is written.
         """
+        if report.is_restart:
+            self._take_back(policy_step, gradient_step)
+            return
         line = LogLine(
             wall_time_s=time.time(),
             service=report.service,
@@ -87,6 +93,18 @@ class RunLog:
             self._is_failing = True
         else:
             self._is_failing = False
+
+    def _take_back(self, policy_step: int, gradient_step: int) -> None:
+        """Takes back what was reported of later steps; where it cannot, the log says it twice."""
+        try:
+            count = take_back(self.path, policy_step=policy_step, gradient_step=gradient_step)
+            if count:
+                logger.info("%s: took back %d lines of later steps", self.path, count)
+                self._file.close()
+                self._file = self.path.open("ab", buffering=0)
+            self._events.restart(policy_step * self._action_repeat)
+        except OSError as error:
+            logger.warning("%s: later steps are logged twice: %s", self.path, error)
 
     def _write_events(self, report: Report, line: LogLine) -> None:
         values = dict(line.values)
@@ -128,24 +146,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in cast("Iterable[Any]", value)]
     return value
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Cuts off what follows the last newline: a line that a kill tore."""
-    if not path.exists():
-        return
-    size = path.stat().st_size
-    with path.open("rb+") as file:
-        end, block_bytes = size, 65_536
-        while end > 0:
-            start = max(0, end - block_bytes)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            logger.warning("%s: cut a torn last line of %d bytes", path, size - end)
-            file.truncate(end)
-            os.fsync(file.fileno())

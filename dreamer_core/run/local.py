@@ -70,6 +70,7 @@ class LocalRun:
             if point.weights is not None:
                 self._weights = point.weights
                 self.schedule.published(point.weights.version)
+        self._report(Report(service="supervisor", is_restart=True))
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until the configured number of policy steps, or until asked to stop."""

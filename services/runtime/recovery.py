@@ -60,6 +60,7 @@ class Recovery:
         """Takes up the run where its services begin."""
         self._saves.began(is_exact=start.is_exact)
         self._stand(start.standing)
+        self._report(Report(service="supervisor", is_restart=True))
         weights = None if start.version is None else start.weights
         self._traffic.use(weights, start.version, start.standing.counts.policy_steps)
 

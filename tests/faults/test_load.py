@@ -12,7 +12,7 @@ from tests.runs import NO_EVALUATION, TITLES, Run
 
 RESULT = os.environ.get("DREAMER_LOAD_RESULT")
 EVALUATORS = 16
-MEASURED_S = 30.0
+MEASURED_S = 15.0
 OPTIONS = (
     *("--steps", "10000000", "--env.time-limit-steps", "200"),
     *("--schedule.report-interval-gradient-steps", "1", "--replay.capacity-steps", "20000"),

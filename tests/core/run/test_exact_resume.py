@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dreamer_core.report.read import read_jsonl
 from tests.runs import EXACT, OFTEN, Run, assert_same_run, losses_by_step
@@ -39,6 +40,17 @@ def train_whole_and_killed(directory, capacity_steps):
     train(directory / "killed", options)
 
 
+def assert_one_value_a_step(run_dir):
+    """In metrics.jsonl and in TensorBoard, whatever was taken back."""
+    lines = read_jsonl(run_dir / "metrics.jsonl")
+    losses = [line.gradient_step for line in lines if "dreamer_kl_nats" in line.values]
+    assert losses == sorted(set(losses))
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    for tag in events.Tags()["scalars"]:
+        frames = [event.step for event in events.Scalars(tag)]
+        assert frames == sorted(set(frames)), tag
+
+
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory):
     """Of both runs, by what their replay keeps; each pair takes one processor."""
@@ -51,4 +63,5 @@ def directories(tmp_path_factory):
 @pytest.mark.parametrize("kept", CAPACITY_STEPS)
 def test_a_local_run_killed_at_random_moments_gives_the_same_losses_and_actions(directories, kept):
     assert_same_run(directories[kept] / "killed", directories[kept] / "whole")
+    assert_one_value_a_step(directories[kept] / "killed")
     assert len(losses_by_step(directories[kept] / "whole")) == (STEPS - 50) // 4

@@ -24,6 +24,7 @@ _EQ_2 = "eq. 2"
 _SEC_3 = "paper, sec. 3"
 _MACHADO = "Machado et al. 2018"
 _RELEASED = "released code, 2020"
+_USER = "of the environment"
 _OURS = "this project; does not change the algorithm"
 
 _MAX_THREADS = 1024
@@ -41,6 +42,9 @@ class EnvConfig:
     """Frames per policy step; rewards are summed."""
     is_grayscale: bool = setting(True, "sec. 2.1")
     """One channel instead of three."""
+    image_key: str | None = setting(None, _USER)
+    """Gymnasium: key of the image in a Dict of several, those of Dicts in it joined by slashes.
+    None: the only image there is, or the one under "image"."""
     sticky_action_probability: float = setting(0.25, f"{_SEC_3}; {_MACHADO}")
     """Atari: chance per frame that the previous action is repeated."""
     max_noops: int = setting(30, _MACHADO)
@@ -55,6 +59,8 @@ class EnvConfig:
         is_sane = 0 <= self.max_noops < TOO_LARGE
         require(is_sane, f"max_noops={self.max_noops} must be 0 or more, below {TOO_LARGE}")
         require(bool(self.task), "task is empty; name a game or `package.module:make_env`")
+        is_user = self.suite == "gymnasium"
+        require(is_user or self.image_key is None, "image_key is for suite=gymnasium alone")
         if self.time_limit_steps is not None:
             require_positive(self, "time_limit_steps")
 

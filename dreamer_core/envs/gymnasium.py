@@ -10,34 +10,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
+from dreamer_core.envs.actions import action_size, native_action, require_actions
 from dreamer_core.envs.base import (
     IMAGE_SIZE,
     EnvironmentCrashed,
     EnvStep,
     UnknownTask,
     UnsupportedEnvironment,
-    bounded_action,
     next_episode_step,
-    one_hot_index,
     resize_image,
 )
+from dreamer_core.envs.observations import image_reader
 from dreamer_core.errors import DreamerError
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 OWN_PACKAGES = ("dreamer_core", "services")
 """Names of this program's own packages, which no other package of a process can have."""
-MIN_SIDE = 16
-"""Smallest height or width of an observed image, in pixels."""
 
 
 class GymnasiumEnvironment:
-    """One environment whose observation is a uint8 image, alone or under the key "image".
+    """One environment that observes an image, alone or in a Dict; see observations.py.
 
     Colour becomes grayscale (luma) if the config asks for it; the opposite is refused, since it
     would only triple the work. Actions are Discrete, or a one-dimensional Box that [-1, 1] is
@@ -60,16 +57,13 @@ class GymnasiumEnvironment:
         self._next_seed: int | None = seed
         self._env = _load(config.task)
         with _crash_report(config.task, "telling its spaces"):
-            observation_space: Any = self._env.observation_space
-            self._image_space = _image_space(config, observation_space)
-            self._action_space = _action_space(config.task, self._env.action_space)
-        self._has_image_key = isinstance(observation_space, spaces.Dict)
+            self._image = image_reader(config, self._env)
+            self._action_space = require_actions(config.task, self._env.action_space)
         self._episode_steps: int | None = None
-        self._observed: UInt8Array | None = None
         is_discrete = isinstance(self._action_space, spaces.Discrete)
         self._spec = EnvSpec(
             image_shape=(IMAGE_SIZE, IMAGE_SIZE, 1 if config.is_grayscale else 3),
-            action_size=_action_size(self._action_space),
+            action_size=action_size(self._action_space),
             is_discrete=is_discrete,
             action_names=None,
         )
@@ -103,14 +97,14 @@ class GymnasiumEnvironment:
             ValueError: the action has another form, or no episode is running.
             EnvironmentCrashed: the environment raised, or broke its declaration.
         """
-        native_action = _native_action(action, self._action_space)
+        native = native_action(action, self._action_space)
         episode_steps = next_episode_step(self._episode_steps)
         self._episode_steps = None
         observation: Any = None
         reward, is_terminal, is_last = 0.0, False, False
         for _ in range(self._config.action_repeat):
             with _crash_report(self._config.task, "step"):
-                observation, frame_reward, terminated, truncated, _ = self._env.step(native_action)
+                observation, frame_reward, terminated, truncated, _ = self._env.step(native)
                 reward += _finite_reward(self._config.task, frame_reward)
                 is_terminal = bool(terminated)
                 is_last = is_terminal or bool(truncated)
@@ -127,9 +121,9 @@ class GymnasiumEnvironment:
         Raises:
             ValueError: nothing was observed yet.
         """
-        if self._observed is None:
+        if self._image.observed is None:
             raise ValueError("screen needs an observed image; call reset first")
-        return self._observed.reshape(*self._observed.shape[:2], -1).copy()
+        return self._image.observed.copy()
 
     def state(self) -> None:
         """Returns None: Gymnasium has no way to ask an environment for its state."""
@@ -159,17 +153,7 @@ class GymnasiumEnvironment:
     def _convert(self, observation: Any) -> UInt8Array:
         """Returns the observed image as [64, 64, channels]."""
         with _crash_report(self._config.task, "reading its observation"):
-            image = np.asarray(observation["image"] if self._has_image_key else observation)
-        space = self._image_space
-        if image.shape != space.shape or image.dtype != np.uint8:
-            raise EnvironmentCrashed(
-                f"{self._config.task} declares a uint8 image of shape {space.shape}, but returned "
-                f"{image.dtype} of shape {image.shape}; correct its observation or its space"
-            )
-        self._observed = cast(UInt8Array, image)
-        if self._config.is_grayscale and image.shape[2:] == (3,):
-            image = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
-        return resize_image(cast(UInt8Array, image))
+            return resize_image(self._image.read(observation))
 
 
 @contextmanager
@@ -243,64 +227,6 @@ def _find_callable(task: str) -> Any:
             f"callables defined there: {', '.join(names) or 'none'}"
         )
     return getattr(module, name)
-
-
-def _image_space(config: EnvConfig, space: Any) -> spaces.Box:
-    """Returns the part of an observation space that holds the image."""
-    image: Any = cast(Any, space).spaces.get("image") if isinstance(space, spaces.Dict) else space
-    is_image = (
-        isinstance(image, spaces.Box)
-        and cast(Any, image).dtype == np.uint8
-        and len(image.shape) in (2, 3)
-        and image.shape[2:] in ((), (1,), (3,))
-        and min(image.shape[:2]) >= MIN_SIDE
-    )
-    if not is_image:
-        raise UnsupportedEnvironment(
-            f"{config.task} must observe an image: a Box of uint8 with shape [H, W], [H, W, 1] or "
-            f"[H, W, 3] and sides of {MIN_SIDE} pixels or more, or a Dict with one under 'image'. "
-            f"It observes {space}. To observe what it renders, wrap it in "
-            "gymnasium.wrappers.AddRenderObservation(gymnasium.make(id, render_mode='rgb_array')) "
-            "and name the function that does so as `package.module:make_env`"
-        )
-    box = cast(spaces.Box, image)
-    if not config.is_grayscale and box.shape[2:] != (3,):
-        raise UnsupportedEnvironment(
-            f"is_grayscale=False needs three channels, but {config.task} observes {box.shape}; "
-            "set is_grayscale=True"
-        )
-    return box
-
-
-def _action_space(task: str, space: Any) -> spaces.Discrete | spaces.Box:
-    """Returns an action space if it can be mapped to one-hot vectors or to [-1, 1]."""
-    is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
-    box = cast(Any, space)
-    is_bounded = (
-        is_vector
-        and np.issubdtype(box.dtype, np.floating)
-        and np.isfinite([box.low, box.high]).all()
-    )
-    if isinstance(space, spaces.Discrete) or is_bounded:
-        return cast("spaces.Discrete | spaces.Box", space)
-    raise UnsupportedEnvironment(
-        f"{task} must take Discrete actions or a one-dimensional Box of bounded floats; it takes "
-        f"{space}. Wrap it with gymnasium.wrappers.TransformAction or one of your own"
-    )
-
-
-def _action_size(space: spaces.Discrete | spaces.Box) -> int:
-    """Returns A."""
-    return int(space.n) if isinstance(space, spaces.Discrete) else space.shape[0]
-
-
-def _native_action(action: FloatArray, space: spaces.Discrete | spaces.Box) -> Any:
-    """Returns an action [A] as the environment takes it."""
-    if isinstance(space, spaces.Discrete):
-        return int(space.start) + one_hot_index(action, int(space.n))
-    share = (bounded_action(action, space.shape[0]).astype(np.float64) + 1) / 2
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    return np.clip(low + share * (high - low), low, high).astype(space.dtype)
 
 
 def _finite_reward(task: str, reward: Any) -> float:

@@ -23,25 +23,6 @@ def test_cartpole_is_refused_with_the_way_to_its_rendering():
         make_env(config, 0)
 
 
-@pytest.mark.parametrize(
-    "space",
-    [
-        spaces.Box(0, 1, (64, 64, 3), np.float32),
-        spaces.Box(0, 255, (128,), np.uint8),
-        spaces.Box(0, 255, (3, 64, 64), np.uint8),
-        spaces.Box(0, 255, (64, 64, 4), np.uint8),
-        spaces.Box(0, 255, (15, 64), np.uint8),
-        spaces.Dict({"pixels": spaces.Box(0, 255, (64, 64), np.uint8)}),
-        spaces.Discrete(4),
-    ],
-)
-def test_observations_that_are_no_image_are_refused(wrap: Wrap, space: spaces.Space[Any]):
-    inner = Counting()
-    inner.observation_space = space
-    with pytest.raises(UnsupportedEnvironment, match="must observe an image"):
-        wrap(inner)
-
-
 def test_grayscale_images_are_refused_where_colour_is_wanted(wrap: Wrap):
     with pytest.raises(UnsupportedEnvironment, match="set is_grayscale=True"):
         wrap(Counting((64, 64, 1)), is_grayscale=False)
@@ -75,25 +56,6 @@ def test_a_reward_that_is_not_one_finite_number_is_a_crash(wrap: Wrap, reward: A
     env.reset()
     with pytest.raises(EnvironmentCrashed, match="one finite number as the reward"):
         env.step(one_hot(0))
-
-
-@pytest.mark.parametrize(
-    "image",
-    [np.zeros((64, 65, 1), np.uint8), np.zeros((64, 64, 1), np.float32), "no image", None],
-)
-def test_an_observation_unlike_the_declared_one_is_a_crash(wrap: Wrap, image: Any):
-    inner = Counting()
-    inner.observe = lambda: image
-    with pytest.raises(EnvironmentCrashed, match=r"declares a uint8 image of shape \(64, 64, 1\)"):
-        wrap(inner).reset()
-
-
-def test_an_observation_without_its_image_is_a_crash(wrap: Wrap):
-    inner = Counting()
-    inner.observation_space = spaces.Dict({"image": inner.observation_space})
-    inner.observe = dict
-    with pytest.raises(EnvironmentCrashed, match="KeyError during reading its observation"):
-        wrap(inner).reset()
 
 
 def fail(*_: Any, **__: Any) -> Any:

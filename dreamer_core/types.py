@@ -43,7 +43,9 @@ class EnvSpec:
     is_discrete: bool
     """Actions are one-hot; otherwise they lie in [-1, 1]."""
     action_names: tuple[str, ...] | None
-    """Name of each action; None where the environment names none."""
+    """Name of each entry of an action; None where the environment names none."""
+    action_classes: tuple[int, ...] | None = None
+    """Of several choices at once: the sizes of their one-hot parts, which sum to A. None: one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ class EpisodeChunk:
     image: UInt8Array
     """[N, 64, 64, channels]."""
     prev_action: FloatArray
-    """[N, A]; one-hot for discrete actions, in [-1, 1] for continuous ones."""
+    """[N, A]; one-hot (in each part) for discrete actions, in [-1, 1] for continuous ones."""
     reward: FloatArray
     """[N], as the environment gave it: neither clipped nor squashed."""
     is_first: BoolArray

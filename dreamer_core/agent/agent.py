@@ -79,6 +79,7 @@ class DreamerAgent:
                 feat_size=self.world_model.rssm.feat_size,
                 action_size=spec.action_size,
                 is_discrete=spec.is_discrete,
+                classes=spec.action_classes,
             )
         self.world_model.to(self.device)
         self.behavior.to(self.device)

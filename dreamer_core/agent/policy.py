@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
-from dreamer_core.model.distributions import make_actions, seeded_generator
+from dreamer_core.model.actions import make_actions
+from dreamer_core.model.distributions import seeded_generator
 from dreamer_core.model.networks import MLP, ImageEncoder, image_to_float
 from dreamer_core.model.rssm import RSSM, RSSMState
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array, WeightsSnapshot
@@ -46,7 +47,9 @@ class Policy(nn.Module):
         self.spec = spec
         self.encoder = ImageEncoder(spec.image_shape[-1], config.world_model.conv_depth)
         self.rssm = RSSM(config.world_model, self.encoder.size, spec.action_size)
-        self.actions = make_actions(spec.action_size, is_discrete=spec.is_discrete)
+        self.actions = make_actions(
+            spec.action_size, is_discrete=spec.is_discrete, classes=spec.action_classes
+        )
         behavior = config.behavior
         self.actor = MLP(
             self.rssm.feat_size, behavior.layers, behavior.units, self.actions.params_size

@@ -73,7 +73,10 @@ def random_batch(config: Config, spec: EnvSpec, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     action = rng.uniform(-1, 1, (*shape, spec.action_size)).astype(np.float32)
     if spec.is_discrete:
-        action = np.eye(spec.action_size, dtype=np.float32)[action.argmax(-1)]
+        classes = spec.action_classes or (spec.action_size,)
+        parts = np.split(action, np.cumsum(classes)[:-1], axis=-1)
+        one_hot = [np.eye(part.shape[-1], dtype=np.float32)[part.argmax(-1)] for part in parts]
+        action = np.concatenate(one_hot, -1)
     return Batch(
         image=rng.integers(0, 256, (*shape, *spec.image_shape), dtype=np.uint8),
         prev_action=action,

@@ -17,6 +17,8 @@ from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 IMAGE_SIZE = 64
 """Height and width of every image, in pixels (sec. 3)."""
+UNBOUNDED = 1e9
+"""Declared bounds of this size or more say nothing about the values."""
 ACTION_TOLERANCE = 1e-5
 """How far rounding may carry a continuous action out of [-1, 1] before it is refused."""
 

@@ -12,10 +12,9 @@ from typing import Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.actions import action_size, native_action, require_actions
+from dreamer_core.envs.actions import actions_of
 from dreamer_core.envs.base import (
     IMAGE_SIZE,
     EnvironmentCrashed,
@@ -37,8 +36,8 @@ class GymnasiumEnvironment:
     """One environment that observes an image, alone or in a Dict; see observations.py.
 
     Colour becomes grayscale (luma) if the config asks for it; the opposite is refused, since it
-    would only triple the work. Actions are Discrete, or a one-dimensional Box that [-1, 1] is
-    rescaled to. `terminated` means `is_terminal`; `truncated` and the time limit do not.
+    would only triple the work. Actions: see actions.py. `terminated` means `is_terminal`;
+    `truncated` and the time limit do not.
     """
 
     def __init__(self, config: EnvConfig, seed: int) -> None:
@@ -58,14 +57,15 @@ class GymnasiumEnvironment:
         self._env = _load(config.task)
         with _crash_report(config.task, "telling its spaces"):
             self._image = image_reader(config, self._env)
-            self._action_space = require_actions(config.task, self._env.action_space)
+            self._actions = actions_of(config.task, self._env.action_space)
         self._episode_steps: int | None = None
-        is_discrete = isinstance(self._action_space, spaces.Discrete)
+        classes = self._actions.classes
         self._spec = EnvSpec(
             image_shape=(IMAGE_SIZE, IMAGE_SIZE, 1 if config.is_grayscale else 3),
-            action_size=action_size(self._action_space),
-            is_discrete=is_discrete,
+            action_size=self._actions.size,
+            is_discrete=classes is not None,
             action_names=None,
+            action_classes=classes if classes is not None and len(classes) > 1 else None,
         )
 
     @property
@@ -91,13 +91,13 @@ class GymnasiumEnvironment:
         """Takes one action `action_repeat` times, or fewer if the episode ends.
 
         Args:
-            action: [A]; one-hot for Discrete actions, in [-1, 1] for a Box.
+            action: [A]; one-hot parts for choices, in [-1, 1] for a Box.
 
         Raises:
             ValueError: the action has another form, or no episode is running.
             EnvironmentCrashed: the environment raised, or broke its declaration.
         """
-        native = native_action(action, self._action_space)
+        native = self._actions.native(action)
         episode_steps = next_episode_step(self._episode_steps)
         self._episode_steps = None
         observation: Any = None

@@ -15,14 +15,13 @@ import numpy as np
 from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.base import EnvironmentCrashed, UnsupportedEnvironment
+from dreamer_core.envs.base import UNBOUNDED, EnvironmentCrashed, UnsupportedEnvironment
 from dreamer_core.types import UInt8Array
 
 MIN_SIDE = 16
 """Smallest height or width of an observed image, in pixels."""
 OVERSHOOT = 0.05
 """Share of the declared range by which a pixel may lie outside, as interpolation makes it."""
-_UNBOUNDED = 1e9  # declared bounds beyond this say nothing about the values
 _CHANNELS = (1, 3)
 _ADVICE = (
     "To observe what it renders, wrap it in gymnasium.wrappers.AddRenderObservation("
@@ -175,7 +174,7 @@ def _value_flaw(box: Any) -> str | None:
     if box.dtype.kind not in "iuf":
         return f"holds {box.dtype}"
     bounds = np.abs([box.low.astype(np.float64), box.high.astype(np.float64)])
-    if box.dtype == np.uint8 or (bounds < _UNBOUNDED).all():
+    if box.dtype == np.uint8 or (bounds < UNBOUNDED).all():
         return None
     return (
         f"declares no bounds that its {box.dtype} values could be rescaled by: give them with "

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamer_core.config import BehaviorConfig
-from dreamer_core.model.distributions import make_actions
+from dreamer_core.model.actions import make_actions
 from dreamer_core.model.networks import MLP, Features, OneHotFeatures
 from dreamer_core.model.rssm import RSSM, RSSMState
 from dreamer_core.model.world_model import WorldModel
@@ -141,14 +141,21 @@ class Behavior(nn.Module):
         feat_size: F.
         action_size: A.
         is_discrete: kind of action.
+        classes: as in `make_actions`.
     """
 
     def __init__(
-        self, config: BehaviorConfig, *, feat_size: int, action_size: int, is_discrete: bool
+        self,
+        config: BehaviorConfig,
+        *,
+        feat_size: int,
+        action_size: int,
+        is_discrete: bool,
+        classes: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.actions = make_actions(action_size, is_discrete=is_discrete)
+        self.actions = make_actions(action_size, is_discrete=is_discrete, classes=classes)
         self.actor = MLP(feat_size, config.layers, config.units, self.actions.params_size)
         self.critic = MLP(feat_size, config.layers, config.units, 1)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Distributions of latents and actions, each sampled from noise that is drawn beforehand.
+"""Distributions of latents, sampled like those of actions.py from noise drawn beforehand.
 
 Drawing the noise of all time steps at once keeps random numbers out of the recurrent scan, makes
 a step a pure function of its inputs, and lets a test inject any outcome. All in float32.
@@ -14,11 +14,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-_MIN_UNIFORM = 1e-6
-_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+"""0.5 ln(2 pi), of a normal's density."""
 
 
 def seeded_generator(device: torch.device, *words: int) -> torch.Generator:
@@ -161,127 +160,8 @@ class GaussianLatent:
     def entropy(self, stats: Tensor) -> Tensor:
         """Entropy in nats, summed over S: [..., S, 2] to [...]."""
         _, std = self._mean_std(stats)
-        return (std.log() + 0.5 + _LOG_SQRT_2PI).sum(-1)
+        return (std.log() + 0.5 + LOG_SQRT_2PI).sum(-1)
 
     def _mean_std(self, stats: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = stats.unbind(-1)
         return mean, 2 * torch.sigmoid(raw / 2) + 0.1
-
-
-class ActionDistribution(Protocol):
-    """A family of actions [..., A]; `params` [..., P] is the actor's raw output."""
-
-    params_size: int
-    """P."""
-
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draws the noise [*shape, A] of actions with these leading axes."""
-        ...
-
-    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
-        """Returns actions [..., A]; gradients reach the params."""
-        ...
-
-    def mode(self, params: Tensor) -> Tensor:
-        """Returns the most likely action [..., A]."""
-        ...
-
-    def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
-        """Log-probability (density) of actions [..., A], shape [...]."""
-        ...
-
-    def entropy(self, params: Tensor) -> Tensor:
-        """Entropy in nats, shape [...]."""
-        ...
-
-
-class OneHotActions:
-    """One-hot categorical actions with straight-through gradients; params are A logits."""
-
-    def __init__(self, action_size: int) -> None:
-        self.params_size = action_size
-
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draws Exponential(1) noise [*shape, A]."""
-        return exponential_noise((*shape, self.params_size), generator)
-
-    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
-        """Draws one-hot actions [..., A]."""
-        return straight_through(params, noise)
-
-    def mode(self, params: Tensor) -> Tensor:
-        """Returns the most likely action, one-hot."""
-        return F.one_hot(params.argmax(-1), self.params_size).to(params.dtype)
-
-    def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
-        """Log-probability of one-hot actions [..., A], shape [...]."""
-        return (params.log_softmax(-1) * action).sum(-1)
-
-    def entropy(self, params: Tensor) -> Tensor:
-        """Entropy in nats, shape [...]."""
-        return categorical_entropy(params)
-
-
-class TruncatedNormalActions:
-    """Continuous actions on [-1, 1]: normals cut at the bounds; params hold A means, A raw stds.
-
-    mean = tanh(m),  std = 2 * sigmoid(s / 2) + 0.1
-    Sampled by inverting the distribution function, which is differentiable in both.
-    """
-
-    def __init__(self, action_size: int) -> None:
-        self.params_size = 2 * action_size
-
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draws Uniform(0, 1) noise [*shape, A]."""
-        shape = (*shape, self.params_size // 2)
-        return torch.rand(shape, generator=generator, device=generator.device)
-
-    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
-        """Returns reparameterised actions [..., A] in [-1, 1]."""
-        mean, std = self._mean_std(params)
-        low, high = self._bounds(mean, std)
-        quantile = low + noise * (high - low)
-        standard = torch.special.ndtri(quantile.clamp(_MIN_UNIFORM, 1 - _MIN_UNIFORM))
-        action = mean + std * standard
-        return action + (action.clamp(-1, 1) - action).detach()
-
-    def mode(self, params: Tensor) -> Tensor:
-        """Returns the mode, which is the mean before the cut since it lies inside the bounds."""
-        return self._mean_std(params)[0]
-
-    def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
-        """Log-density of actions [..., A], summed over A, shape [...]."""
-        mean, std = self._mean_std(params)
-        low, high = self._bounds(mean, std)
-        standard = (action - mean) / std
-        log_density = -0.5 * standard.square() - _LOG_SQRT_2PI - std.log()
-        return (log_density - (high - low).log()).sum(-1)
-
-    def entropy(self, params: Tensor) -> Tensor:
-        """Differential entropy in nats, summed over A, shape [...].
-
-        With a, b the standardised bounds and Z = Phi(b) - Phi(a):
-            ln(sqrt(2 pi e) * std * Z) + (a * phi(a) - b * phi(b)) / (2 Z)
-        """
-        mean, std = self._mean_std(params)
-        low, high = self._bounds(mean, std)
-        mass = high - low
-        a, b = (-1 - mean) / std, (1 - mean) / std
-        density_a = torch.exp(-0.5 * a.square() - _LOG_SQRT_2PI)
-        density_b = torch.exp(-0.5 * b.square() - _LOG_SQRT_2PI)
-        edge = (a * density_a - b * density_b) / (2 * mass)
-        return (_LOG_SQRT_2PI + 0.5 + (std * mass).log() + edge).sum(-1)
-
-    def _mean_std(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = params.chunk(2, -1)
-        return mean.tanh(), 2 * torch.sigmoid(raw / 2) + 0.1
-
-    def _bounds(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """Distribution function of the uncut normal at -1 and at 1."""
-        return torch.special.ndtr((-1 - mean) / std), torch.special.ndtr((1 - mean) / std)
-
-
-def make_actions(action_size: int, *, is_discrete: bool) -> ActionDistribution:
-    """Returns the actor's distribution: one-hot categorical, or truncated normal on [-1, 1]."""
-    return OneHotActions(action_size) if is_discrete else TruncatedNormalActions(action_size)

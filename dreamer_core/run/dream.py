@@ -20,8 +20,6 @@ from torch import Tensor
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import ActionMode, Policy, PolicyState, step_generator
 from dreamer_core.envs.base import Environment
-from dreamer_core.model.behavior import Behavior
-from dreamer_core.model.distributions import OneHotActions
 from dreamer_core.model.rssm import RSSMState
 from dreamer_core.run.rollout import play_episode
 from dreamer_core.seeds import Stream
@@ -46,7 +44,7 @@ class Dream:
     action: FloatArray
     """[H, A]."""
     preference: FloatArray
-    """[A], what the actor thinks of s_0: probabilities of discrete actions, modes of others."""
+    """[A], what the actor thinks of s_0: probabilities of choices, modes of other actions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,12 +137,5 @@ def dream(
         discount=model.predict_discount(feat).numpy(),
         value=behavior.critic(feat).float().squeeze(-1).numpy(),
         action=torch.cat([present.action.unsqueeze(0), imagined.action]).squeeze(1).numpy(),
-        preference=_preference(behavior, start.feat)[0].numpy(),
+        preference=behavior.actions.preference(behavior.actor(start.feat).float())[0].numpy(),
     )
-
-
-def _preference(behavior: Behavior, feat: Tensor) -> Tensor:
-    """Probabilities of discrete actions, modes of continuous ones, [B, A]."""
-    params = behavior.actor(feat).float()
-    is_discrete = isinstance(behavior.actions, OneHotActions)
-    return params.softmax(-1) if is_discrete else behavior.actions.mode(params)

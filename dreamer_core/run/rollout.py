@@ -261,8 +261,9 @@ def evaluate_episode(
 
 
 def random_action(rng: np.random.Generator, env: Environment) -> FloatArray:
-    """A uniformly random action [A]: one-hot if discrete, in [-1, 1] if continuous."""
+    """A uniformly random action [A]: one-hot parts if discrete, in [-1, 1] if continuous."""
     size = env.spec.action_size
     if env.spec.is_discrete:
-        return np.eye(size, dtype=np.float32)[rng.integers(size)]
+        classes = env.spec.action_classes or (size,)
+        return np.concatenate([np.eye(n, dtype=np.float32)[rng.integers(n)] for n in classes])
     return rng.uniform(-1, 1, size).astype(np.float32)

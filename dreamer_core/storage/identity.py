@@ -79,9 +79,11 @@ def require_same_run(facts: dict[str, Any], location: str, config: Config, spec:
 
 
 def environment_facts(spec: EnvSpec) -> dict[str, Any]:
-    """Returns what a checkpoint says of its environment."""
+    """Returns what a checkpoint says of its environment; of several choices alone their sizes."""
+    classes = spec.action_classes
     return {
         "image_shape": list(spec.image_shape),
         "action_size": spec.action_size,
         "is_discrete": spec.is_discrete,
+        **({} if classes is None else {"action_classes": list(classes)}),
     }

@@ -178,8 +178,6 @@ class Player:
 def _frame(moment: Moment, spec: EnvSpec, gamma: float) -> dict[str, Any]:
     """Returns a moment as JSON; row 0 of what is predicted is the present, the others imagined."""
     dream = moment.dream
-    size = spec.action_size
-    names = spec.action_names or tuple(f"action {index}" for index in range(size))
     lives_on = np.cumprod(np.minimum(dream.discount / gamma, 1)) if gamma > 0 else dream.discount
     return {
         "kind": "frame",
@@ -188,7 +186,7 @@ def _frame(moment: Moment, spec: EnvSpec, gamma: float) -> dict[str, Any]:
         "episode_return": moment.episode_return,
         "reward": moment.reward,
         "transformed_reward": moment.transformed_reward,
-        "action_names": names,
+        "action_names": _names(spec),
         "is_discrete": spec.is_discrete,
         "action": _action(moment.action, spec),
         "preference": _rounded(dream.preference),
@@ -221,8 +219,18 @@ def _png(image: UInt8Array) -> str:
     return base64.b64encode(png.tobytes()).decode()
 
 
-def _action(action: FloatArray, spec: EnvSpec) -> int | list[float]:
-    """Returns the index of a discrete action, the values of any other."""
+def _names(spec: EnvSpec) -> tuple[str, ...]:
+    """Returns a name for each entry of an action; of several choices `choice: class`."""
+    if spec.action_classes is None:
+        return spec.action_names or tuple(f"action {index}" for index in range(spec.action_size))
+    choices = enumerate(spec.action_classes)
+    return tuple(f"{choice}: {index}" for choice, count in choices for index in range(count))
+
+
+def _action(action: FloatArray, spec: EnvSpec) -> int | list[int] | list[float]:
+    """Returns the index of a discrete action, those of several choices, the values of any other."""
+    if spec.action_classes is not None:
+        return [int(index) for index in action.nonzero()[0]]
     return int(action.argmax()) if spec.is_discrete else _rounded(action)
 
 

@@ -22,15 +22,24 @@ class CountingEnvironment:
         length: policy steps of each episode.
         is_terminal: whether episodes end by their own end rather than by a limit.
         is_discrete: three discrete actions, else two continuous ones.
+        classes: of several choices at once, the size of each; in place of the three actions.
     """
 
-    def __init__(self, length: int, *, is_terminal: bool = True, is_discrete: bool = True) -> None:
+    def __init__(
+        self,
+        length: int,
+        *,
+        is_terminal: bool = True,
+        is_discrete: bool = True,
+        classes: tuple[int, ...] | None = None,
+    ) -> None:
         self._length, self._is_terminal = length, is_terminal
         self._spec = EnvSpec(
             image_shape=(64, 64, 1),
-            action_size=3 if is_discrete else 2,
+            action_size=sum(classes or (3,)) if is_discrete else 2,
             is_discrete=is_discrete,
             action_names=None,
+            action_classes=classes,
         )
         self.actions: list[FloatArray] = []
         """Every action it was given, in order."""

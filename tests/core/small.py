@@ -21,6 +21,7 @@ from dreamer_core.types import Batch, EnvSpec
 
 DISCRETE = EnvSpec(image_shape=(64, 64, 1), action_size=3, is_discrete=True, action_names=None)
 CONTINUOUS = dataclasses.replace(DISCRETE, action_size=2, is_discrete=False)
+CHOICES = dataclasses.replace(DISCRETE, action_size=7, action_classes=(2, 3, 2))
 CPU = torch.device("cpu")
 
 # Written out here, not taken from preset `debug`: tuning a preset must not move golden losses.
@@ -75,7 +76,9 @@ def make_batch(spec: EnvSpec = DISCRETE, *, seed: int = 0, size: tuple[int, int]
     rng = np.random.default_rng(seed)
     actions = rng.uniform(-1, 1, (*size, spec.action_size)).astype(np.float32)
     if spec.is_discrete:
-        actions = np.eye(spec.action_size, dtype=np.float32)[actions.argmax(-1)]
+        parts = np.split(actions, np.cumsum(spec.action_classes or (0,))[:-1], -1)
+        one_hot = [np.eye(part.shape[-1], dtype=np.float32)[part.argmax(-1)] for part in parts]
+        actions = np.concatenate(one_hot, -1)
     is_first, is_terminal = np.zeros(size, bool), np.zeros(size, bool)
     is_first[:, 0], is_first[0, size[1] // 2], is_terminal[-1, -1] = True, True, True
     return Batch(
@@ -114,6 +117,7 @@ def make_behavior(
         feat_size=model.rssm.feat_size,
         action_size=spec.action_size,
         is_discrete=spec.is_discrete,
+        classes=spec.action_classes,
     )
 
 

@@ -141,7 +141,8 @@ function drawActions(frame) {
     list.replaceChildren(...frame.action_names.map(actionRow));
     put("acts-title", frame.is_discrete ? "Action probabilities" : "Actions: the actor's mode");
   }
-  const name = frame.is_discrete ? frame.action_names[frame.action] : "";
+  const taken = frame.is_discrete ? [frame.action].flat() : []; // one, or one a choice
+  const name = taken.map((i) => frame.action_names[i]).join(", ");
   put("action", `${name} ${ARROWS[name.replace(/FIRE$/, "")] ?? ""}`);
   frame.preference.forEach((share, i) => {
     const [, track, number] = list.children[i].children;
@@ -149,7 +150,7 @@ function drawActions(frame) {
     bar.left = frame.is_discrete ? "0" : `${50 + 50 * Math.min(share, 0)}%`;
     bar.width = `${(frame.is_discrete ? 100 : 50) * Math.abs(share)}%`;
     number.textContent = frame.is_discrete ? `${(100 * share).toFixed(0)}%` : share.toFixed(2);
-    list.children[i].classList.toggle("chosen", frame.is_discrete && i === frame.action);
+    list.children[i].classList.toggle("chosen", taken.includes(i));
   });
 }
 
@@ -166,6 +167,7 @@ function actionRow(name) {
 /** A short word for an action: an arrow for a joystick's position, a dot for its button. */
 function actionName(frame, action) {
   if (!frame.is_discrete) return action.map((x) => x.toFixed(1)).join(" ");
+  if (Array.isArray(action)) return action.map((i) => frame.action_names[i].split(": ")[1]).join(" ");
   const name = frame.action_names[action];
   if (name === "FIRE") return "●";
   const arrow = ARROWS[name.replace(/FIRE$/, "")];

@@ -25,7 +25,7 @@ class Counting(gymnasium.Env[Any, Any]):
     ) -> None:
         self.shape = shape
         self.observation_space = spaces.Box(0, 255, shape, np.uint8)
-        self.action_space = action_space or spaces.Discrete(3)
+        self.action_space = spaces.Discrete(3) if action_space is None else action_space
         self.length, self.is_truncated = length, is_truncated
         self.frame = 0
         self.seeds: list[int | None] = []

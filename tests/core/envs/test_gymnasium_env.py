@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from tests.core.envs.gymnasium_games import Counting, Wrap, one_hot, vector
+from tests.core.envs.gymnasium_games import Counting, Wrap, one_hot
 
 
 def test_row_by_row_the_image_counts_the_steps(wrap: Wrap):
@@ -51,44 +51,6 @@ def test_the_first_reset_alone_gets_the_seed(wrap: Wrap):
     env.reset()
     env.reset()
     assert inner.seeds == [7, None]
-
-
-def test_discrete_actions_begin_at_the_start_of_their_space(wrap: Wrap):
-    inner = Counting(action_space=spaces.Discrete(3, start=5))
-    env = wrap(inner)
-    env.reset()
-    for index in range(3):
-        env.step(one_hot(index))
-    assert inner.actions == [5, 6, 7]
-    assert env.spec.action_size == 3 and env.spec.is_discrete
-
-
-def test_continuous_actions_are_rescaled_to_the_bounds(wrap: Wrap):
-    inner = Counting(action_space=spaces.Box(vector([-2, 10]), vector([2, 20])))
-    env = wrap(inner)
-    env.reset()
-    for action in ([-1, -1], [0, 0], [1, 0.5], [1 + 1e-6, -1 - 1e-6]):
-        env.step(vector(action))
-    expected = [[-2, 10], [0, 15], [2, 17.5], [2, 10]]
-    assert [action.tolist() for action in inner.actions] == expected
-    assert all(inner.action_space.contains(action) for action in inner.actions)
-    assert env.spec.action_size == 2 and not env.spec.is_discrete
-
-
-@pytest.mark.parametrize("action", [[0], [0, 0, 0], [np.nan, 0], [np.inf, 0], [1.1, 0], [0, -2]])
-def test_a_continuous_action_out_of_form_is_refused(wrap: Wrap, action: list[float]):
-    env = wrap(Counting(action_space=spaces.Box(-1, 1, (2,))))
-    env.reset()
-    with pytest.raises(ValueError, match=r"in \[-1, 1\] and of shape \(2,\)"):
-        env.step(vector(action))
-
-
-def test_a_discrete_action_out_of_form_is_refused_and_the_episode_goes_on(wrap: Wrap):
-    env = wrap(Counting())
-    env.reset()
-    with pytest.raises(ValueError, match="one-hot"):
-        env.step(vector([0.5, 0.5, 0]))
-    assert env.step(one_hot(0)).reward == 1
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 64, 1), (64, 64, 3), (16, 16, 3), (210, 160)])

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.suites import (
@@ -26,21 +25,6 @@ def test_cartpole_is_refused_with_the_way_to_its_rendering():
 def test_grayscale_images_are_refused_where_colour_is_wanted(wrap: Wrap):
     with pytest.raises(UnsupportedEnvironment, match="set is_grayscale=True"):
         wrap(Counting((64, 64, 1)), is_grayscale=False)
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        spaces.MultiDiscrete([2, 3]),
-        spaces.Box(-np.inf, np.inf, (2,)),
-        spaces.Box(-1, 1, (2, 2)),
-        spaces.Box(0, 9, (2,), np.int64),
-        spaces.Box(-1, 1, (0,)),
-    ],
-)
-def test_actions_of_other_kinds_are_refused(wrap: Wrap, space: spaces.Space[Any]):
-    with pytest.raises(UnsupportedEnvironment, match="must take Discrete actions or"):
-        wrap(Counting(action_space=space))
 
 
 def test_what_is_no_gymnasium_environment_is_refused(wrap: Wrap):

@@ -17,9 +17,9 @@ HORIZON = 4
 KINDS = pytest.mark.parametrize("is_discrete", [True, False])
 
 
-def make_player(*, length=5, is_discrete=True, **sections):
+def make_player(*, length=5, is_discrete=True, classes=None, **sections):
     """An environment, and an untrained agent with its policy."""
-    env = CountingEnvironment(length, is_discrete=is_discrete)
+    env = CountingEnvironment(length, is_discrete=is_discrete, classes=classes)
     config = small("debug", **sections)
     agent, policy = DreamerAgent(config, env.spec), Policy(config, env.spec)
     policy.load(agent.snapshot())

@@ -201,6 +201,20 @@ def test_random_play_takes_each_discrete_action_equally_often():
     assert (np.abs(actions.sum(0) - 1_000) < 4 * np.sqrt(3_000 * 2 / 9)).all()
 
 
+def test_random_play_takes_each_joint_action_equally_often():
+    env, rng = CountingEnvironment(1, classes=(2, 3)), np.random.default_rng(0)
+    actions = np.stack([random_action(rng, env) for _ in range(3_000)])
+    joint = np.einsum("ni,nj->ij", actions[:, :2], actions[:, 2:])
+    assert (joint.sum() == 3_000) and actions.dtype == np.float32
+    assert (np.abs(joint - 500) < 4 * np.sqrt(3_000 * 5 / 36)).all()
+
+
+def test_a_single_discrete_action_is_drawn_by_one_number():
+    env = CountingEnvironment(1)
+    drawn = random_action(np.random.default_rng(3), env).argmax()
+    assert drawn == np.random.default_rng(3).integers(3)
+
+
 def test_random_play_covers_the_continuous_range_evenly():
     env, rng = CountingEnvironment(1, is_discrete=False), np.random.default_rng(0)
     actions = np.stack([random_action(rng, env) for _ in range(2_000)])

@@ -8,7 +8,7 @@ from dreamer_core.errors import BadInput
 from dreamer_core.fields import to_dict
 from dreamer_core.presets import preset
 from dreamer_core.storage.identity import differing_settings, environment_facts, require_same_run
-from tests.core.small import DISCRETE, changed
+from tests.core.small import CHOICES, DISCRETE, changed
 
 CONFIG = preset("debug")
 FACTS = {"config": to_dict(CONFIG), "environment": environment_facts(DISCRETE)}
@@ -44,6 +44,15 @@ def test_a_checkpoint_of_another_environment_is_refused_with_both():
     other = dataclasses.replace(DISCRETE, action_size=4)
     with pytest.raises(BadInput, match=r"'action_size': 4.*here was made for .*'action_size': 3"):
         require_same_run(FACTS, "here", CONFIG, other)
+
+
+def test_several_choices_are_told_apart_and_one_is_told_as_ever():
+    assert environment_facts(DISCRETE).keys() == {"image_shape", "action_size", "is_discrete"}
+    facts = {**FACTS, "environment": environment_facts(CHOICES)}
+    require_same_run(facts, "here", CONFIG, CHOICES)
+    other = dataclasses.replace(CHOICES, action_classes=(3, 2, 2))
+    with pytest.raises(BadInput, match=r"\[3, 2, 2\].*here was made for .*\[2, 3, 2\]"):
+        require_same_run(facts, "here", CONFIG, other)
 
 
 @pytest.mark.parametrize("facts", [{}, {"config": None}, {"config": {}}])

@@ -26,8 +26,8 @@ def pipe():
         os.close(end)
 
 
-def first_message(*, is_discrete):
-    env, config = CountingEnvironment(3, is_discrete=is_discrete), small("debug")
+def first_message(**options):
+    env, config = CountingEnvironment(3, **options), small("debug")
     agent, policy = DreamerAgent(config, env.spec), Policy(config, env.spec)
     policy.load(agent.snapshot())
     moment = next(watch_episode(env, policy, agent, mode="greedy", words=(0,)))
@@ -63,6 +63,15 @@ def test_discrete_actions_are_told_by_index_and_probability():
     assert sum(message["preference"]) == pytest.approx(1, abs=1e-3)
     assert message["action_names"] == ["action 0", "action 1", "action 2"]
     assert len(message["imagined_action"]) == 15
+
+
+def test_several_choices_are_told_by_the_index_of_each():
+    message = first_message(is_discrete=True, classes=(2, 3))
+    first, second = message["preference"][:2], message["preference"][2:]
+    assert message["action"] == [int(np.argmax(first)), 2 + int(np.argmax(second))]
+    assert sum(first) == pytest.approx(1, abs=1e-3) and sum(second) == pytest.approx(1, abs=1e-3)
+    assert message["action_names"] == ["0: 0", "0: 1", "1: 0", "1: 1", "1: 2"]
+    assert all(len(action) == 2 for action in message["imagined_action"])
 
 
 def test_continuous_actions_are_told_by_value():

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dreamer_core.agent.agent import DreamerAgent
-    from dreamer_core.agent.policy import Policy
     from dreamer_core.config import Config, EnvConfig
     from dreamer_core.envs.suites import make_env
     from dreamer_core.errors import BadInput, Failed
     from dreamer_core.presets import preset
     from dreamer_core.replay.replay import Replay
+    from dreamer_core.run.acting import Policy
     from dreamer_core.run.evaluation import evaluate_run
     from dreamer_core.run.front import RunResult
     from dreamer_core.run.local import train_local
@@ -47,7 +47,7 @@ _HOMES = {
     "DreamerAgent": "agent.agent",
     "EnvConfig": "config",
     "Failed": "errors",
-    "Policy": "agent.policy",
+    "Policy": "run.acting",
     "Replay": "replay.replay",
     "RunResult": "run.front",
     "evaluate_run": "run.evaluation",

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -173,23 +173,26 @@ class DreamerAgent:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restores `state()`.
+        """Restores `state()`; what else the mapping holds does not matter.
 
         Raises:
-            BadInput: the state belongs to another model, or to another program.
+            BadInput: the state belongs to another model, or to another program; nothing changed.
         """
-        try:
-            self.world_model.load_state_dict(state["world_model"])
-            self.behavior.load_state_dict(state["behavior"])
-            for name, optimizer in self.optimizers.items():
-                optimizer.load_state(state["optimizers"][name])
-            self.gradient_step = int(state["gradient_step"])
-        except (RuntimeError, LookupError, TypeError, AttributeError) as error:
+        own = self.state()
+        wanted, got = _form(own), _form({name: state[name] for name in own if name in state})
+        if wanted != got:
+            differing = {name: (wanted.get(name), got.get(name)) for name in {*wanted, *got}}
+            named = [f"{n}: {w} wanted, {g} there" for n, (w, g) in differing.items() if w != g]
             raise BadInput(
-                "The checkpoint does not fit the configured model "
-                f"({type(error).__name__}: {error}). "
+                f"The checkpoint does not fit the configured model ({'; '.join(sorted(named)[:4])}"
+                f"{'; ...' if len(named) > 4 else ''}). "
                 "Resume with the config that the run was started with"
-            ) from error
+            )
+        self.world_model.load_state_dict(state["world_model"])
+        self.behavior.load_state_dict(state["behavior"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state(state["optimizers"][name])
+        self.gradient_step = state["gradient_step"]
 
     def open_loop(self, batch: Batch, *, context: int) -> Tensor:
         """Reconstructs `context` images and imagines the rest, [B, T, 64, 64, C] in [0, 1], CPU."""
@@ -291,3 +294,12 @@ class _Unchecked:
 
 def _optimizer(module: nn.Module, config: Any) -> Optimizer:
     return Optimizer(list(module.parameters()), config)
+
+
+def _form(state: Any, name: str = "") -> dict[str, str]:
+    """Returns the shape or kind of every leaf of nested mappings, by its name."""
+    if isinstance(state, Mapping):
+        items = cast("Mapping[str, Any]", state).items()
+        return {n: f for key, v in items for n, f in _form(v, f"{name}.{key}".strip(".")).items()}
+    form = "x".join(map(str, state.shape)) if isinstance(state, Tensor) else type(state).__name__
+    return {name: form or "number"}

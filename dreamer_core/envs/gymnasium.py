@@ -40,12 +40,15 @@ class GymnasiumEnvironment:
     `truncated` and the time limit do not.
     """
 
-    def __init__(self, config: EnvConfig, seed: int) -> None:
+    def __init__(
+        self, config: EnvConfig, seed: int, env: gymnasium.Env[Any, Any] | None = None
+    ) -> None:
         """Makes the environment and checks its spaces.
 
         Args:
             config: task, action repeat, time limit and number of channels.
             seed: 0 or more; handed to the first reset.
+            env: one that is made already; None for the one that the task names.
 
         Raises:
             UnknownTask: the task names nothing that could be loaded.
@@ -54,7 +57,7 @@ class GymnasiumEnvironment:
         """
         self._config = config
         self._next_seed: int | None = seed
-        self._env = _load(config.task)
+        self._env = _load(config.task) if env is None else env
         with _crash_report(config.task, "telling its spaces"):
             self._image = image_reader(config, self._env)
             self._actions = actions_of(config.task, self._env.action_space)
@@ -83,7 +86,7 @@ class GymnasiumEnvironment:
         with _crash_report(self._config.task, "reset"):
             observation, _ = self._env.reset(seed=self._next_seed)
         self._next_seed = None
-        image = self._convert(observation)
+        image = self.read(observation)
         self._episode_steps = 0
         return EnvStep(image=image, reward=0.0, is_last=False, is_terminal=False)
 
@@ -97,7 +100,7 @@ class GymnasiumEnvironment:
             ValueError: the action has another form, or no episode is running.
             EnvironmentCrashed: the environment raised, or broke its declaration.
         """
-        native = self._actions.native(action)
+        native = self.native(action)
         episode_steps = next_episode_step(self._episode_steps)
         self._episode_steps = None
         observation: Any = None
@@ -110,10 +113,18 @@ class GymnasiumEnvironment:
                 is_last = is_terminal or bool(truncated)
             if is_last:
                 break
-        image = self._convert(observation)
+        image = self.read(observation)
         is_last = is_last or episode_steps == self._config.time_limit_steps
         self._episode_steps = None if is_last else episode_steps
         return EnvStep(image=image, reward=reward, is_last=is_last, is_terminal=is_terminal)
+
+    def native(self, action: FloatArray) -> Any:
+        """Returns an action [A] as the environment itself takes it.
+
+        Raises:
+            ValueError: the action has another form.
+        """
+        return self._actions.native(action)
 
     def screen(self) -> UInt8Array:
         """Returns the newest observed image in its own size and colours.
@@ -150,8 +161,12 @@ class GymnasiumEnvironment:
         with _crash_report(self._config.task, "close"):
             self._env.close()
 
-    def _convert(self, observation: Any) -> UInt8Array:
-        """Returns the observed image as [64, 64, channels]."""
+    def read(self, observation: Any) -> UInt8Array:
+        """Returns the image of one of its observations as [64, 64, channels].
+
+        Raises:
+            EnvironmentCrashed: the observation is unlike the declared space.
+        """
         with _crash_report(self._config.task, "reading its observation"):
             return resize_image(self._image.read(observation))
 

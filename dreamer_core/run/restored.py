@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import Policy
@@ -60,16 +61,23 @@ def checkpoint_weights(
         CheckpointCorrupt: no checkpoint can be read.
         StorageFailed: the place of the checkpoints cannot be read.
     """
-    config = _on_the_cpu(config)
-    agent = DreamerAgent(config, spec)
     store = open_store(config.checkpoint, RunPaths(run_dir).checkpoints)
-    found = restore(agent, store, config, spec, step=step)
+    found = checkpoint.load(store, step)
     if found is None:
         raise RunDirectoryError(
             f"Wanted a checkpoint to play with, but {run_dir} has none yet; they are written "
             f"every {config.checkpoint.interval_s:g} s and when a run stops"
         )
-    return agent.snapshot(), int(found.facts["policy_step"])
+    require_same_run(found.facts, found.location, config, spec)
+    return weights_in(found, Policy(config, spec)), int(found.facts["policy_step"])
+
+
+def weights_in(found: Checkpoint, policy: Policy) -> WeightsSnapshot:
+    """Returns what a policy needs of a checkpoint."""
+    saved: dict[str, Any] = {**found.tensors["world_model"], **found.tensors["behavior"]}
+    wanted = policy.needed(dict(policy.named_parameters()))
+    params = {name: saved[name].numpy() for name in wanted if name in saved}
+    return WeightsSnapshot(version=found.step, params=params)
 
 
 class NewestAgent:

@@ -57,13 +57,7 @@ def require_same_run(facts: dict[str, Any], location: str, config: Config, spec:
     Raises:
         BadInput: it is of another run, or of another version or program; says what differs.
     """
-    try:
-        saved = from_dict(Config, facts.get("config"))
-    except BadInput as error:
-        raise BadInput(
-            f"The checkpoint {location} cannot be compared with this run: {error}. It was "
-            "written by another version or another program; load it with that one"
-        ) from error
+    saved = saved_config(facts, location)
     differing = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
     if differing:
         raise BadInput(
@@ -76,6 +70,38 @@ def require_same_run(facts: dict[str, Any], location: str, config: Config, spec:
             f"The environment has {wanted}, but the checkpoint {location} was made for {got}. "
             "Resume with the environment that the run was started with, or start a new run"
         )
+
+
+def saved_config(facts: dict[str, Any], location: str) -> Config:
+    """Returns the config of the run that wrote a checkpoint; arguments of `require_same_run`.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    try:
+        return from_dict(Config, facts.get("config"))
+    except BadInput as error:
+        raise BadInput(
+            f"The checkpoint {location} holds no config that can be read: {error}. It was "
+            "written by another version or another program; load it with that one"
+        ) from error
+
+
+def saved_spec(facts: dict[str, Any], location: str) -> EnvSpec:
+    """Returns what `environment_facts` said of the environment; arguments of `require_same_run`.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    try:
+        saved: dict[str, Any] = facts["environment"]
+        sizes: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+        return EnvSpec(**sizes, action_names=None)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"The checkpoint {location} does not say what its environment was ({error}). It was "
+            "written by another version or another program; load it with that one"
+        ) from error
 
 
 def environment_facts(spec: EnvSpec) -> dict[str, Any]:

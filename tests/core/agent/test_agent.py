@@ -97,6 +97,17 @@ def test_a_state_of_another_model_is_refused():
         make_agent().load_state(other.state())
 
 
+@pytest.mark.parametrize("part", ["world_model", "behavior", "optimizers", "gradient_step"])
+def test_a_state_of_which_one_part_does_not_fit_changes_nothing(part):
+    agent, other = make_agent(), make_agent()
+    train(other, BATCHES[:1])
+    alien = make_agent(config=small(world_model={"deter": 24}, behavior={"units": 12})).state()
+    before = everything(agent)
+    with pytest.raises(ValueError, match=part):
+        agent.load_state({**other.state(), part: {**alien, "gradient_step": None}[part]})
+    assert torch.equal(everything(agent), before) and agent.gradient_step == 0
+
+
 # --- What is not finite --------------------------------------------------------------------------
 
 

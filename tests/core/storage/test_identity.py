@@ -57,5 +57,5 @@ def test_several_choices_are_told_apart_and_one_is_told_as_ever():
 
 @pytest.mark.parametrize("facts", [{}, {"config": None}, {"config": {}}])
 def test_a_checkpoint_that_does_not_say_its_settings_is_refused(facts):
-    with pytest.raises(BadInput, match="here cannot be compared with this run"):
+    with pytest.raises(BadInput, match="here holds no config that can be read"):
         require_same_run(facts, "here", CONFIG, DISCRETE)

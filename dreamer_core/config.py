@@ -13,6 +13,7 @@ from typing import Literal
 from dreamer_core.fields import (
     TOO_LARGE,
     require,
+    require_names,
     require_positive,
     require_share,
     require_types,
@@ -45,6 +46,9 @@ class EnvConfig:
     image_key: str | None = setting(None, _USER)
     """Gymnasium: key of the image in a Dict of several, those of Dicts in it joined by slashes.
     None: the only image there is, or the one under "image"."""
+    log_info: tuple[str, ...] = setting((), _USER)
+    """Gymnasium: keys of the environment's `info` of which each episode's last value is reported,
+    those of dictionaries in it joined by slashes."""
     sticky_action_probability: float = setting(0.25, f"{_SEC_3}; {_MACHADO}")
     """Atari: chance per frame that the previous action is repeated."""
     max_noops: int = setting(30, _MACHADO)
@@ -61,6 +65,8 @@ class EnvConfig:
         require(bool(self.task), "task is empty; name a game or `package.module:make_env`")
         is_user = self.suite == "gymnasium"
         require(is_user or self.image_key is None, "image_key is for suite=gymnasium alone")
+        require(is_user or not self.log_info, "log_info is for suite=gymnasium alone")
+        require_names(self, "log_info")
         if self.time_limit_steps is not None:
             require_positive(self, "time_limit_steps")
 

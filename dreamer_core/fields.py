@@ -25,7 +25,8 @@ def setting(default: T, source: str) -> T:
 def require_types(config: Any) -> None:
     """Raises BadInput for the first field whose value is not of its declared type.
 
-    A `float` takes whole numbers too, but neither NaN nor infinity; a `Literal` its choices.
+    A `float` takes whole numbers too, but neither NaN nor infinity; a `Literal` its choices; a
+    `tuple[T, ...]` any number of values of T.
     """
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
@@ -37,6 +38,10 @@ def require_types(config: Any) -> None:
 def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is Literal:
         return value in typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        item: Any = typing.get_args(hint)[0]
+        is_tuple = isinstance(value, tuple)
+        return is_tuple and all(_fits(x, item) for x in cast("tuple[Any, ...]", value))
     if isinstance(hint, types.UnionType):
         return any(_fits(value, choice) for choice in hint.__args__)
     if hint is float:
@@ -57,6 +62,14 @@ def require_positive(config: Any, *names: str) -> None:
         require(value > 0, f"{name}={value} must be above 0")
         is_sane = isinstance(value, float) or value < TOO_LARGE
         require(is_sane, f"{name}={value} must be below {TOO_LARGE}")
+
+
+def require_names(config: Any, *names: str) -> None:
+    """Raises BadInput for the first named tuple of names that holds an empty or repeated one."""
+    for name in names:
+        value = getattr(config, name)
+        is_sane = all(value) and len(set(value)) == len(value)
+        require(is_sane, f"{name}={value} must hold different names, none of them empty")
 
 
 def require_share(config: Any, *names: str) -> None:
@@ -95,6 +108,8 @@ def from_dict(cls: type[T], values: Any, where: str = "config") -> T:
         hint = hints[name]
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             arguments[name] = from_dict(hint, value, f"{where}.{name}")
+        elif typing.get_origin(hint) is tuple and isinstance(value, list):
+            arguments[name] = tuple(cast("list[Any]", value))  # as JSON holds it
         else:
             arguments[name] = value
     try:

@@ -121,6 +121,8 @@ class EpisodeSummary:
     """Sum of the raw rewards."""
     length: int
     """Policy steps of the episode."""
+    info: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Last values in the episode of the keys that `env.log_info` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ The suites are in atari.py and gymnasium_env.py; callers use envs.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import cv2
@@ -50,6 +50,8 @@ class EnvStep:
     """The episode stops here, by its own end or by a limit."""
     is_terminal: bool
     """The episode stops here by its own end."""
+    info: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Last values in the episode up to here of the keys that `env.log_info` names."""
 
 
 class Environment(Protocol):

@@ -24,6 +24,7 @@ from dreamer_core.envs.base import (
     next_episode_step,
     resize_image,
 )
+from dreamer_core.envs.info import EpisodeInfo
 from dreamer_core.envs.observations import image_reader
 from dreamer_core.errors import DreamerError
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
@@ -61,6 +62,7 @@ class GymnasiumEnvironment:
         with _crash_report(config.task, "telling its spaces"):
             self._image = image_reader(config, self._env)
             self._actions = actions_of(config.task, self._env.action_space)
+        self._info = EpisodeInfo(config.task, config.log_info)
         self._episode_steps: int | None = None
         classes = self._actions.classes
         self._spec = EnvSpec(
@@ -84,11 +86,12 @@ class GymnasiumEnvironment:
         """
         self._episode_steps = None
         with _crash_report(self._config.task, "reset"):
-            observation, _ = self._env.reset(seed=self._next_seed)
+            observation, told = self._env.reset(seed=self._next_seed)
+            info = self._info.begin(told)
         self._next_seed = None
         image = self.read(observation)
         self._episode_steps = 0
-        return EnvStep(image=image, reward=0.0, is_last=False, is_terminal=False)
+        return EnvStep(image=image, reward=0.0, is_last=False, is_terminal=False, info=info)
 
     def step(self, action: FloatArray) -> EnvStep:
         """Takes one action `action_repeat` times, or fewer if the episode ends.
@@ -104,10 +107,11 @@ class GymnasiumEnvironment:
         episode_steps = next_episode_step(self._episode_steps)
         self._episode_steps = None
         observation: Any = None
-        reward, is_terminal, is_last = 0.0, False, False
+        reward, is_terminal, is_last, info = 0.0, False, False, dict[str, float]()
         for _ in range(self._config.action_repeat):
             with _crash_report(self._config.task, "step"):
-                observation, frame_reward, terminated, truncated, _ = self._env.step(native)
+                observation, frame_reward, terminated, truncated, told = self._env.step(native)
+                info = self._info.take(told)
                 reward += _finite_reward(self._config.task, frame_reward)
                 is_terminal = bool(terminated)
                 is_last = is_terminal or bool(truncated)
@@ -116,7 +120,11 @@ class GymnasiumEnvironment:
         image = self.read(observation)
         is_last = is_last or episode_steps == self._config.time_limit_steps
         self._episode_steps = None if is_last else episode_steps
-        return EnvStep(image=image, reward=reward, is_last=is_last, is_terminal=is_terminal)
+        if is_last:
+            self._info.warn_of_missing()
+        return EnvStep(
+            image=image, reward=reward, is_last=is_last, is_terminal=is_terminal, info=info
+        )
 
     def native(self, action: FloatArray) -> Any:
         """Returns an action [A] as the environment itself takes it.

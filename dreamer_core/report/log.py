@@ -15,7 +15,12 @@ from typing import Any, cast
 from dreamer_core.errors import naming
 from dreamer_core.report.events import EventFile, append_whole
 from dreamer_core.report.mend import cut_torn_line, take_back
-from dreamer_core.report.metrics import checked_values, label_values, training_episodes
+from dreamer_core.report.metrics import (
+    checked_values,
+    info_series,
+    label_values,
+    training_episodes,
+)
 from dreamer_core.report.read import METRICS_FILE, LogLine
 from dreamer_core.types import Report
 
@@ -82,7 +87,7 @@ class RunLog:
             episodes=report.episodes,
             labels=dict(report.labels),
         )
-        text = json.dumps(_without_nan(asdict(line)), allow_nan=False) + "\n"
+        text = json.dumps(_as_json(line), allow_nan=False) + "\n"
         try:
             append_whole(self._file, text.encode())
             self._write_events(report, line)
@@ -116,7 +121,12 @@ class RunLog:
             }
             self._events.add(frame, line.wall_time_s, scalars)
             values = {name: value for name, value in values.items() if name not in scalars}
+            info = {f"dreamer_episode_info/{key}": x for key, x in episode.info.items()}
+            self._events.add(frame, line.wall_time_s, info)
         tagged = {"/".join((name, *label_values(report, name))): v for name, v in values.items()}
+        if report.service == "evaluator":
+            series = info_series(report).items()
+            tagged |= {"/".join((name, *labels)): value for (name, labels), value in series}
         self._events.add(line.env_frame, line.wall_time_s, tagged)
 
     def close(self) -> None:
@@ -135,6 +145,15 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _as_json(line: LogLine) -> Any:
+    """Returns a line as JSON holds it; an episode's info only where there is any."""
+    content = asdict(line)
+    for episode in content["episodes"]:
+        if not episode["info"]:
+            del episode["info"]
+    return _without_nan(content)
 
 
 def _without_nan(value: Any) -> Any:

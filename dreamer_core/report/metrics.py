@@ -15,7 +15,7 @@ What the numbers mean beyond their names is asked of `training_episodes` and `is
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -73,6 +73,13 @@ METRICS: dict[str, Metric] = {
     # Episodes
     "dreamer_episode_return": _gauge("Sum of raw rewards of the newest training episode."),
     "dreamer_episode_length_policy_steps": _gauge("Length of the newest training episode."),
+    "dreamer_episode_info": _gauge(
+        "Last value in the newest training episode of a key that env.log_info names.", "key"
+    ),
+    "dreamer_evaluation_info": _gauge(
+        "Mean over the newest evaluation of the last value in each episode of such a key.",
+        *("mode", "weights", "key"),
+    ),
     "dreamer_evaluation_return": _gauge("Mean return of the newest evaluation.", "mode", "weights"),
     "dreamer_evaluation_length_policy_steps": _gauge(
         "Mean episode length of the newest evaluation.", "mode", "weights"
@@ -153,6 +160,28 @@ def checked_values(report: Report) -> dict[str, float]:
     for name in values:
         label_values(report, name)
     return values
+
+
+def info_series(report: Report) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Returns by metric and labels what the report's episodes tell of the keys of env.log_info.
+
+    Of the newest training episode, or the mean over an evaluation's.
+    """
+    if report.service != "evaluator":
+        newest = report.episodes[-1].info if report.episodes else {}
+        return {("dreamer_episode_info", (key,)): value for key, value in newest.items()}
+    told = mean_info(report.episodes)
+    labels = [str(report.labels[label]) for label in ("mode", "weights") if told]
+    return {("dreamer_evaluation_info", (*labels, key)): value for key, value in told.items()}
+
+
+def mean_info(episodes: Sequence[EpisodeSummary]) -> dict[str, float]:
+    """Returns the mean of each key of env.log_info over the episodes that told it."""
+    told: dict[str, list[float]] = {}
+    for episode in episodes:
+        for key, value in episode.info.items():
+            told.setdefault(key, []).append(value)
+    return {key: sum(values) / len(values) for key, values in told.items()}
 
 
 def label_values(report: Report, name: str) -> tuple[str, ...]:

@@ -191,6 +191,8 @@ def _parse(text: str, where: str) -> LogLine:
         episodes: list[dict[str, Any]] = raw["episodes"]
         for episode in episodes:
             episode["episode_return"] = _float_of(episode["episode_return"])
+            info: dict[str, Any] = episode.get("info", {})
+            episode["info"] = {key: _float_of(value) for key, value in info.items()}
         raw["episodes"] = tuple(EpisodeSummary(**episode) for episode in episodes)
         return LogLine(**raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -89,6 +89,7 @@ class Rollout:
                             policy_step=policy_step + index + 1,
                             episode_return=self._episode_return,
                             length=self._episode_step,
+                            info=rows[-1].step.info,
                         )
                     )
         return Collected(chunks + self._cut(rows), tuple(episodes))
@@ -250,13 +251,16 @@ def evaluate_episode(
         has_frames: whether to keep the images.
     """
     frames: list[UInt8Array] = []
-    total, num_rows = 0.0, 0
+    total, num_rows, info = 0.0, 0, dict[str, float]()
     with num_threads(1):
         for row in play_episode(env, policy, mode=mode, words=words):
             total, num_rows = total + row.step.reward, num_rows + 1
+            info = dict(row.step.info)
             if has_frames:
                 frames.append(row.step.image)
-    summary = EpisodeSummary(policy_step=policy_step, episode_return=total, length=num_rows - 1)
+    summary = EpisodeSummary(
+        policy_step=policy_step, episode_return=total, length=num_rows - 1, info=info
+    )
     return Evaluation(summary, tuple(frames))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,9 @@ import tyro
 from rich.console import Console
 
 from dreamer_core.errors import BadInput
+from dreamer_core.report.metrics import mean_info
 from dreamer_core.run.evaluation import evaluate_run
+from dreamer_core.types import EpisodeSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ def run(arguments: list[str]) -> int:
     """Plays, and returns the exit code."""
     command = tyro.cli(EvalCommand, args=arguments, prog="dreamer eval")
     console = Console()
-    scores: list[float] = []
+    played: list[EpisodeSummary] = []
     for evaluation in evaluate_run(
         command.run_dir,
         episodes=command.episodes,
@@ -49,15 +52,21 @@ def run(arguments: list[str]) -> int:
         video=command.video,
         seed=command.seed,
     ):
-        scores.append(evaluation.episode_return)
+        played.append(evaluation)
         console.print(
-            f"episode {len(scores)}: return {evaluation.episode_return:g}, "
-            f"{evaluation.length} policy steps"
+            f"episode {len(played)}: return {evaluation.episode_return:g}, "
+            f"{evaluation.length} policy steps{_told(evaluation.info)}"
         )
+    mean = sum(episode.episode_return for episode in played) / len(played)
     console.print(
-        f"mean return {sum(scores) / len(scores):g} over {len(scores)} episodes, "
-        f"mode {command.mode}"
+        f"mean return {mean:g} over {len(played)} episodes, mode {command.mode}"
+        f"{_told(mean_info(played))}"
     )
     if command.video is not None:
         console.print(f"video {command.video}", soft_wrap=True)
     return 0
+
+
+def _told(info: Mapping[str, float]) -> str:
+    """Returns what episodes told under the keys of env.log_info, as words to follow others."""
+    return "".join(f", {key} {value:g}" for key, value in info.items())

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 from dreamer_core import presets
 from dreamer_core.config import Config
@@ -61,8 +66,28 @@ def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
         default=default,
         prog=f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}",
         config=(tyro.conf.AvoidSubcommands,),
+        registry=_names(),
     )
     return dataclasses.replace(parsed, config=_as(Config, parsed.config))
+
+
+def _names() -> ConstructorRegistry:
+    """Has options of several names take them with commas or spaces between them."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type != tuple[str, ...]:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="NAME,NAME",
+            instance_from_str=lambda words: tuple(x for x in ",".join(words).split(",") if x),
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=list,
+        )
+
+    return registry
 
 
 def _as(kind: type[Config], config: Config) -> Config:

@@ -15,7 +15,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import write_json
-from dreamer_core.report.metrics import METRICS, Metric, checked_values, label_values, observations
+from dreamer_core.report.metrics import (
+    METRICS,
+    Metric,
+    checked_values,
+    info_series,
+    label_values,
+    observations,
+)
 from dreamer_core.types import Report
 
 logger = logging.getLogger(__name__)
@@ -90,6 +97,9 @@ class PrometheusExporter:
                 case "histogram":
                     for observation in observations(report, name):
                         self._histograms[name].observe(observation)
+
+        for (name, labels), value in info_series(report).items():
+            self._gauge(name).labels(*labels).set(value)
 
     def close(self) -> None:
         """Stops serving and frees the port; a second call does nothing."""

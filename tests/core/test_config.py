@@ -176,6 +176,11 @@ def test_every_preset_comes_back_from_json_as_it_was(name):
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
 
 
+def test_several_names_come_back_from_json_as_they_were():
+    env = EnvConfig(suite="gymnasium", log_info=("success", "episode/r"))
+    assert from_dict(EnvConfig, json.loads(json.dumps(to_dict(env)))) == env
+
+
 def test_an_unknown_field_is_refused_with_its_place_and_the_known_ones():
     values = to_dict(Config())
     values["behavior"]["actor_optimizer"]["momentum"] = 0.9
@@ -194,6 +199,8 @@ def test_an_unknown_field_is_refused_with_its_place_and_the_known_ones():
         (EnvConfig, "is_grayscale", "no"),
         (EnvConfig, "task", 7),
         (EnvConfig, "action_repeat", 4.0),
+        (EnvConfig, "log_info", ["success"]),
+        (EnvConfig, "log_info", ("success", 7)),
         (EnvConfig, "action_repeat", True),
         (BehaviorConfig, "discount", NAN),
         (OptimizerConfig, "learning_rate", float("inf")),

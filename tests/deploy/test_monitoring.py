@@ -143,6 +143,7 @@ def scraped(tmp_path_factory):
         pytest.skip(missing)
     directory = tmp_path_factory.mktemp("monitoring")
     run = Run("train", directory / "run", *CATCH, *OFTEN, "--steps", "1000000",
+              "--env.log-info", "landed",
               "--evaluator.interval-policy-steps", "50")  # fmt: skip
     prometheus = Prometheus(directory, run.metrics_port)
     try:

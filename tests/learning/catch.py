@@ -68,7 +68,8 @@ class Catch(gymnasium.Env[Image, int]):
             self.balls_landed += 1
             is_caught = abs(self.ball_column - self.paddle) <= PADDLE_REACH
             reward = 1.0 if is_caught else -1.0
-        return self._draw(), reward, self.balls_landed == BALLS, False, {}
+        info = {"landed": self.balls_landed}
+        return self._draw(), reward, self.balls_landed == BALLS, False, info
 
     def _drop_ball(self) -> None:
         self.ball_row, self.ball_column = 0, int(self.np_random.integers(COLUMNS))

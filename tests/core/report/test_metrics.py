@@ -1,13 +1,15 @@
 """The metric table, and what a report may say."""
 
+import json
+import math
 import re
 
 import pytest
 
-from dreamer_core.report.metrics import METRICS, checked_values, observations
+from dreamer_core.report.metrics import METRICS, checked_values, info_series, observations
 from dreamer_core.report.read import read_jsonl
 from dreamer_core.types import EpisodeSummary, Report
-from tests.core.report.logs import write_once
+from tests.core.report.logs import scalars, write_once
 
 
 def test_names_follow_the_conventions_of_prometheus():
@@ -36,6 +38,49 @@ def test_episodes_of_the_evaluator_are_no_training_episodes():
         "dreamer_episode_return": 5.0,
         "dreamer_episode_length_policy_steps": 9,
     }
+
+
+def told(**info):
+    return EpisodeSummary(policy_step=1, episode_return=5.0, length=9, info=info)
+
+
+def test_what_episodes_tell_is_a_series_a_key_of_the_newest_or_a_mean():
+    episodes = (told(success=1.0), told(success=0.0, distance=3.0))
+    training = info_series(Report(service="collector", episodes=episodes))
+    assert training == {
+        ("dreamer_episode_info", ("success",)): 0.0,
+        ("dreamer_episode_info", ("distance",)): 3.0,
+    }
+    labels = {"mode": "greedy", "weights": "latest"}
+    evaluation = info_series(Report(service="evaluator", episodes=episodes, labels=labels))
+    assert evaluation == {
+        ("dreamer_evaluation_info", ("greedy", "latest", "success")): 0.5,
+        ("dreamer_evaluation_info", ("greedy", "latest", "distance")): 3.0,
+    }
+
+
+def test_without_such_keys_there_are_no_series():
+    for service in ("collector", "evaluator"):
+        assert info_series(Report(service=service, episodes=(told(),))) == {}
+        assert info_series(Report(service=service)) == {}
+
+
+def test_the_log_holds_what_an_episode_told_and_nothing_where_it_told_nothing(tmp_path):
+    path = write_once(
+        tmp_path, Report(service="collector", episodes=(told(), told(x=float("nan"))))
+    )
+    first, second = json.loads(path.read_text())["episodes"]
+    assert "info" not in first and second["info"] == {"x": None}
+    (line,) = read_jsonl(path)
+    assert line.episodes[0].info == {} and math.isnan(line.episodes[1].info["x"])
+
+
+def test_tensorboard_shows_each_key_at_its_episodes_own_frame(tmp_path):
+    write_once(tmp_path, Report(service="collector", episodes=(told(x=2.0),)))
+    assert scalars(tmp_path, "dreamer_episode_info/x") == [(4, 2.0)]
+    labels = {"mode": "greedy", "weights": "latest"}
+    write_once(tmp_path, Report(service="evaluator", episodes=(told(x=3.0),), labels=labels))
+    assert scalars(tmp_path, "dreamer_evaluation_info/greedy/latest/x") == [(400, 3.0)]
 
 
 def test_observations_are_the_mean_unless_single_ones_came(tmp_path):

@@ -40,7 +40,7 @@ def report_total(exporter, total, service="learner"):
 
 
 def test_every_metric_appears_under_its_name_and_kind(exporter):
-    labels = {"service": "learner", "mode": "greedy", "weights": "latest"}
+    labels = {"service": "learner", "mode": "greedy", "weights": "latest", "key": "success"}
     exporter.observe(Report(service="learner", values=dict.fromkeys(METRICS, 1.0), labels=labels))
     with urllib.request.urlopen(exporter.url, timeout=10) as response:
         text = response.read().decode()
@@ -74,6 +74,15 @@ def test_a_gauge_shows_the_newest_value(exporter):
     for value in (5.0, -2.5):
         exporter.observe(Report(service="learner", values={"dreamer_actor_loss": value}))
     assert scrape(exporter)["dreamer_actor_loss",] == -2.5
+
+
+def test_what_episodes_tell_has_a_series_for_each_key(exporter):
+    told = EpisodeSummary(policy_step=9, episode_return=1.0, length=9, info={"success": 1.0})
+    exporter.observe(Report(service="collector", episodes=(told,)))
+    labels = {"mode": "greedy", "weights": "latest"}
+    exporter.observe(Report(service="evaluator", episodes=(told, told), labels=labels))
+    assert scrape(exporter)["dreamer_episode_info", "success"] == 1
+    assert scrape(exporter)["dreamer_evaluation_info", "success", "greedy", "latest"] == 1
 
 
 def test_totals_become_counters(exporter):

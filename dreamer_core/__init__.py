@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from dreamer_core.envs.suites import make_env
     from dreamer_core.errors import BadInput, Failed
     from dreamer_core.presets import preset
+    from dreamer_core.replay.reader import ReplayFiles, read_episode
     from dreamer_core.replay.replay import Replay
+    from dreamer_core.report.open_loop import save_open_loop
     from dreamer_core.run.acting import Policy
     from dreamer_core.run.evaluation import evaluate_run
     from dreamer_core.run.front import RunResult
     from dreamer_core.run.local import train_local
+    from dreamer_core.run.restored import load_agent
     from dreamer_core.storage.run_directory import read_config
 
 __all__ = [
@@ -29,11 +32,15 @@ __all__ = [
     "Failed",
     "Policy",
     "Replay",
+    "ReplayFiles",
     "RunResult",
     "evaluate_run",
+    "load_agent",
     "make_env",
     "preset",
     "read_config",
+    "read_episode",
+    "save_open_loop",
     "train_local",
 ]
 
@@ -49,11 +56,15 @@ _HOMES = {
     "Failed": "errors",
     "Policy": "run.acting",
     "Replay": "replay.replay",
+    "ReplayFiles": "replay.reader",
     "RunResult": "run.front",
     "evaluate_run": "run.evaluation",
+    "load_agent": "run.restored",
     "make_env": "envs.suites",
     "preset": "presets",
     "read_config": "storage.run_directory",
+    "read_episode": "replay.reader",
+    "save_open_loop": "report.open_loop",
     "train_local": "run.local",
 }
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import whole_file
 from dreamer_core.replay.format import Layout, Record, Totals, decode_chunk
 from dreamer_core.replay.survey import FileReads, SegmentFile, Survey, survey
+from dreamer_core.types import Batch
 
 _WRITE_PATIENCE_S = 0.2
 _WRITE_LOOKS = 5
@@ -208,6 +210,29 @@ class ReplayFiles:
                 is_complete=is_complete,
             )
         return ExportedEpisode(path=path, rows=len(columns["reward"]), is_complete=is_complete)
+
+
+def read_episode(path: Path | str) -> Batch:
+    """Reads an exported episode as a batch of one sequence [1, T]; see `ReplayFiles.export`.
+
+    Raises:
+        BadInput: the file cannot be read, or is none of these.
+    """
+    names = [field.name for field in fields(Batch)]
+    try:
+        with (
+            naming(f"read the episode {path}", "Name a file that an export wrote"),
+            np.load(path) as file,
+        ):
+            columns: dict[str, Any] = {n: file[n][None].copy() for n in names if n in file}
+        columns["is_first"][:, 0] = True  # of an episode without its head
+        return Batch(**columns)
+    except (ValueError, LookupError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(
+            f"Wanted an episode that `dreamer replay export` wrote, but {path} is none ({error})"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from dreamer_core.agent.policy import Policy
 from dreamer_core.config import Config, LearnerConfig
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.checkpoint import Checkpoint
-from dreamer_core.storage.identity import require_same_run
+from dreamer_core.storage.identity import require_same_run, saved_config, saved_spec
+from dreamer_core.storage.named import load_named
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
 from dreamer_core.storage.store import Store, open_store
 from dreamer_core.types import EnvSpec, WeightsSnapshot
@@ -70,6 +71,24 @@ def checkpoint_weights(
         )
     require_same_run(found.facts, found.location, config, spec)
     return weights_in(found, Policy(config, spec)), int(found.facts["policy_step"])
+
+
+def load_agent(trained: str | Path, *, step: int | None = None) -> DreamerAgent:
+    """Returns the whole agent of a checkpoint, on the CPU.
+
+    Args:
+        trained: as in `load_named`.
+        step: gradient steps of the checkpoint; None for the newest that is whole.
+
+    Raises:
+        BadInput: there is no such checkpoint, or it is of another program.
+        CheckpointCorrupt, StorageFailed: as in `checkpoint.load`.
+    """
+    found = load_named(trained, step)
+    config = saved_config(found.facts, found.location)
+    agent = DreamerAgent(_on_the_cpu(config), saved_spec(found.facts, found.location))
+    agent.load_state(found.tensors)
+    return agent
 
 
 def weights_in(found: Checkpoint, policy: Policy) -> WeightsSnapshot:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dreamer_core.errors import BadInput
-from dreamer_core.replay.reader import Damage, ExportedEpisode, NoReplay, ReplayFiles
+from dreamer_core.replay.reader import Damage, ExportedEpisode, NoReplay, ReplayFiles, read_episode
 from dreamer_core.replay.survey import FileReads
 from dreamer_core.types import EpisodeChunk
 from tests.core.replay.counting import (
@@ -150,6 +150,28 @@ def test_an_exported_episode_holds_every_column_as_it_was_stored(tmp_path):
     for field in fields(EpisodeChunk):
         assert np.array_equal(found.pop(field.name), getattr(expected, field.name))
     assert found == {"is_complete": True}
+
+
+def test_an_exported_episode_is_read_as_a_batch_of_one_sequence(tmp_path):
+    replay = open_replay(tmp_path / "replay")
+    replay.insert(rows_of(0, 0, 9))
+    (written,) = exported(ReplayFiles(tmp_path / "replay"), tmp_path / "to")
+    batch, columns = read_episode(written.path), load(written.path)
+    assert batch.image.shape[:2] == (1, 9) and batch.is_first[0].tolist()[:2] == [1, 0]
+    for field in fields(batch):
+        assert np.array_equal(getattr(batch, field.name)[0], columns[field.name])
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04", b"text", "npy", "npz"])
+def test_what_is_no_exported_episode_is_refused(tmp_path, content):
+    path = tmp_path / "episode.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        with path.open("wb") as file:
+            (np.save if content == "npy" else np.savez)(file, np.zeros(3))
+    with pytest.raises(BadInput, match="episode"):
+        read_episode(path)
 
 
 def test_only_the_newest_episodes_are_exported_on_request(tmp_path):

@@ -9,7 +9,7 @@ from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput
 from dreamer_core.presets import preset
 from dreamer_core.run.local import train_local
-from dreamer_core.run.restored import NewestAgent, checkpoint_weights
+from dreamer_core.run.restored import NewestAgent, checkpoint_weights, load_agent
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.checkpoint import CheckpointCorrupt
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
@@ -120,3 +120,11 @@ def test_weights_of_another_run_are_refused(tmp_path, trained):
     config = dataclasses.replace(CONFIG, seed=1)
     with pytest.raises(BadInput, match="of another run"):
         checkpoint_weights(tmp_path, config, environment_spec(config.env))
+
+
+def test_the_whole_agent_of_a_checkpoint_is_loaded(tmp_path, trained):
+    save(tmp_path, trained, 5)
+    agent = load_agent(tmp_path / "checkpoints")
+    assert agent.gradient_step == 5 and agent.device.type == "cpu"
+    saved = trained.tensors["behavior"]["critic.out.weight"]
+    assert np.array_equal(agent.behavior.critic.out.weight.detach(), saved)

@@ -8,25 +8,22 @@ import numpy as np
 
 from dreamer_core.bench.measure import Measurement, measure, summary
 from dreamer_core.config import Config
-from dreamer_core.envs.suites import make_env
+from dreamer_core.envs.suites import opened
 from dreamer_core.fields import to_dict
 from dreamer_core.run.rollout import random_action
 
 
 def bench_env(config: Config, *, seconds: float) -> Measurement:
     """Times environment steps under random play, resets included."""
-    env = make_env(config.env, seed=0)
     rng = np.random.default_rng(0)
-    step = env.reset()
+    with opened(config.env, seed=0) as env:
+        step = env.reset()
 
-    def take() -> None:
-        nonlocal step
-        step = env.reset() if step.is_last else env.step(random_action(rng, env))
+        def take() -> None:
+            nonlocal step
+            step = env.reset() if step.is_last else env.step(random_action(rng, env))
 
-    try:
         samples = measure(take, seconds=seconds)
-    finally:
-        env.close()
     mean = statistics.fmean(samples)
     return Measurement(
         benchmark="env",

@@ -5,6 +5,7 @@ The suites are in atari.py and gymnasium_env.py; callers use envs.py.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -21,6 +22,10 @@ UNBOUNDED = 1e9
 """Declared bounds of this size or more say nothing about the values."""
 ACTION_TOLERANCE = 1e-5
 """How far rounding may carry a continuous action out of [-1, 1] before it is refused."""
+CLOSE_S = 10.0
+"""So long may an environment take to close; then it is left as it is."""
+
+logger = logging.getLogger(__name__)
 
 # Images are resized one at a time; OpenCV's threads would only compete with the learner's.
 cv2.setNumThreads(1)
@@ -102,8 +107,20 @@ class Environment(Protocol):
         ...
 
     def close(self) -> None:
-        """Releases the simulator; no call may follow."""
+        """Releases the simulator; no call may follow.
+
+        Raises:
+            EnvironmentCrashed: that failed, or took longer than CLOSE_S.
+        """
         ...
+
+
+def close_or_warn(env: Environment) -> None:
+    """Closes an environment; what was done with it is good even where that fails."""
+    try:
+        env.close()
+    except EnvironmentCrashed as error:
+        logger.warning("%s", error)
 
 
 def resize_image(image: UInt8Array) -> UInt8Array:

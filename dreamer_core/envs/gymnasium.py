@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import gymnasium
-import numpy as np
 
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.actions import actions_of
+from dreamer_core.envs.answers import frame_of, observation_and_info, require_float32
 from dreamer_core.envs.base import (
     IMAGE_SIZE,
-    EnvironmentCrashed,
     EnvStep,
     UnknownTask,
     UnsupportedEnvironment,
+    close_or_warn,
     next_episode_step,
     resize_image,
 )
+from dreamer_core.envs.calling import calling, closing
 from dreamer_core.envs.info import EpisodeInfo
 from dreamer_core.envs.observations import image_reader
-from dreamer_core.errors import DreamerError
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 OWN_PACKAGES = ("dreamer_core", "services")
@@ -58,12 +57,17 @@ class GymnasiumEnvironment:
         """
         self._config = config
         self._next_seed: int | None = seed
-        self._env = _load(config.task) if env is None else env
-        with _crash_report(config.task, "telling its spaces"):
-            self._image = image_reader(config, self._env)
-            self._actions = actions_of(config.task, self._env.action_space)
         self._info = EpisodeInfo(config.task, config.log_info)
         self._episode_steps: int | None = None
+        self._env = _load(config.task) if env is None else env
+        try:
+            with calling(config.task, "telling its spaces"):
+                self._image = image_reader(config, self._env)
+                self._actions = actions_of(config.task, self._env.action_space)
+        except BaseException:
+            if env is None:
+                close_or_warn(self)
+            raise
         classes = self._actions.classes
         self._spec = EnvSpec(
             image_shape=(IMAGE_SIZE, IMAGE_SIZE, 1 if config.is_grayscale else 3),
@@ -85,9 +89,10 @@ class GymnasiumEnvironment:
             EnvironmentCrashed: the environment raised, or broke its declaration.
         """
         self._episode_steps = None
-        with _crash_report(self._config.task, "reset"):
-            observation, told = self._env.reset(seed=self._next_seed)
-            info = self._info.begin(told)
+        with calling(self._config.task, "reset"):
+            answer: Any = self._env.reset(seed=self._next_seed)
+        observation, told = observation_and_info(self._config.task, answer)
+        info = self._info.begin(told)
         self._next_seed = None
         image = self.read(observation)
         self._episode_steps = 0
@@ -106,15 +111,17 @@ class GymnasiumEnvironment:
         native = self.native(action)
         episode_steps = next_episode_step(self._episode_steps)
         self._episode_steps = None
+        task = self._config.task
         observation: Any = None
         reward, is_terminal, is_last, info = 0.0, False, False, dict[str, float]()
         for _ in range(self._config.action_repeat):
-            with _crash_report(self._config.task, "step"):
-                observation, frame_reward, terminated, truncated, told = self._env.step(native)
-                info = self._info.take(told)
-                reward += _finite_reward(self._config.task, frame_reward)
-                is_terminal = bool(terminated)
-                is_last = is_terminal or bool(truncated)
+            with calling(task, "step"):
+                answer: Any = self._env.step(native)
+            frame = frame_of(task, answer)
+            observation, info = frame.observation, self._info.take(frame.info)
+            reward = require_float32(task, reward + frame.reward)
+            is_terminal = frame.is_terminal
+            is_last = is_terminal or frame.is_truncated
             if is_last:
                 break
         image = self.read(observation)
@@ -166,7 +173,7 @@ class GymnasiumEnvironment:
             EnvironmentCrashed: it raised.
         """
         self._episode_steps = None
-        with _crash_report(self._config.task, "close"):
+        with closing(self._config.task):
             self._env.close()
 
     def read(self, observation: Any) -> UInt8Array:
@@ -175,20 +182,8 @@ class GymnasiumEnvironment:
         Raises:
             EnvironmentCrashed: the observation is unlike the declared space.
         """
-        with _crash_report(self._config.task, "reading its observation"):
+        with calling(self._config.task, "reading its observation"):
             return resize_image(self._image.read(observation))
-
-
-@contextmanager
-def _crash_report(task: str, doing: str) -> Generator[None, None, None]:
-    """Turns any exception of the user's code into EnvironmentCrashed, with the task's name."""
-    try:
-        yield
-    except DreamerError:
-        raise
-    except (Exception, SystemExit) as error:
-        message = f"{task} raised {type(error).__name__} during {doing}: {error}"
-        raise EnvironmentCrashed(message) from error
 
 
 def _load(task: str) -> gymnasium.Env[Any, Any]:
@@ -198,7 +193,7 @@ def _load(task: str) -> gymnasium.Env[Any, Any]:
     if "" not in sys.path and directory not in sys.path:
         sys.path.insert(0, directory)
     make = _find_callable(task) if ":" in task else partial(_make_registered, task)
-    with _crash_report(task, "making the environment"):
+    with calling(task, "making the environment"):
         env = make()
     if not isinstance(env, gymnasium.Env):
         raise UnsupportedEnvironment(
@@ -231,7 +226,7 @@ def _find_callable(task: str) -> Any:
             "and a process can have only one; rename yours, or make the environment in a module "
             "outside it"
         )
-    with _crash_report(task, f"importing {module_name}"):
+    with calling(task, f"importing {module_name}"):
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -250,14 +245,3 @@ def _find_callable(task: str) -> Any:
             f"callables defined there: {', '.join(names) or 'none'}"
         )
     return getattr(module, name)
-
-
-def _finite_reward(task: str, reward: Any) -> float:
-    """Returns one frame's reward as a float."""
-    array = np.asarray(reward)
-    if array.shape != () or array.dtype.kind not in "biuf" or not np.isfinite(array):
-        raise EnvironmentCrashed(
-            f"{task} must return one finite number as the reward, but returned {reward!r}; "
-            "correct its step"
-        )
-    return float(array)

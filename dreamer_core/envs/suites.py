@@ -7,6 +7,9 @@ pass every image through the same `resize_image`.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.atari import AtariEnvironment
 from dreamer_core.envs.base import (
@@ -15,6 +18,7 @@ from dreamer_core.envs.base import (
     EnvStep,
     UnknownTask,
     UnsupportedEnvironment,
+    close_or_warn,
     resize_image,
 )
 from dreamer_core.envs.gymnasium import GymnasiumEnvironment
@@ -28,6 +32,7 @@ __all__ = [
     "UnsupportedEnvironment",
     "environment_spec",
     "make_env",
+    "opened",
     "resize_image",
 ]
 
@@ -49,14 +54,29 @@ def make_env(config: EnvConfig, seed: int) -> Environment:
     return GymnasiumEnvironment(config, seed)
 
 
+@contextmanager
+def opened(config: EnvConfig, seed: int) -> Generator[Environment]:
+    """Makes an environment and closes it after the block; one that fails to close is a warning.
+
+    Args:
+        config: as in `make_env`, as is the seed.
+        seed: 0 or more.
+
+    Raises:
+        UnknownTask, UnsupportedEnvironment, EnvironmentCrashed: see `make_env`.
+    """
+    env = make_env(config, seed)
+    try:
+        yield env
+    finally:
+        close_or_warn(env)
+
+
 def environment_spec(config: EnvConfig) -> EnvSpec:
     """Returns the shapes of the environment that a config names; makes it once, and closes it.
 
     Raises:
         Whatever `make_env` raises, so that a bad name is told before anything is written.
     """
-    env = make_env(config, seed=0)
-    try:
+    with opened(config, seed=0) as env:
         return env.spec
-    finally:
-        env.close()

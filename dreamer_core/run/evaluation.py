@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dreamer_core.agent.policy import ActionMode, Policy
-from dreamer_core.envs.suites import make_env
+from dreamer_core.envs.suites import opened
 from dreamer_core.errors import naming
 from dreamer_core.report.video import save_episode
 from dreamer_core.run.restored import checkpoint_weights
@@ -34,8 +34,7 @@ def evaluate_run(
         StorageFailed: the place of the checkpoints cannot be read.
     """
     config = read_config(run_dir)
-    env = make_env(config.env, seed)
-    try:
+    with opened(config.env, seed) as env:
         weights, policy_step = checkpoint_weights(run_dir, config, env.spec)
         policy = Policy(config, env.spec)
         policy.load(weights)
@@ -53,5 +52,3 @@ def evaluate_run(
                 with naming(f"write the video {video}", "Name another file with --video"):
                     save_episode(video, played.frames, config.env.action_repeat)
             yield played.summary
-    finally:
-        env.close()

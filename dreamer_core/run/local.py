@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dreamer_core.config import Config
+from dreamer_core.envs.base import close_or_warn
 from dreamer_core.envs.suites import make_env
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.run.front import RunResult, check, open_front
@@ -115,7 +116,7 @@ class LocalRun:
     def close(self) -> None:
         """Closes environment and replay."""
         try:
-            self._env.close()
+            close_or_warn(self._env)
         finally:
             self._replay.close()
 

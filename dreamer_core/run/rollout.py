@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -239,6 +239,7 @@ def evaluate_episode(
     words: tuple[int, ...],
     policy_step: int = 0,
     has_frames: bool = False,
+    on_step: Callable[[int], None] = lambda _num_steps: None,
 ) -> Evaluation:
     """Plays one episode from its reset to its end.
 
@@ -249,6 +250,7 @@ def evaluate_episode(
         words: key of the random numbers, such as (seed, episode).
         policy_step: policy steps of the run behind the weights, for the summary.
         has_frames: whether to keep the images.
+        on_step: is told the policy steps so far; what it raises ends the episode.
     """
     frames: list[UInt8Array] = []
     total, num_rows, info = 0.0, 0, dict[str, float]()
@@ -258,6 +260,7 @@ def evaluate_episode(
             info = dict(row.step.info)
             if has_frames:
                 frames.append(row.step.image)
+            on_step(num_rows - 1)
     summary = EpisodeSummary(
         policy_step=policy_step, episode_return=total, length=num_rows - 1, info=info
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import ray
@@ -14,6 +14,7 @@ from dreamer_core.replay.rewind import RewindTarget
 from dreamer_core.seeds import EVALUATOR_INCARNATION, env_seed
 from dreamer_core.storage.run_directory import RunPaths
 from dreamer_core.types import EnvSpec
+from services.cluster.closing import close_all, is_canceled
 from services.cluster.ray_errors import LOST, failed_to_start, reason, start_error
 from services.runtime.calls import (
     CallFailed,
@@ -58,6 +59,7 @@ class RayHost:
         self._is_run_dir_shared = is_run_dir_shared
         self._is_lockstep = is_lockstep
         self._handles: dict[str, Any] = {}
+        self._evaluations: dict[str, Any] = {}  # reference to the newest of each evaluator
 
     def now_s(self) -> float:
         """See Host."""
@@ -82,7 +84,7 @@ class RayHost:
                 made = self._actor("exchange", Exchange, name=EXCHANGE).remote(config)
             case _:
                 seed = env_seed(config.seed, EVALUATOR_INCARNATION + arguments[0])
-                made = self._actor("evaluator", Evaluator).remote(config, seed)
+                made = self._actor("evaluator", Evaluator).remote(config, seed, is_canceled)
         self._handles[service] = made
 
     def call(self, service: str, verb: str, *arguments: Any, num_results: int = 1) -> Any:
@@ -90,14 +92,17 @@ class RayHost:
         method = getattr(self._handles[service], verb)
         if num_results > 1:
             method = method.options(num_returns=num_results)
-        return method.remote(*arguments)
+        made = method.remote(*arguments)
+        if verb == "evaluate":
+            self._evaluations[service] = made
+        return made
 
     def get(self, reference: Any, timeout_s: float) -> Any:
         """See Host."""
         try:
             return ray.get(reference, timeout=timeout_s)
         except RayError as error:
-            raise _told(error) from error
+            raise _told(error, self._suspect(error)) from error
 
     def wait(self, references: Sequence[Any], timeout_s: float) -> Any | None:
         """See Host."""
@@ -117,6 +122,25 @@ class RayHost:
         if handle is not None:
             ray.kill(handle)
 
+    def end(self, services: Collection[str]) -> None:
+        """See Host. What an evaluator plays is given up first."""
+        owners = list(filter(_has_environment, services))
+        close_all(
+            {name: self._handles[name] for name in owners if self.has(name)},
+            [self._evaluations.pop(name) for name in owners if name in self._evaluations],
+        )
+        for service in services:
+            self.kill(service)
+
+    def _suspect(self, error: RayError) -> str:
+        """What may have ended an actor, after the reason that Ray has: most have code of ours."""
+        dead: str | None = getattr(error, "actor_id", None)
+        for name in filter(_has_environment, self._handles):
+            if dead is not None and self._handles[name]._actor_id.hex() == dead:  # noqa: SLF001
+                task = self._config.env.task
+                return f". It was the {name}, and the environment {task} may have ended it"
+        return ""
+
     def _actor(self, service: str, kind: type, **options: Any) -> Any:
         """The actor class of a service: where it may start, and what it takes there."""
         place = actor_options(
@@ -129,12 +153,16 @@ class RayHost:
         return ray.remote(kind).options(**options, **place)
 
 
-def _told(error: RayError) -> CallFailed:
+def _has_environment(service: str) -> bool:
+    return service.startswith(("collector", "evaluator"))
+
+
+def _told(error: RayError, suspect: str) -> CallFailed:
     """What Ray's error means. A call that was handed a lost result is lost with that."""
     if failed_to_start(error):
         return NotStarted(reason(error), start_error(error))
     if isinstance(error, LOST):
-        return Lost(reason(error))
+        return Lost(reason(error) + suspect)
     if isinstance(error, GetTimeoutError):
         return Silent(reason(error))
     if isinstance(error, RayTaskError):

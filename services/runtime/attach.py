@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from dreamer_core.run.restored import checkpoint_weights
 from dreamer_core.seeds import ATTACHED_INCARNATION, env_seed
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.types import EpisodeSummary, Report
+from services.cluster.closing import close_all, is_canceled
 from services.cluster.connection import connected
 from services.cluster.ray_errors import deliberate, failed_to_start, reason
 from services.runtime.address import ClusterAddress, read_address
@@ -121,12 +123,12 @@ def attach(
         )
     with connected(address.gcs, namespace=address.namespace):
         on_start()
-        crowd = _Crowd(command, on_episode)
-        while not (crowd.is_done or should_stop()):
-            if _has_ended(command):
-                raise _ended(command, crowd.num_played)
-            crowd.work()
-        return crowd.num_played
+        with closing(_Crowd(command, on_episode)) as crowd:
+            while not (crowd.is_done or should_stop()):
+                if _has_ended(command):
+                    raise _ended(command, crowd.num_played)
+                crowd.work()
+            return crowd.num_played
 
 
 def _address(command: AttachCommand) -> ClusterAddress:
@@ -194,6 +196,10 @@ class _Crowd:
             except RayError as error:
                 self._replace(name, error)
 
+    def close(self) -> None:
+        """Has the evaluators give up what they play and close their environments."""
+        close_all(self._actors, list(self._playing))
+
     def _replace(self, name: str, error: RayError) -> None:
         """Has another evaluator play the episode: this one was killed, or lost its weights.
 
@@ -210,7 +216,9 @@ class _Crowd:
         if self._fruitless_restarts > _MAX_FRUITLESS_RESTARTS:
             raise NotRunning(f"An evaluation failed: {reason(error)}") from error
         logger.warning("An evaluator is replaced: %s", reason(error))
-        ray.kill(self._actors.pop(name))
+        actor = self._actors.pop(name)
+        close_all({name: actor})
+        ray.kill(actor)
         self._num_begun -= 1
 
     def _begin(self, name: str) -> bool:
@@ -223,7 +231,7 @@ class _Crowd:
             seed = env_seed(self._config.seed, ATTACHED_INCARNATION + secrets.randbelow(2**20))
             here = ray.get_runtime_context().get_node_id()
             make: Any = ray.remote(Evaluator).options(**guest_options(here))
-            self._actors[name] = make.remote(self._config, seed)
+            self._actors[name] = make.remote(self._config, seed, is_canceled)
         command = self._command
         played = self._actors[name].play.remote(
             weights, command.mode, policy_step, command.weights, has_video=command.video

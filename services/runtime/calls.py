@@ -94,6 +94,10 @@ class Host(Protocol):
         """Ends a service; one that is not there is no matter."""
         ...
 
+    def end(self, services: Collection[str]) -> None:
+        """Ends services that are alive, each once it has closed its environment or had time to."""
+        ...
+
 
 @dataclass(slots=True)
 class Call:

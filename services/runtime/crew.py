@@ -6,6 +6,7 @@ evaluators of other jobs find weights, and the run's own evaluators; training wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,7 @@ class Crew:
 
     def replace(self, service: str) -> None:
         """Starts the next life of a service; of an evaluator not before its next evaluation."""
-        self.host.kill(service)
+        self.host.end([service])
         match service:
             case "collector":
                 self._incarnation += 1
@@ -156,10 +157,9 @@ class Crew:
         except CallFailed as error:
             raise ServiceLost(f"The {service} did not answer: {error}") from error
 
-    def close(self) -> None:
-        """Ends all of them."""
-        for service in (*REQUIRED, EXCHANGE):
-            self.host.kill(service)
+    def close(self, evaluators: Sequence[str]) -> None:
+        """Ends all of them, and these evaluators."""
+        self.host.end((*REQUIRED, EXCHANGE, *evaluators))
 
     def _is_alive(self, service: str, timeout_s: float) -> bool:
         if not self.host.has(service):

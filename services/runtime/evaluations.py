@@ -21,7 +21,8 @@ class Evaluations:
     def __init__(self, crew: Crew, config: EvaluatorConfig) -> None:
         self._crew = crew
         self._config = config
-        self._names = tuple(f"evaluator-{i}" for i in range(config.count))
+        self.names = tuple(f"evaluator-{i}" for i in range(config.count))
+        """Of the evaluators, whether they run or not."""
         self._evaluated_at = 0
 
     def begin(self, policy_steps: int) -> None:
@@ -56,8 +57,8 @@ class Evaluations:
             max_starts: how many of them may be new: many at once would take the processors from
                 training; None for all.
         """
-        starts = len(self._names) if max_starts is None else max_starts
-        for index, name in enumerate(self._names):
+        starts = len(self.names) if max_starts is None else max_starts
+        for index, name in enumerate(self.names):
             if self._crew.calls.in_flight(name, "evaluate"):
                 continue
             if not self._crew.host.has(name):
@@ -73,12 +74,6 @@ class Evaluations:
 
     def drop(self) -> None:
         """Gives up those under way: nothing waits for the end of their episodes."""
-        for name in self._names:
-            if self._crew.calls.in_flight(name, "evaluate"):
-                self._crew.calls.drop([name])
-                self._crew.host.kill(name)
-
-    def close(self) -> None:
-        """Ends the evaluators."""
-        for name in self._names:
-            self._crew.host.kill(name)
+        busy = [name for name in self.names if self._crew.calls.in_flight(name, "evaluate")]
+        self._crew.calls.drop(busy)
+        self._crew.host.end(busy)

@@ -89,7 +89,7 @@ class Recovery:
     def _must_replace(self, call: Call, error: Raised) -> bool:
         """Ends a service that raised, where that is wanted; else its work is tried again later."""
         if must_replace(call, error):
-            self._crew.host.kill(call.service)
+            self._crew.host.end([call.service])
             return True
         self._saves.tried()
         self._traffic.retry_later()
@@ -121,8 +121,9 @@ class Recovery:
         dead = self._crew.dead() or {service}
         self._crew.calls.drop(REQUIRED)
         self._traffic.give_up_storing()
-        for name in REQUIRED:
+        for name in dead:
             self._crew.host.kill(name)
+        self._crew.host.end(REQUIRED)
         self.begin(self._crew.bring_up())
         self._pulse.forget_speed()
         for name in sorted(dead):

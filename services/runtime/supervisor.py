@@ -134,8 +134,7 @@ class Supervisor:
                 self.crew.ask("replay", "close", timeout_s=_STOP_S)
         except (ServiceLost, Raised) as error:
             logger.warning("The replay is not closed; its next start will mend it: %s", error)
-        self._evaluations.close()
-        self.crew.close()
+        self.crew.close(self._evaluations.names)
 
     # Issuing
 

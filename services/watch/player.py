@@ -23,6 +23,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ import numpy as np
 
 from dreamer_core.agent.policy import ActionMode
 from dreamer_core.agent.threads import num_threads
+from dreamer_core.envs.base import close_or_warn
 from dreamer_core.envs.suites import make_env
 from dreamer_core.errors import BUG_EXIT, BadInput, DreamerError
 from dreamer_core.run.dream import Moment, watch_episode
@@ -135,6 +137,10 @@ class Player:
                 self._send(self._message(episode, moment))
                 self._pace(_END_PAUSE_S if moment.is_last else 0.0)
                 self._renew()
+
+    def close(self) -> None:
+        """Closes the environment."""
+        close_or_warn(self._env)
 
     def _await_weights(self) -> None:
         while self._newest.wall_time_s is None:
@@ -264,7 +270,9 @@ def main() -> None:
     _let_training_go_first()
     try:
         with num_threads(1):
-            Player(PlayerOptions(**json.loads(sys.argv[1])), Orders(0), send).run()
+            player = Player(PlayerOptions(**json.loads(sys.argv[1])), Orders(0), send)
+            with closing(player):
+                player.run()
     except (EOFError, BrokenPipeError):
         pass  # nobody is left to play for
     except DreamerError as error:

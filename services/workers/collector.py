@@ -31,8 +31,8 @@ class Collector:
 
     def __init__(self, config: Config, incarnation: int) -> None:
         log_to_stderr("collector")
-        env = make_env(config.env, env_seed(config.seed, incarnation))
-        self._rollout = Rollout(env, config, incarnation)
+        self._env = make_env(config.env, env_seed(config.seed, incarnation))
+        self._rollout = Rollout(self._env, config, incarnation)
         self._idle_since_s: float | None = None
         self._wait_s = 0.0
 
@@ -69,3 +69,11 @@ class Collector:
         return collected.chunks, Report(
             service="collector", values=values, episodes=collected.episodes
         )
+
+    def close(self) -> None:
+        """Closes the environment; no call may follow.
+
+        Raises:
+            EnvironmentCrashed: it failed over that, or took too long.
+        """
+        self._env.close()

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dreamer_core.agent.policy import ActionMode, Policy
 from dreamer_core.config import Config
 from dreamer_core.envs.suites import make_env
-from dreamer_core.errors import naming
+from dreamer_core.errors import Failed, naming
 from dreamer_core.report.metrics import LATEST
 from dreamer_core.report.video import save_episode
 from dreamer_core.run.rollout import Evaluation, evaluate_episode
 from dreamer_core.types import EpisodeSummary, Report, WeightsSnapshot
 from services.logs import log_to_stderr
+
+
+class GivenUp(Failed):
+    """Whoever asked for an episode does not want it any more."""
 
 
 class Evaluator:
@@ -25,9 +29,12 @@ class Evaluator:
     Args:
         config: of the run.
         env_seed: of the environment; differs from the collector's.
+        is_given_up: asked between two policy steps; the episode ends then, without a result.
     """
 
-    def __init__(self, config: Config, env_seed: int) -> None:
+    def __init__(
+        self, config: Config, env_seed: int, is_given_up: Callable[[], bool] = lambda: False
+    ) -> None:
         log_to_stderr("evaluator")
         with contextlib.suppress(OSError, AttributeError):  # where the system allows it
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
@@ -35,6 +42,7 @@ class Evaluator:
         self._env_seed = env_seed
         self._env = make_env(config.env, env_seed)
         self._policy = Policy(config, self._env.spec)
+        self._is_given_up = is_given_up
         self._num_episodes = 0
 
     def evaluate(
@@ -87,6 +95,14 @@ class Evaluator:
             save_episode(path, played.frames, self._action_repeat)
             return report, path.read_bytes()
 
+    def close(self) -> None:
+        """Closes the environment; no call may follow.
+
+        Raises:
+            EnvironmentCrashed: it failed over that, or took too long.
+        """
+        self._env.close()
+
     def _play(self, mode: ActionMode, policy_step: int, *, has_frames: bool = False) -> Evaluation:
         self._num_episodes += 1
         return evaluate_episode(
@@ -96,7 +112,12 @@ class Evaluator:
             words=(self._env_seed, self._num_episodes),
             policy_step=policy_step,
             has_frames=has_frames,
+            on_step=self._go_on,
         )
+
+    def _go_on(self, _num_steps: int) -> None:
+        if self._is_given_up():
+            raise GivenUp("nobody waits for this evaluation any more")
 
 
 def _report(

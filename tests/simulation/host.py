@@ -156,6 +156,10 @@ class SimulatedHost:
             self.note(f"end {service}")
             self.die(process)
 
+    def end(self, services):
+        for service in services:
+            self.kill(service)
+
     # What an adversary does
 
     def process(self, service):

@@ -63,15 +63,20 @@ def test_an_exception_of_the_environment_is_a_crash_that_names_it(wrap: Wrap, me
 
 
 @pytest.mark.parametrize(
-    "told", [("observation", [[1], [1, 2]]), ("reward", [[1], [1, 2]]), ("end", np.ones(2))]
+    ("what", "value", "message"),
+    [
+        ("observation", [[1], [1, 2]], "raised ValueError during reading its observation"),
+        ("reward", [[1], [1, 2]], "must return one finite number as the reward"),
+        ("end", np.ones(2), "must return True or False as terminated, but returned an array"),
+        ("end", None, "must return True or False as terminated, but returned None"),
+    ],
 )
-def test_what_numpy_makes_nothing_of_is_a_crash(wrap: Wrap, told: tuple[str, Any]):
-    what, value = told
+def test_what_numpy_makes_nothing_of_is_a_crash(wrap: Wrap, what: str, value: Any, message: str):
     answer = {"observation": np.zeros((64, 64, 1), np.uint8), "reward": 0.0, "end": False}
     observation, reward, end = (answer | {what: value}).values()
     inner = Counting()
     env = wrap(inner)
     env.reset()
     inner.step = lambda _: (observation, reward, end, False, {})
-    with pytest.raises(EnvironmentCrashed, match="raised ValueError during"):
+    with pytest.raises(EnvironmentCrashed, match=message):
         env.step(one_hot(0))

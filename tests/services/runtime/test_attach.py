@@ -80,6 +80,7 @@ def test_there_is_nothing_to_attach_to_once_a_run_has_ended(attended, dreamer):
 
 def crowd(monkeypatch):
     monkeypatch.setattr("ray.kill", lambda _: None)
+    monkeypatch.setattr(attach_module, "close_all", lambda _: None)
     found = attach_module._Crowd(AttachCommand(run_dir=ROOT), lambda *_: None)
     found._num_begun = 100
     found._actors = defaultdict(object)

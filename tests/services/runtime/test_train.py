@@ -1,6 +1,7 @@
 """Whole runs through the services as a user starts them: real Ray, processes of their own."""
 
 import time
+from collections import Counter
 
 import pytest
 
@@ -272,6 +273,13 @@ def test_the_words_of_an_environment_that_crashes_are_in_the_log(story):
 
 def test_a_service_is_replaced_without_waiting_for_an_evaluation(story):
     assert story.was_evaluating and "evaluator" not in restarts(story.run.run_dir)
+
+
+def test_every_environment_is_closed_but_that_of_the_collector_that_was_killed(story):
+    directory = story.run.run_dir.parent
+    opened = (directory / "opened").read_text().split()
+    left = Counter(opened) - Counter((directory / "closed").read_text().split())
+    assert left.total() == 1 and len(opened) > 4
 
 
 def test_ctrl_c_gives_up_the_last_evaluation_once_the_run_is_saved(story):

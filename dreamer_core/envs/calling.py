@@ -1,0 +1,169 @@
+"""Calls of the user's code: whatever it does, its end is an answer or `EnvironmentCrashed`.
+
+It may raise anything, `SystemExit` and `KeyboardInterrupt` included, end the process, or never come
+back. A call that takes long is said in the log while it lasts.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from dreamer_core.envs.base import CLOSE_S, EnvironmentCrashed
+from dreamer_core.errors import DreamerError
+from dreamer_core.waiting import Patience
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+_OWN_PACKAGES = ("dreamer_core", "services")
+
+
+class _Left(BaseException):
+    """What `os._exit` raises in a call of the user's code."""
+
+
+@contextmanager
+def calling(task: str, doing: str) -> Generator[None]:
+    """Runs a block of the user's code.
+
+    Args:
+        task: which environment.
+        doing: what is called, such as "reset".
+
+    Raises:
+        EnvironmentCrashed: the block raised or tried to end the process; DreamerErrors go through,
+            and so does Ctrl-C.
+    """
+    _calls.begin(f"{doing} of {task}")
+    try:
+        yield
+    except DreamerError:
+        raise
+    except _Left as error:
+        raise EnvironmentCrashed(
+            f"{task} wanted to end the whole program (os._exit) during {doing}; have it raise an "
+            "exception instead"
+        ) from error
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) or _is_ctrl_c(error):
+            raise
+        words = f"{task} raised {type(error).__name__} during {doing}: {error}".removesuffix(": ")
+        raise EnvironmentCrashed(words + _advice(error)) from error
+    finally:
+        _calls.end()
+
+
+@contextmanager
+def closing(task: str) -> Generator[None]:
+    """Runs the user's close(), for at most CLOSE_S seconds where Python can end it.
+
+    Raises:
+        EnvironmentCrashed: it raised, or took longer.
+    """
+
+    def give_up(*_: Any) -> NoReturn:
+        raise EnvironmentCrashed(
+            f"{task} did not close within {CLOSE_S:g} s; see what its close() waits for"
+        )
+
+    if threading.current_thread() is not threading.main_thread():  # where no signals are handled
+        with calling(task, "close"):
+            yield
+        return
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, CLOSE_S)
+    try:
+        with calling(task, "close"):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Whether an exception is Python's answer to Ctrl-C, and not what a `raise` has made."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    assert trace is not None
+    raised_by = trace.tb_frame.f_code.co_code[trace.tb_lasti]
+    return isinstance(error, KeyboardInterrupt) and dis.opname[raised_by] != "RAISE_VARARGS"
+
+
+def _advice(error: BaseException) -> str:
+    """What may be done about an exception of which the usual reason is known."""
+    words = str(error)
+    if isinstance(error, ValueError) and "expected 5, got 4" in words:
+        return (
+            ". A wrapper of Gymnasium was given 4 values by step and wants 5 (old Gym interface); "
+            + OLD_INTERFACE
+        )
+    if isinstance(error, TypeError) and "unexpected keyword argument 'seed'" in words:
+        return f". Gymnasium calls reset(seed=...) (old Gym interface); {OLD_INTERFACE}"
+    return ""
+
+
+OLD_INTERFACE = (
+    "have reset return (observation, info) and step (observation, reward, terminated, truncated, "
+    "info), or wrap it: shimmy.GymV21CompatibilityV0 (pip install shimmy) turns an environment of "
+    "the old interface into one of Gymnasium"
+)
+"""What to do about an environment that was written for Gym before 0.26."""
+
+
+class _Calls:
+    """Calls under way in this process, by thread; a thread of its own speaks of long ones."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[int, tuple[str, Patience]] = {}
+        self._pid = 0
+
+    def begin(self, words: str) -> None:
+        """Notes a call of this thread."""
+        if self._pid != os.getpid():  # the first, or the first after a fork
+            self._pid = os.getpid()
+            threading.Thread(target=self._watch, name="slow environment", daemon=True).start()
+        self._under_way[threading.get_ident()] = (words, Patience(time.monotonic()))
+
+    def end(self) -> None:
+        """The call of this thread is over."""
+        self._under_way.pop(threading.get_ident(), None)
+
+    def is_under_way(self) -> bool:
+        """Whether this thread is in a call, and the process the one that made it."""
+        return self._pid == os.getpid() and threading.get_ident() in self._under_way
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_LOOK_S)
+            now_s = time.monotonic()
+            for words, patience in list(self._under_way.values()):
+                if patience.has_run_out(now_s):
+                    waited_s = now_s - patience.began_s
+                    logger.warning("Waits for %s, for %.0f s now", words, waited_s)
+
+
+_calls = _Calls()
+_exit = os._exit
+
+
+def _exit_unless_called(status: int) -> None:
+    """Ends the process as `os._exit` does, unless the user's code asks for that in a call."""
+    caller = inspect.currentframe()
+    name = caller.f_back.f_globals.get("__name__", "") if caller and caller.f_back else ""
+    if _calls.is_under_way() and name.partition(".")[0] not in _OWN_PACKAGES:
+        raise _Left(status)
+    _exit(status)
+
+
+# An environment that leaves so would end a run with the exit code that it likes, 0 among them.
+os._exit = _exit_unless_called

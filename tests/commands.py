@@ -10,6 +10,7 @@ import pytest
 from services import cli
 
 PIXELS = ("--env.suite", "gymnasium", "--env.task", "tests.learning.catch:make_env")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SMALL = (*PIXELS, "--env.action-repeat", "1", "--learner.device", "cpu", "--steps", "60")
 
 
@@ -17,7 +18,7 @@ SMALL = (*PIXELS, "--env.action-repeat", "1", "--learner.device", "cpu", "--step
 def own_process():
     """Gives back what a command takes over for the rest of its process: log and signals."""
     handlers, level = logging.root.handlers, logging.root.level
-    taken = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    taken = {number: signal.getsignal(number) for number in SIGNALS}
     logging.root.handlers = []
     yield
     logging.root.handlers, logging.root.level = handlers, level

@@ -93,6 +93,12 @@ class Run:
         """SIGTERM to the command alone, as from a container engine or before a machine goes."""
         self._process.terminate()
 
+    def hang_up(self):
+        """SIGHUP to every process, as when the terminal goes away."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGHUP)
+
     def kill(self, service):
         """kill -9 of one service's process, or of the whole command by the name `supervisor`."""
         if service == "supervisor":

@@ -1,89 +1,24 @@
 """The command `dreamer`: a module for each command, imported when it is called."""
 
-from __future__ import annotations
-
-import importlib
 import os
-import sys
-import traceback
+import signal
 from collections.abc import Sequence
-from pathlib import Path
-
-from dreamer_core.errors import BUG_EXIT, BadInput, DreamerError, Failed, naming
-from services.cli.commands import ANYWHERE, NAMES, usage
+from typing import Any
 
 _INTERRUPTED_EXIT = 130
-_ON_HELP = """\
-With --on CLUSTER, the .yaml file of `ray up` or http://HOST:8265, the command runs on that
-cluster's head, and RUN_DIR is a directory there.
-
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits.
+    """Runs the command line and exits; see dispatch.py.
 
-    0 done, 1 failed, 2 bad input, 70 a bug of ours, 130 stopped by Ctrl-C, 143 by SIGTERM.
+    Ctrl-C ends the process at once and without a word, also while it imports or ends, until a
+    command that has something to finish takes the signal over (services/terminal/stop_request.py).
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    command = arguments[0] if arguments else ""
-    try:
-        sys.exit(_run(arguments))
-    except BrokenPipeError:
-        is_complete = command in ("logs", "presets", "status")
-        os._exit(0 if is_complete else Failed.exit_code)  # nobody reads on
-    except DreamerError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED_EXIT)
-    except Exception as error:  # noqa: BLE001 (shown with its trace)
-        traceback.print_exc()
-        _complain(
-            f"This is a bug in dreamer ({type(error).__name__}), and nothing that you did wrong. "
-            "Please report it with the trace above. What is stored is good"
-        )
-        sys.exit(BUG_EXIT)
+    signal.signal(signal.SIGINT, _end)
+    from services.cli.dispatch import dispatch  # noqa: PLC0415 (with Ctrl-C taken care of)
+
+    dispatch(arguments)
 
 
-def _run(arguments: list[str]) -> int:
-    """Runs the command that the arguments name, and returns its exit code."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        from dreamer_core.presets import PRESETS  # noqa: PLC0415 (for the help alone)
-
-        sys.stdout.write(usage(tuple(PRESETS)))
-        return 0 if arguments else BadInput.exit_code
-    command, *rest = arguments
-    with naming("work in the present directory", "Change to one that is there"):
-        Path.cwd()
-    if command not in NAMES:
-        raise BadInput(
-            f"There is no command {command!r}; known are {', '.join(NAMES)}. See `dreamer --help`"
-        )
-    if command in ANYWHERE:
-        from services.cli.options import take_option  # noqa: PLC0415
-
-        cluster, rest = take_option("--on", rest)
-        if cluster is not None:
-            from services.cluster import remote  # noqa: PLC0415
-
-            return remote.run(cluster, [command, *rest], say)
-        if {"-h", "--help"} & set(rest):
-            sys.stdout.write(_ON_HELP)
-    module = importlib.import_module(f"services.cli.{command}")
-    return module.run(rest)
-
-
-def say(line: str) -> None:
-    """Writes a line, at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def _complain(message: str) -> None:
-    """Writes a one-paragraph error to stderr."""
-    from rich.console import Console  # noqa: PLC0415 (good commands need none)
-    from rich.markup import escape  # noqa: PLC0415
-
-    words = " ".join(message.split())
-    Console(stderr=True).print(f"[bold red]dreamer:[/] {escape(words)}", highlight=False)
+def _end(_number: int, _frame: Any) -> None:
+    os._exit(_INTERRUPTED_EXIT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tyro
 
-from services.cli import say
+from services.cli.dispatch import say
 from services.terminal import control
 
 

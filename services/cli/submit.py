@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dreamer_core.errors import BadInput
 from dreamer_core.storage.run_directory import default_run_dir
-from services.cli import say
+from services.cli.dispatch import say
 from services.cli.options import TrainCommand, with_preset
 from services.cluster import remote
 

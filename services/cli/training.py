@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -13,6 +15,7 @@ from dreamer_core.config import Config
 from dreamer_core.run.front import RunResult
 from dreamer_core.storage.run_directory import default_run_dir
 from services.terminal.display import Display
+from services.terminal.lasting import LastingStream
 from services.terminal.stop_request import StopRequest
 
 
@@ -23,7 +26,7 @@ def train_shown(
 ) -> int:
     """Runs a training under the live display and says what it left behind."""
     run_dir = run_dir or default_run_dir(config)
-    console = Console()
+    console = Console(file=cast(TextIO, LastingStream(sys.stdout)))
     with Display(config.steps, run_dir, console=console) as display:
         log_through(display.console)
         should_stop = StopRequest(display.console.log)

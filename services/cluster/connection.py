@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Generator
@@ -22,6 +23,7 @@ from services.cluster.ray_errors import deliberate, reason
 logger = logging.getLogger(__name__)
 
 _CONNECT_S = 10.0
+_LOOPBACK = "127.0.0.2"  # of 127.0.0.1 Ray would make the outward address
 NODE_ID_LABEL = "ray.io/node-id"
 """Label that Ray gives to every node."""
 
@@ -78,16 +80,18 @@ def connected(
 
 
 def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None) -> None:
-    """Starts a cluster that ends with this process."""
+    """Starts a cluster that ends with this process, at an address that never goes away."""
     try:
-        ray.init(
-            address="local",
-            namespace=namespace,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-            num_cpus=num_cpus,
-            object_store_memory=object_store_bytes,
-        )
+        with _hangups_kept_from_children():
+            ray.init(
+                address="local",
+                namespace=namespace,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+                num_cpus=num_cpus,
+                object_store_memory=object_store_bytes,
+                _node_ip_address=_LOOPBACK if sys.platform == "linux" else None,
+            )
     except TypeError:
         raise  # not called as it wants to be
     except Exception as error:  # Ray raises all kinds, Exception itself among them
@@ -98,6 +102,20 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
             f"{object_store_bytes or 'some'} bytes of shared memory (--runtime.object-store-bytes "
             "where there is that option), free ports, and room in /tmp or RAY_TMPDIR"
         ) from error
+
+
+@contextmanager
+def _hangups_kept_from_children() -> Generator[None]:
+    """Blocks SIGHUP in processes started meanwhile, for good.
+
+    A terminal that goes away tells every process that was started from it; Ray's have to live until
+    this one has saved.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _join(address: str, namespace: str) -> None:
@@ -144,14 +162,23 @@ def keep_token_private() -> None:
     """Makes the token file that Ray would make, or finds it, readable for its owner alone.
 
     Whoever has the token can run code on the clusters of this user; Ray's own file would be
-    readable for all.
+    readable for all. Where there is no home directory to keep it in, as for a user number that a
+    container was given, the token is this process's own.
 
     Raises:
         BadInput: the file cannot be written. Failed: its disk is full.
     """
     if "RAY_AUTH_TOKEN" in os.environ:
         return
-    place = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+    place = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if place is None and not _has_home():
+        logger.warning(
+            "There is no home directory to keep Ray's token in: it lives as long as this command, "
+            "and nobody can attach; to allow that, set RAY_AUTH_TOKEN here and there"
+        )
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        return
+    place = place or "~/.ray/auth_token"
     path = Path(place).expanduser()
     with naming(f"keep Ray's token in {place}", "Name another file with RAY_AUTH_TOKEN_PATH"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,3 +190,13 @@ def keep_token_private() -> None:
         else:
             with os.fdopen(file, "w") as new:
                 new.write(secrets.token_hex(32))
+
+
+def _has_home() -> bool:
+    """Whether this user has a home directory in which files can be made, or were."""
+    try:
+        ray_files = Path.home() / ".ray"
+    except RuntimeError:
+        return False
+    place = ray_files if ray_files.is_dir() else ray_files.parent
+    return os.access(place, os.W_OK | os.X_OK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import urllib.parse
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 from dreamer_core.config import Config
@@ -151,6 +151,14 @@ def _dropped_reports(log: RunLog) -> Report:
     return Report(service="supervisor", values=values)
 
 
+def _from_home(path: Path) -> Path:
+    """The path from the home directory on, if it lies there."""
+    with suppress(RuntimeError):  # a user without a home
+        if path.is_relative_to(Path.home()):
+            return path.relative_to(Path.home())
+    return path
+
+
 def _told_to_prometheus(
     config: Config, services: ServiceConfig, run_dir: Path, exporter: PrometheusExporter
 ) -> AbstractContextManager[None]:
@@ -158,9 +166,8 @@ def _told_to_prometheus(
     is_everywhere = exporter.address in ("0.0.0.0", "::")  # noqa: S104 (asked for)
     host = node_address() if is_everywhere else exporter.address
     path = run_dir.absolute()
-    is_home = path.is_relative_to(Path.home())
     labels = {
-        "run": str(path.relative_to(Path.home()) if is_home else path),
+        "run": str(_from_home(path)),
         "preset": config.preset,
         "task": config.env.task,
         "seed": str(config.seed),

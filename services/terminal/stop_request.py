@@ -1,31 +1,45 @@
-"""How Ctrl-C and SIGTERM reach what runs for long."""
+"""How Ctrl-C, SIGTERM and a terminal that goes away reach what runs for long."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 INTERRUPTED_EXIT = 130
 """Exit code after Ctrl-C."""
+_SHOW_CURSOR = b"\x1b[?25h"
 
 
 class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a question that the training loop asks.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a question that the training loop asks.
 
-    The first signal asks for a clean stop; a second Ctrl-C ends the process at once.
+    The first signal asks for a clean stop; a second Ctrl-C ends the process at once. Both are
+    noticed in a thread of their own, since the main thread may be inside a call that lets no Python
+    run for long.
+
+    Args:
+        say: tells the user that the stop has begun.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self.signal: signal.Signals | None = None
+        reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        threading.Thread(target=self._follow, args=(reading,), daemon=True).start()
         self.listen()
 
     def listen(self) -> None:
         """Takes the signals over; needed again after Ray, which takes them when it starts."""
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            is_nohup = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+            if not is_nohup:
+                signal.signal(number, self._on_signal)
 
     def __call__(self) -> bool:
         """Whether a stop was asked for."""
@@ -36,8 +50,21 @@ class StopRequest:
         """128 + signal, so that whoever watches sees that the work is not done; 0 without one."""
         return 128 + self.signal if self.signal else 0
 
-    def _on_signal(self, number: int, _frame: Any) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            os._exit(INTERRUPTED_EXIT)
-        self.signal = signal.Signals(number)
+    def _on_signal(self, number: int, frame: Any) -> None:
+        """Nothing: the thread has it."""
+
+    def _follow(self, reading: int) -> None:
+        while numbers := os.read(reading, 64):
+            for number in numbers:
+                if signal.getsignal(number) == self._on_signal:
+                    self._take(signal.Signals(number))
+
+    def _take(self, number: signal.Signals) -> None:
+        if self.signal is not None:
+            if number == signal.SIGINT:
+                if sys.stdout.isatty():
+                    os.write(sys.stdout.fileno(), _SHOW_CURSOR)
+                os._exit(INTERRUPTED_EXIT)
+            return
+        self.signal = number
         self._say("Stopping: finishing what is under way and writing a checkpoint ...")

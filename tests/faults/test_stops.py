@@ -40,6 +40,16 @@ def test_sigterm_leaves_a_checkpoint_of_everything_within_30_seconds(tmp_path, o
     assert gradient_steps >= 3
 
 
+def test_a_terminal_that_goes_away_leaves_a_checkpoint_of_everything(tmp_path):
+    run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "50000")
+    run.wait_for("dreamer_gradient_steps_total", least=3)
+    run.hang_up()
+    assert run.finish(timeout_s=30) == 129, run.stderr
+    policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
+    assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
+    assert gradient_steps >= 3
+
+
 def test_sigterm_leaves_a_checkpoint_even_while_the_environment_hangs(tmp_path):
     run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "500",
               "--env.task", "tests.services.failing_env:make_hanging_env")  # fmt: skip

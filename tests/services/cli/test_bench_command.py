@@ -18,11 +18,11 @@ def test_bench_writes_what_it_measured(dreamer, tmp_path):
 
 
 def test_bench_run_measures_a_real_run(dreamer, tmp_path):
-    code, _, _ = dreamer(
+    code, _, told = dreamer(
         "bench", "run", "--preset=debug", "--learner.device", "cpu", "--seconds", "2",
         "--steps", "100000", "--json", "run.json", "--metrics.port", "0",
     )  # fmt: skip
-    assert code == 0
+    assert code == 0, told
     details = json.loads((tmp_path / "run.json").read_text())["details"]
     assert details["frames_per_second"] == pytest.approx(
         details["gradient_steps_per_second"] * 4 * 4  # ratio and action repeat of the preset

@@ -114,6 +114,16 @@ def test_a_video_that_cannot_be_written_is_refused_in_one_paragraph(refused, fin
     assert "nowhere" in refused("eval", finished, "--video", tmp_path / "nowhere" / "x.gif")
 
 
+@pytest.mark.parametrize("argument", ["~nobody-at-all/run", "--run-dir=~nobody-at-all/run"])
+def test_the_home_directory_of_nobody_is_refused(refused, argument):
+    assert "there is none of that name" in refused("status", argument)
+
+
+def test_a_home_directory_that_no_shell_expanded_is_meant(dreamer, finished, monkeypatch):
+    monkeypatch.setenv("HOME", str(finished.parent))
+    assert dreamer("status", f"~/{finished.name}")[0] == 0
+
+
 def test_an_unknown_command_is_refused_with_the_known_ones(refused):
     message = refused("trains")
     assert (

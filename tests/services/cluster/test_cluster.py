@@ -1,6 +1,7 @@
 """The token that guards a cluster."""
 
 import logging
+import os
 
 import pytest
 
@@ -33,6 +34,21 @@ def test_a_token_that_all_could_read_is_kept_and_made_private(token):
     token.chmod(0o644)
     keep_token_private()
     assert (token.read_text(), mode(token)) == ("secret", 0o600)
+
+
+@pytest.mark.parametrize("home", [None, "/proc/self"])
+def test_without_a_home_the_token_lives_as_long_as_the_command(token, monkeypatch, home, caplog):
+    del token
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # what is set meanwhile is undone
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    if home is None:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", dict[int, str]().__getitem__)  # no such user
+    else:
+        monkeypatch.setenv("HOME", home)
+    keep_token_private()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert "nobody can attach" in caplog.text
 
 
 def test_a_token_in_the_environment_needs_no_file(token, monkeypatch):

@@ -1,7 +1,5 @@
 """What a sweep trains: games, seeds, and the command of each run."""
 
-import logging
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +8,6 @@ import pytest
 from dreamer_core.envs.base import UnknownTask
 from dreamer_core.envs.games import PAPER_GAMES
 from dreamer_core.presets import preset
-from services import cli
 from services.cli.options import LocalCommand, with_preset
 from services.sweep.directory import open_sweep
 from services.sweep.plan import (
@@ -19,19 +16,8 @@ from services.sweep.plan import (
     refuse_options_of_one_run,
 )
 from services.sweep.sweep import SweepCommand
+from tests.commands import exit_code_of
 from tests.services.sweep.parts import DEBUG, PONG_1, plan
-
-
-@pytest.fixture
-def own_process():
-    """Gives back what a command takes over for the rest of its process: log and signals."""
-    handlers, level = logging.root.handlers, logging.root.level
-    taken = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    logging.root.handlers = []
-    yield
-    logging.root.handlers, logging.root.level = handlers, level
-    for number, handler in taken.items():
-        signal.signal(number, handler)
 
 
 def test_every_game_is_trained_once_before_any_is_trained_twice():
@@ -134,12 +120,9 @@ def test_a_sweep_may_wait_for_nodes_once_it_says_what_its_runs_train_on():
         (["--games", "pong", "--behavior.horizon", "7"], "behavior.horizon=4 there, 7 asked for"),
     ],
 )
-@pytest.mark.usefixtures("own_process")
 def test_a_sweep_that_cannot_be_is_refused_before_ray_starts(tmp_path, capsys, options, words):
     with open_sweep(tmp_path, plan("pong")) as directory:
         before = directory.marker.read_text()
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["sweep", "debug", "--sweep-dir", str(tmp_path), *options])
-    assert caught.value.code == 2
+    assert exit_code_of("sweep", "debug", "--sweep-dir", tmp_path, *options) == 2
     assert words in " ".join(capsys.readouterr().err.split())
     assert directory.marker.read_text() == before

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import pytest
 
-from services import cli
 from services.watch import server as watching
 from services.watch.curves import RunCurves
 from services.watch.player import PlayerOptions
 from services.watch.stage import PlayerEnded, Stage, play
+from tests.commands import exit_code_of
 from tests.runs import CATCH, Run
 from tests.watching import Watch, cpu_seconds, frames, served
 
@@ -212,13 +212,9 @@ def refused(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments):
-        taken = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        with pytest.raises(SystemExit) as caught:
-            cli.main(["watch", *map(str, arguments)])
-        for number, handler in taken.items():
-            signal.signal(number, handler)
+        code = exit_code_of("watch", *arguments)
         words = capsys.readouterr().err
-        assert caught.value.code == 2, words
+        assert code == 2, words
         assert "Traceback" not in words and "\n\n" not in words.strip()
         return " ".join(words.split())
 

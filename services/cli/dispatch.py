@@ -1,0 +1,108 @@
+"""Finds the command that was named, runs it, and turns what it raises into an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreamer_core.errors import BUG_EXIT, BadInput, DreamerError, Failed, naming
+from services.cli.commands import ANYWHERE, NAMES, usage
+
+_ON_HELP = """\
+With --on CLUSTER, the .yaml file of `ray up` or http://HOST:8265, the command runs on that
+cluster's head, and RUN_DIR is a directory there.
+
+"""
+
+
+def dispatch(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits.
+
+    0 done, 1 failed, 2 bad input, 70 a bug of ours, 130 stopped by Ctrl-C, 143 by SIGTERM.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = arguments[0] if arguments else ""
+    try:
+        sys.exit(_run(arguments))
+    except BrokenPipeError:
+        is_complete = command in ("logs", "presets", "status")
+        os._exit(0 if is_complete else Failed.exit_code)  # nobody reads on
+    except DreamerError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 (shown with its trace)
+        traceback.print_exc()
+        _complain(
+            f"This is a bug in dreamer ({type(error).__name__}), and nothing that you did wrong. "
+            "Please report it with the trace above. What is stored is good"
+        )
+        sys.exit(BUG_EXIT)
+
+
+def _run(arguments: list[str]) -> int:
+    """Runs the command that the arguments name, and returns its exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        from dreamer_core.presets import PRESETS  # noqa: PLC0415 (for the help alone)
+
+        sys.stdout.write(usage(tuple(PRESETS)))
+        return 0 if arguments else BadInput.exit_code
+    command, *rest = arguments
+    with naming("work in the present directory", "Change to one that is there"):
+        Path.cwd()
+    if command not in NAMES:
+        raise BadInput(
+            f"There is no command {command!r}; known are {', '.join(NAMES)}. See `dreamer --help`"
+        )
+    if command in ANYWHERE:
+        from services.cli.options import take_option  # noqa: PLC0415
+
+        cluster, rest = take_option("--on", rest)
+        if cluster is not None:
+            from services.cluster import remote  # noqa: PLC0415
+
+            return remote.run(_with_home(cluster), [command, *rest], say)
+        if {"-h", "--help"} & set(rest):
+            sys.stdout.write(_ON_HELP)
+    if command == "submit":  # what follows the cluster is said to another machine
+        rest[:1] = map(_with_home, rest[:1])
+    else:
+        rest = [_with_home(argument) for argument in rest]
+    module = importlib.import_module(f"services.cli.{command}")
+    return module.run(rest)
+
+
+def say(line: str) -> None:
+    """Writes a line, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _with_home(argument: str) -> str:
+    """Returns `~/PATH` and `--option=~/PATH`, which no shell expands, with the home directory.
+
+    Raises:
+        BadInput: there is no such home directory.
+    """
+    head, is_option, path = argument.partition("=") if argument[:1] == "-" else ("", "", argument)
+    if not path.startswith("~"):
+        return argument
+    expanded = os.path.expanduser(path)  # noqa: PTH111 (a URL may follow it, which has no Path)
+    if expanded == path:
+        raise BadInput(
+            f"Wanted the home directory that {path!r} begins with, but there is none of that name; "
+            "give the path whole, or ./~ for a file of that name"
+        )
+    return f"{head}{is_option}{expanded}"
+
+
+def _complain(message: str) -> None:
+    """Writes a one-paragraph error to stderr."""
+    from rich.console import Console  # noqa: PLC0415 (good commands need none)
+    from rich.markup import escape  # noqa: PLC0415
+
+    words = " ".join(message.split())
+    Console(stderr=True).print(f"[bold red]dreamer:[/] {escape(words)}", highlight=False)

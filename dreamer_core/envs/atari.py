@@ -128,6 +128,11 @@ class AtariEnvironment:
         """Returns the console's newest screen in colour, [210, 160, 3] in most games."""
         return self._ale.getScreenRGB()
 
+    @property
+    def frames_per_second(self) -> float:
+        """60, the console's."""
+        return 60.0
+
     def state(self) -> dict[str, Any]:
         """Returns the emulator's state with its random numbers, and what is kept beside it."""
         return {

@@ -20,6 +20,8 @@ IMAGE_SIZE = 64
 """Height and width of every image, in pixels (sec. 3)."""
 UNBOUNDED = 1e9
 """Declared bounds of this size or more say nothing about the values."""
+FRAMES_PER_SECOND = 30.0
+"""Of environments that do not say."""
 ACTION_TOLERANCE = 1e-5
 """How far rounding may carry a continuous action out of [-1, 1] before it is refused."""
 CLOSE_S = 10.0
@@ -89,6 +91,11 @@ class Environment(Protocol):
 
     def screen(self) -> UInt8Array:
         """Returns what a person would want to see of the newest step, [height, width, 1 or 3]."""
+        ...
+
+    @property
+    def frames_per_second(self) -> float:
+        """Pace of the environment's own frames, before action repeat, as a person should see it."""
         ...
 
     def state(self) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from dreamer_core.config import EnvConfig
 from dreamer_core.envs.actions import actions_of
 from dreamer_core.envs.answers import frame_of, observation_and_info, require_float32
 from dreamer_core.envs.base import (
+    FRAMES_PER_SECOND,
     IMAGE_SIZE,
     EnvStep,
     UnknownTask,
@@ -28,6 +29,7 @@ from dreamer_core.envs.info import EpisodeInfo
 from dreamer_core.envs.observations import image_reader
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
+_MOST_FRAMES_PER_SECOND = 1000
 OWN_PACKAGES = ("dreamer_core", "services")
 """Names of this program's own packages, which no other package of a process can have."""
 
@@ -150,6 +152,15 @@ class GymnasiumEnvironment:
         if self._image.observed is None:
             raise ValueError("screen needs an observed image; call reset first")
         return self._image.observed.copy()
+
+    @property
+    def frames_per_second(self) -> float:
+        """`render_fps` of its metadata, if that is a sane number."""
+        metadata: Any = getattr(self._env, "metadata", None)
+        declared = metadata.get("render_fps") if isinstance(metadata, Mapping) else None
+        if isinstance(declared, int | float) and 0 < declared <= _MOST_FRAMES_PER_SECOND:
+            return float(declared)
+        return FRAMES_PER_SECOND
 
     def state(self) -> None:
         """Returns None: Gymnasium has no way to ask an environment for its state."""

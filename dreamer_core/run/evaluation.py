@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dreamer_core.agent.policy import ActionMode, Policy
 from dreamer_core.envs.suites import opened
 from dreamer_core.errors import naming
-from dreamer_core.report.video import save_episode
+from dreamer_core.report.video import Video, save_episode
 from dreamer_core.run.restored import checkpoint_weights
 from dreamer_core.run.rollout import evaluate_episode
 from dreamer_core.storage.run_directory import read_config
@@ -16,7 +16,14 @@ from dreamer_core.types import EpisodeSummary
 
 
 def evaluate_run(
-    run_dir: Path, *, episodes: int, mode: ActionMode, video: Path | None, seed: int
+    run_dir: Path,
+    *,
+    episodes: int,
+    mode: ActionMode,
+    video: Path | None,
+    seed: int,
+    step: int | None = None,
+    on_video: Callable[[Video], None] | None = None,
 ) -> Iterator[EpisodeSummary]:
     """Yields the episodes as they end.
 
@@ -26,16 +33,19 @@ def evaluate_run(
         mode: how actions are chosen.
         video: file for the first episode; None for none.
         seed: of environment and samples.
+        step: gradient steps of the checkpoint; None for the newest that is whole.
+        on_video: is told of the video once it is written.
 
     Raises:
         RunDirectoryError: there is no run, or it has no checkpoint yet.
-        CheckpointCorrupt: no checkpoint can be read.
-        BadInput: the checkpoint is of another run, or the video cannot be written.
+        CheckpointCorrupt: no checkpoint, or not the one asked for, can be read.
+        BadInput: there is no checkpoint of this step (names those there are), it is of another
+            run, or the video cannot be written.
         StorageFailed: the place of the checkpoints cannot be read.
     """
     config = read_config(run_dir)
     with opened(config.env, seed) as env:
-        weights, policy_step = checkpoint_weights(run_dir, config, env.spec)
+        weights, policy_step = checkpoint_weights(run_dir, config, env.spec, step=step)
         policy = Policy(config, env.spec)
         policy.load(weights)
         for episode in range(episodes):
@@ -50,5 +60,8 @@ def evaluate_run(
             )
             if video is not None and has_frames:
                 with naming(f"write the video {video}", "Name another file with --video"):
-                    save_episode(video, played.frames, config.env.action_repeat)
+                    fps = env.frames_per_second / config.env.action_repeat
+                    written = save_episode(video, played.frames, fps)
+                if on_video is not None:
+                    on_video(written)
             yield played.summary

@@ -36,8 +36,8 @@ COMMANDS = (
         "many runs, several at once, on this machine or a Ray cluster; resumes",
     ),
     Command(
-        "eval RUN_DIR [--episodes N] [--mode greedy|sample] [--video FILE]",
-        "plays with the newest checkpoint; FILE ends in `.mp4` or `.gif`",
+        "eval RUN_DIR [--episodes N] [--mode greedy|sample] [--checkpoint STEP] [--video FILE]",
+        "plays the newest checkpoint or another that is kept; FILE: `.mp4`, `.webm` or `.gif`",
     ),
     Command(
         "attach RUN_DIR [--evaluators N] [--episodes N | --forever] [--mode greedy|sample] "

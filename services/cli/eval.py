@@ -1,4 +1,4 @@
-"""`dreamer eval`: plays with a run's newest checkpoint."""
+"""`dreamer eval`: plays with a run's checkpoints."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from rich.console import Console
 
 from dreamer_core.errors import BadInput
 from dreamer_core.report.metrics import mean_info
+from dreamer_core.report.video import VIDEO_SUFFIXES, Video
 from dreamer_core.run.evaluation import evaluate_run
 from dreamer_core.types import EpisodeSummary
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalCommand:
-    """Plays episodes with a run's newest checkpoint and prints their returns."""
+    """Plays episodes with a checkpoint of a run and prints their returns."""
 
     run_dir: tyro.conf.Positional[Path]
     """Directory of the run."""
@@ -26,8 +27,10 @@ class EvalCommand:
     """Episodes to play."""
     mode: Literal["greedy", "sample"] = "greedy"
     """The actor's mode, or a sample of it; the latent state is sampled in both."""
+    checkpoint: int | None = None
+    """Gradient steps of the checkpoint to play with; by default the newest that is whole."""
     video: Path | None = None
-    """Writes the first episode to this .mp4 or .gif."""
+    """Writes the first episode to this .mp4, .webm or .gif, at the environment's own pace."""
     seed: int = 0
     """Of environment and samples."""
 
@@ -36,8 +39,10 @@ class EvalCommand:
             raise BadInput(f"--episodes {self.episodes}: wanted 1 or more")
         if self.seed < 0:
             raise BadInput(f"--seed {self.seed}: wanted 0 or more")
-        if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
-            raise BadInput(f"--video {self.video}: wanted a name that ends in .mp4 or .gif")
+        if self.video is not None and self.video.suffix.lower() not in VIDEO_SUFFIXES:
+            raise BadInput(
+                f"--video {self.video}: wanted a name that ends in {' or '.join(VIDEO_SUFFIXES)}"
+            )
 
 
 def run(arguments: list[str]) -> int:
@@ -45,12 +50,15 @@ def run(arguments: list[str]) -> int:
     command = tyro.cli(EvalCommand, args=arguments, prog="dreamer eval")
     console = Console()
     played: list[EpisodeSummary] = []
+    videos: list[Video] = []
     for evaluation in evaluate_run(
         command.run_dir,
         episodes=command.episodes,
         mode=command.mode,
         video=command.video,
         seed=command.seed,
+        step=command.checkpoint,
+        on_video=videos.append,
     ):
         played.append(evaluation)
         console.print(
@@ -62,8 +70,8 @@ def run(arguments: list[str]) -> int:
         f"mean return {mean:g} over {len(played)} episodes, mode {command.mode}"
         f"{_told(mean_info(played))}"
     )
-    if command.video is not None:
-        console.print(f"video {command.video}", soft_wrap=True)
+    for video in videos:
+        console.print(f"video {video.path} ({video.codec})", soft_wrap=True)
     return 0
 
 

@@ -268,7 +268,7 @@ class _Crowd:
             self._fixed = ray.put(weights), policy_step
         return self._fixed
 
-    def _take(self, played: tuple[Report, bytes | None]) -> None:
+    def _take(self, played: tuple[Report, tuple[str, bytes] | None]) -> None:
         report, video = played
         self.num_played += 1
         self._fruitless_restarts = 0
@@ -276,7 +276,9 @@ class _Crowd:
         self._on_episode(report.episodes[0], version)
         self._leave(report)
         if video is not None:
-            self._write(video, f"{version:012d}-{self._command.mode}-{secrets.token_hex(3)}.mp4")
+            suffix, content = video
+            name = f"{version:012d}-{self._command.mode}-{secrets.token_hex(3)}{suffix}"
+            self._write(content, name)
 
     def _write(self, video: bytes, name: str) -> None:
         directory = RunPaths(self._command.run_dir).videos

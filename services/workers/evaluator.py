@@ -71,8 +71,8 @@ class Evaluator:
         source: str,
         *,
         has_video: bool,
-    ) -> tuple[Report, bytes | None]:
-        """Returns what one episode gave, and an .mp4 of it if wanted.
+    ) -> tuple[Report, tuple[str, bytes] | None]:
+        """Returns what one episode gave, and a video of it (suffix, content) if wanted.
 
         Args:
             weights: as in `evaluate`, as are mode and policy_step.
@@ -91,9 +91,9 @@ class Evaluator:
             naming("film an episode in a temporary directory", to_do),
             tempfile.TemporaryDirectory() as directory,
         ):
-            path = Path(directory, "episode.mp4")
-            save_episode(path, played.frames, self._action_repeat)
-            return report, path.read_bytes()
+            fps = self._env.frames_per_second / self._action_repeat
+            path = save_episode(Path(directory, "episode.mp4"), played.frames, fps).path
+            return report, (path.suffix, path.read_bytes())
 
     def close(self) -> None:
         """Closes the environment; no call may follow.

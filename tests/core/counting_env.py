@@ -62,6 +62,10 @@ class CountingEnvironment:
     def screen(self) -> UInt8Array:
         return np.full((4, 2, 3), self._step, np.uint8)
 
+    @property
+    def frames_per_second(self) -> float:
+        return 10.0
+
     def state(self) -> dict[str, Any]:
         return {"episode": self._episode, "step": self._step}
 

@@ -119,3 +119,14 @@ def test_any_scalar_reward_becomes_a_float(wrap: Wrap, reward: Any):
     env.reset()
     step = env.step(one_hot(0))
     assert step.reward == 1.0 and type(step.reward) is float
+
+
+@pytest.mark.parametrize(
+    ("metadata", "pace"),
+    [({"render_fps": 12}, 12), ({}, 30), ({"render_fps": None}, 30), (None, 30)]
+    + [({"render_fps": nonsense}, 30) for nonsense in (0, -5, float("nan"), 1e9, "60")],
+)
+def test_the_pace_is_the_declared_one_if_it_is_sane(wrap: Wrap, metadata: Any, pace: float):
+    inner = Counting()
+    inner.metadata = metadata
+    assert wrap(inner).frames_per_second == pace

@@ -60,6 +60,15 @@ def test_eval_plays_episodes_and_films_the_first(dreamer, finished, tmp_path):
         assert video.n_frames > 1
 
 
+def test_eval_plays_the_checkpoint_that_is_asked_for_and_says_how_it_filmed(
+    dreamer, finished, tmp_path
+):
+    film = ("--video", tmp_path / "x.mp4")
+    newest = dreamer("eval", finished, "--episodes", 1, *film)
+    assert newest[0] == 0 and f"video {tmp_path}/x.mp4 (" in newest[1]
+    assert dreamer("eval", finished, "--episodes", 1, "--checkpoint", 2, *film) == newest
+
+
 def test_eval_leaves_the_run_as_it_was(dreamer, finished):
     before = contents(finished)
     assert dreamer("eval", finished, "--episodes", 1, "--mode", "sample")[0] == 0

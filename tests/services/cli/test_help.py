@@ -11,7 +11,7 @@ from tests.commands import plain
     [
         ("train", "PRESET --run-dir --env.task --seed --steps --lockstep --metrics.port"),
         ("local", "PRESET --run-dir --env.task --seed --steps"),
-        ("eval", "PATH --episodes --mode {greedy,sample} --video --on"),
+        ("eval", "PATH --episodes --mode {greedy,sample} --checkpoint --video --on"),
         ("attach", "PATH --evaluators --forever --weights --video --on"),
         ("status", "PATH --on"),
         ("logs", "PATH --follow --on"),

@@ -99,7 +99,8 @@ def test_a_directory_without_a_run_is_refused(refused, tmp_path, command):
     ("arguments", "parts"),
     [
         (["--episodes", "0"], ["--episodes 0", "1 or more"]),
-        (["--video", "x.avi"], ["x.avi", ".mp4 or .gif"]),
+        (["--video", "x.avi"], ["x.avi", ".mp4 or .webm or .gif"]),
+        (["--checkpoint", "7"], ["no checkpoint 7 in", "there are [2"]),
         (["--mode", "lucky"], ["--mode", "lucky", "greedy"]),
         (["--seed", "-1"], ["seed", "-1", "0 or more"]),
     ],

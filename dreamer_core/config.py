@@ -309,6 +309,9 @@ class Config:
     """Seeds weights, environment, exploration, replay draws and latent samples."""
     steps: int = setting(50_000_000, "sec. 3: 200M frames at action repeat 4")
     """Policy steps after which the run ends (50M are 200M frames)."""
+    init_from: str | None = setting(None, _OURS)
+    """A run or checkpoint whose networks a new run begins with, as `load_named` takes it; the
+    optimisers, the counters and the replay begin anew. None: random weights."""
     env: EnvConfig = field(default_factory=EnvConfig)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
@@ -321,6 +324,7 @@ class Config:
         require_types(self)
         require_positive(self, "steps")
         require(self.seed >= 0, f"seed={self.seed} must be 0 or more")
+        require(self.init_from != "", "init_from is empty; name a run or a checkpoint")
         rows = self.replay.batch_length
         require(
             self.schedule.prefill_policy_steps >= rows,

@@ -178,14 +178,10 @@ class DreamerAgent:
         Raises:
             BadInput: the state belongs to another model, or to another program; nothing changed.
         """
-        own = self.state()
-        wanted, got = _form(own), _form({name: state[name] for name in own if name in state})
-        if wanted != got:
-            differing = {name: (wanted.get(name), got.get(name)) for name in {*wanted, *got}}
-            named = [f"{n}: {w} wanted, {g} there" for n, (w, g) in differing.items() if w != g]
+        misfit = self.misfit(state)
+        if misfit:
             raise BadInput(
-                f"The checkpoint does not fit the configured model ({'; '.join(sorted(named)[:4])}"
-                f"{'; ...' if len(named) > 4 else ''}). "
+                f"The checkpoint does not fit the configured model ({misfit}). "
                 "Resume with the config that the run was started with"
             )
         self.world_model.load_state_dict(state["world_model"])
@@ -193,6 +189,14 @@ class DreamerAgent:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state(state["optimizers"][name])
         self.gradient_step = state["gradient_step"]
+
+    def misfit(self, state: Mapping[str, Any]) -> str:
+        """Returns up to four parts in which a state does not fit this agent; "" if it fits."""
+        own = self.state()
+        wanted, got = _form(own), _form({name: state[name] for name in own if name in state})
+        differing = {name: (wanted.get(name), got.get(name)) for name in sorted({*wanted, *got})}
+        named = [f"{n}: {w} wanted, {g} there" for n, (w, g) in differing.items() if w != g]
+        return "; ".join(named[:4]) + ("; ..." if len(named) > 4 else "")
 
     def open_loop(self, batch: Batch, *, context: int) -> Tensor:
         """Reconstructs `context` images and imagines the rest, [B, T, 64, 64, C] in [0, 1], CPU."""

@@ -1,6 +1,6 @@
 """The front door of a run: what `dreamer local` and `dreamer train` do alike around the training.
 
-spec = check(config)                            before anything is written
+spec = check(config, run_dir)                   before anything is written
 with open_front(config, run_dir, observe) as front:
 ...                                         train; hand every report to front.observe
 return front.result(schedule, pictures)     draw the curve, say what was left behind
@@ -21,6 +21,7 @@ from dreamer_core.errors import BadInput
 from dreamer_core.report.curves import plot_learning_curve
 from dreamer_core.report.log import RunLog
 from dreamer_core.run.progress import Observer
+from dreamer_core.run.restored import require_beginning
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.run.trainer import require_place
 from dreamer_core.storage.run_directory import RunPaths, open_run
@@ -41,21 +42,24 @@ class RunResult:
     pictures: tuple[Path, ...]
 
 
-def check(config: Config, *, is_trained_here: bool = True) -> EnvSpec:
+def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> EnvSpec:
     """Tries what the config names, before anything is written; returns the environment's sizes.
 
     Args:
         config: of the run.
+        run_dir: of the run, made or not.
         is_trained_here: the device is one of this machine.
 
     Raises:
-        BadInput: the environment, the device or the place of the checkpoints is not to be had.
+        BadInput: the environment, the device, the place of the checkpoints or the networks to begin
+            with are not to be had.
         Failed: the place of the checkpoints does not answer, or its disk is full.
     """
     spec = environment_spec(config.env)
     if is_trained_here:
         choose_execution(config.learner)
     require_place(config, spec)
+    require_beginning(config, spec, run_dir)
     return spec
 
 

@@ -9,9 +9,15 @@ from typing import Any
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import Policy
 from dreamer_core.config import Config, LearnerConfig
+from dreamer_core.errors import BadInput
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.checkpoint import Checkpoint
-from dreamer_core.storage.identity import require_same_run, saved_config, saved_spec
+from dreamer_core.storage.identity import (
+    environment_facts,
+    require_same_run,
+    saved_config,
+    saved_spec,
+)
 from dreamer_core.storage.named import load_named
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
 from dreamer_core.storage.store import Store, open_store
@@ -43,6 +49,48 @@ def restore(
         require_same_run(found.facts, found.location, config, spec)
         agent.load_state(found.tensors)
     return found
+
+
+def begin_from(agent: DreamerAgent, trained: str, spec: EnvSpec) -> Checkpoint:
+    """Gives a new agent the networks of any run's checkpoint; its optimisers stay as they are.
+
+    Args:
+        agent: of a run that has no checkpoint yet.
+        trained: as in `load_named`.
+        spec: of the agent's environment.
+
+    Raises:
+        BadInput: there is no such checkpoint, or its agent has other sizes; the agent is as before.
+        CheckpointCorrupt, StorageFailed: as in `checkpoint.load`.
+    """
+    found = load_named(trained)
+    wanted, got = environment_facts(spec), found.facts.get("environment")
+    if wanted != got:
+        raise BadInput(
+            f"Wanted to begin from {found.location}, but that was trained for {got} and the "
+            f"environment has {wanted}. All layers are taken over, those of images and actions "
+            "too: begin from a run whose environment has the same sizes, or without --from"
+        )
+    networks = {name: found.tensors.get(name) for name in ("world_model", "behavior")}
+    state = {**agent.state(), **networks}
+    misfit = agent.misfit(state)
+    if misfit:
+        raise BadInput(
+            f"Wanted to begin from {found.location}, but its networks have other sizes than this "
+            f"run's ({misfit}). Ask for the preset and the sizes of the run that it is of"
+        )
+    agent.load_state(state)
+    return found
+
+
+def require_beginning(config: Config, spec: EnvSpec, run_dir: Path) -> None:
+    """Tries what `config.init_from` names, if the run directory holds no run that would resume.
+
+    Raises:
+        BadInput, CheckpointCorrupt, StorageFailed: as in `begin_from`.
+    """
+    if config.init_from is not None and not RunPaths(run_dir).config.exists():
+        begin_from(DreamerAgent(_on_the_cpu(config), spec), config.init_from, spec)
 
 
 def checkpoint_weights(

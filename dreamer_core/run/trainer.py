@@ -23,7 +23,7 @@ from dreamer_core.fields import to_dict
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.rewind import ReplayPosition
 from dreamer_core.report.open_loop import save_open_loop
-from dreamer_core.run.restored import restore
+from dreamer_core.run.restored import begin_from, restore
 from dreamer_core.run.resume import ResumePoint, pack, unpack
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.identity import environment_facts, require_same_run
@@ -49,7 +49,8 @@ class Trainer:
         checkpoints: directory of the run's checkpoints, unless the config names another place.
 
     Raises:
-        BadInput: the checkpoint is of another run, environment or model.
+        BadInput: the checkpoint is of another run, environment or model; or `config.init_from`
+            cannot be begun from.
         CheckpointCorrupt: there are checkpoints and none can be read.
         StorageFailed: their place cannot be read.
         OutOfMemory: the agent does not fit into memory.
@@ -76,6 +77,10 @@ class Trainer:
         if found is not None:
             self.resume_point = unpack(found.tensors.get("resume"))
             logger.info("Resumed from %s", found.location)
+        elif config.init_from is not None:
+            begun = begin_from(self.agent, config.init_from, spec)
+            logger.info("Began with the networks of %s", begun.location)
+            self.save(policy_step=0)  # so that the run never looks there again
 
     @property
     def gradient_step(self) -> int:

@@ -28,6 +28,11 @@ class PresetConfig(Config):
     """Settings as options; the preset is named first, and is none of them."""
 
     preset: tyro.conf.Suppress[str] = "atari"
+    init_from: Annotated[
+        str | None, tyro.conf.arg(aliases=["--from"], metavar="RUN_OR_CHECKPOINT")
+    ] = None
+    """Begin a new run with the networks of another, of the same sizes: its directory, a checkpoint,
+    or a URL of checkpoints. Optimisers, counters and replay begin anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,15 @@ def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
         config=(tyro.conf.AvoidSubcommands,),
         registry=_names(),
     )
-    return dataclasses.replace(parsed, config=_as(Config, parsed.config))
+    return dataclasses.replace(parsed, config=_anywhere(_as(Config, parsed.config)))
+
+
+def _anywhere(config: Config) -> Config:
+    """Has a path in the settings name the same place wherever the run is resumed."""
+    source = config.init_from
+    if not source or "://" in source:
+        return config
+    return dataclasses.replace(config, init_from=str(Path(source).absolute()))
 
 
 def _names() -> ConstructorRegistry:

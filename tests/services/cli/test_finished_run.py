@@ -1,5 +1,6 @@
 """`dreamer status` and `dreamer eval` on a run that has ended."""
 
+import json
 import re
 import shutil
 
@@ -67,6 +68,16 @@ def test_eval_plays_the_checkpoint_that_is_asked_for_and_says_how_it_filmed(
     newest = dreamer("eval", finished, "--episodes", 1, *film)
     assert newest[0] == 0 and f"video {tmp_path}/x.mp4 (" in newest[1]
     assert dreamer("eval", finished, "--episodes", 1, "--checkpoint", 2, *film) == newest
+
+
+def test_a_new_run_begins_with_the_networks_of_this_one(dreamer, finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(finished.parent)
+    words = ("local", "debug", "--run-dir", tmp_path / "new", *SMALL, "--from")
+    code, stdout, stderr = dreamer(*words, finished.name)
+    assert code == 0, stderr
+    assert "Began with the networks of" in plain(stdout)
+    assert json.loads((tmp_path / "new/config.json").read_text())["init_from"] == str(finished)
+    assert dreamer(*words, finished)[0] == 0
 
 
 def test_eval_leaves_the_run_as_it_was(dreamer, finished):

@@ -46,6 +46,9 @@ class EnvConfig:
     image_key: str | None = setting(None, _USER)
     """Gymnasium: key of the image in a Dict of several, those of Dicts in it joined by slashes.
     None: the only image there is, or the one under "image"."""
+    vector_keys: tuple[str, ...] = setting((), _USER)
+    """Gymnasium: keys of numbers in a Dict that are seen besides the image, or alone where there is
+    none. An observation that is a vector itself needs no name."""
     log_info: tuple[str, ...] = setting((), _USER)
     """Gymnasium: keys of the environment's `info` of which each episode's last value is reported,
     those of dictionaries in it joined by slashes."""
@@ -66,7 +69,8 @@ class EnvConfig:
         is_user = self.suite == "gymnasium"
         require(is_user or self.image_key is None, "image_key is for suite=gymnasium alone")
         require(is_user or not self.log_info, "log_info is for suite=gymnasium alone")
-        require_names(self, "log_info")
+        require(is_user or not self.vector_keys, "vector_keys is for suite=gymnasium alone")
+        require_names(self, "log_info", "vector_keys")
         if self.time_limit_steps is not None:
             require_positive(self, "time_limit_steps")
 

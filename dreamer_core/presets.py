@@ -135,7 +135,7 @@ PRESETS: dict[str, Preset] = {
     "gymnasium_tiny": Preset(
         "A small agent for a Gymnasium environment of yours: `--env.task package.module:make_env`.",
         (
-            Change("env.suite", "gymnasium", "any environment with image observations"),
+            Change("env.suite", "gymnasium", "any environment that observes an image or numbers"),
             Change("env.task", "package.module:make_env", "name yours"),
             Change("env.action_repeat", 1, "every decision of the environment counts"),
             Change("env.time_limit_steps", None, "the environment's own limit"),

@@ -3,7 +3,7 @@
 Row t of an episode holds what is known on *arriving* at image t:
 
     t             0     1     2     3
-    image         x0    x1    x2    x3
+    image         x0    x1    x2    x3     the vector, if there is one, likewise
     prev_action   0     a0    a1    a2     the action that led to x_t; hence its name
     reward        0     r1    r2    r3     received together with x_t
     is_first      1     0     0     0      the recurrent state and prev_action are zeroed here
@@ -16,6 +16,7 @@ learner's edge, and arrays that came over the wire are read-only (copy before wr
 Shape letters, the same in every file of this package:
     B batch   T time   H imagination horizon   A action size   E embedding size
     D deterministic size (h_t)   S stochastic variables   C classes of each (z_t)   N rows
+    V size of the observed vector
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class EnvSpec:
     """Sizes that the networks and the replay are built from."""
 
     image_shape: tuple[int, int, int]
-    """(64, 64, channels)."""
+    """(64, 64, channels); no channels where no image is observed."""
     action_size: int
     """A, length of an action vector."""
     is_discrete: bool
@@ -46,6 +47,8 @@ class EnvSpec:
     """Name of each entry of an action; None where the environment names none."""
     action_classes: tuple[int, ...] | None = None
     """Of several choices at once: the sizes of their one-hot parts, which sum to A. None: one."""
+    vector_size: int = 0
+    """V, numbers observed besides the image; 0 where there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,8 @@ class EpisodeChunk:
     """[N]."""
     is_terminal: BoolArray
     """[N]."""
+    vector: FloatArray | None = None
+    """[N, V]; None where no vector is observed."""
 
     def __len__(self) -> int:
         """Number of rows N."""
@@ -99,6 +104,8 @@ class Batch:
     """[B, T]; always true at t = 0, where each sampled sequence starts from the zero state."""
     is_terminal: BoolArray
     """[B, T]."""
+    vector: FloatArray | None = None
+    """[B, T, V]; None where no vector is observed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

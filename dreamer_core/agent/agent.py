@@ -29,10 +29,10 @@ from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.distributions import seeded_generator
 from dreamer_core.model.world_model import TensorBatch, WorldModel
 from dreamer_core.seeds import Stream
-from dreamer_core.types import Batch, EnvSpec, WeightsSnapshot
+from dreamer_core.types import Batch, EnvSpec, FloatArray, WeightsSnapshot
 
 _STEPS_AHEAD = 2  # steps that the device may have to do before the host asks how they went
-_TERMS = {"world_model": ("image", "reward", "kl", "discount")}
+_TERMS = {"world_model": ("image", "vector", "reward", "kl", "discount")}
 
 
 class NonFiniteLoss(Failed):
@@ -73,6 +73,7 @@ class DreamerAgent:
                 channels=spec.image_shape[-1],
                 action_size=spec.action_size,
                 discount=config.behavior.discount,
+                vector_size=spec.vector_size,
             )
             self.behavior = Behavior(
                 config.behavior,
@@ -146,12 +147,14 @@ class DreamerAgent:
         """Copies what a policy needs to host memory, all in one piece."""
         modules = {
             "encoder": self.world_model.encoder,
+            "vector_encoder": self.world_model.vector_encoder,
             "rssm": self.world_model.rssm,
             "actor": self.behavior.actor,
         }
         params = {
             f"{prefix}.{name}": parameter.detach()
             for prefix, module in modules.items()
+            if module is not None
             for name, parameter in module.named_parameters()
         }
         needed = Policy.needed(params)
@@ -198,14 +201,16 @@ class DreamerAgent:
         named = [f"{n}: {w} wanted, {g} there" for n, (w, g) in differing.items() if w != g]
         return "; ".join(named[:4]) + ("; ..." if len(named) > 4 else "")
 
-    def open_loop(self, batch: Batch, *, context: int) -> Tensor:
-        """Reconstructs `context` images and imagines the rest, [B, T, 64, 64, C] in [0, 1], CPU."""
+    def open_loop(self, batch: Batch, *, context: int) -> FloatArray:
+        """Reconstructs `context` rows and imagines the rest: pictures [B, T, 64, 64, C] in [0, 1].
+
+        Without images they show the vectors as bars.
+        """
         data = to_tensors(batch, self.device)
         generator = seeded_generator(self.device, self.config.seed, Stream.PICTURE.word)
         noise = self.world_model.rssm.latent.noise(data.reward.shape, generator)
         with self._without_compiling():  # its shapes are not worth it
-            image = self.world_model.open_loop(data, noise, context=context)
-        return (image + 0.5).clamp(0, 1).cpu()
+            return self.world_model.open_loop(data, noise, context=context).picture()
 
     def _without_compiling(self) -> AbstractContextManager[Any]:
         """Has compiled parts run as written; imports the compiler, 2 s, only where it is used."""

@@ -194,9 +194,11 @@ def to_tensors(batch: Batch, device: torch.device) -> TensorBatch:
         **{
             field.name: torch.tensor(getattr(batch, field.name), device=device)
             for field in dataclasses.fields(TensorBatch)
+            if getattr(batch, field.name) is not None
         }
     )
 
 
 def _fields(batch: TensorBatch) -> list[tuple[str, Any]]:
-    return [(field.name, getattr(batch, field.name)) for field in dataclasses.fields(batch)]
+    columns = [(field.name, getattr(batch, field.name)) for field in dataclasses.fields(batch)]
+    return [(name, column) for name, column in columns if column is not None]

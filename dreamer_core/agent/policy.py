@@ -1,4 +1,4 @@
-"""The part of the agent that acts: encoder, posterior and actor, one image at a time."""
+"""The part of the agent that acts: encoder, posterior and actor, one observation at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
 from dreamer_core.model.actions import make_actions
 from dreamer_core.model.distributions import seeded_generator
-from dreamer_core.model.networks import MLP, ImageEncoder, image_to_float
+from dreamer_core.model.networks import MLP, ImageEncoder, VectorEncoder, image_to_float
 from dreamer_core.model.rssm import RSSM, RSSMState
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array, WeightsSnapshot
 
@@ -46,7 +46,11 @@ class Policy(nn.Module):
         super().__init__()
         self.spec = spec
         self.encoder = ImageEncoder(spec.image_shape[-1], config.world_model.conv_depth)
-        self.rssm = RSSM(config.world_model, self.encoder.size, spec.action_size)
+        layers, units = config.world_model.head_layers, config.world_model.head_units
+        has_vector = spec.vector_size > 0
+        self.vector_encoder = VectorEncoder(spec.vector_size, layers, units) if has_vector else None
+        embed_size = self.encoder.size + (units if has_vector else 0)
+        self.rssm = RSSM(config.world_model, embed_size, spec.action_size)
         self.actions = make_actions(
             spec.action_size, is_discrete=spec.is_discrete, classes=spec.action_classes
         )
@@ -105,7 +109,12 @@ class Policy(nn.Module):
 
     @torch.inference_mode()
     def act(
-        self, state: PolicyState, image: UInt8Array, generator: torch.Generator, mode: ActionMode
+        self,
+        state: PolicyState,
+        image: UInt8Array,
+        generator: torch.Generator,
+        mode: ActionMode,
+        vector: FloatArray | None = None,
     ) -> tuple[FloatArray, PolicyState]:
         """Returns the action [A] for an image [64, 64, channels] and the next state.
 
@@ -114,8 +123,12 @@ class Policy(nn.Module):
             image: as the environment gave it.
             generator: of the latent's and the action's noise.
             mode: how the action is chosen.
+            vector: [V], where the environment gives one.
         """
         embed = self.encoder(image_to_float(torch.from_numpy(image)[None, None]))  # [1, 1, E]
+        if self.vector_encoder is not None:
+            numbers = self.vector_encoder(torch.from_numpy(vector)[None, None])
+            embed = torch.cat([embed, numbers], -1)
         noise = self.rssm.latent.noise((1,), generator)
         model = self.rssm.located(
             self.rssm.observe_step(state.model, state.action, embed[:, 0], noise)

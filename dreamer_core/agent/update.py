@@ -51,7 +51,7 @@ class StepInputs:
             self.reinforce_share,
             self.entropy_scale,
         )
-        return data + [x for x in others if isinstance(x, Tensor)]
+        return [x for x in (*data, *others) if isinstance(x, Tensor)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +237,16 @@ def _world_model_metrics(
     model: WorldModel, loss: WorldModelLoss, data: TensorBatch
 ) -> dict[str, Tensor]:
     latent, observed = model.rssm.latent, loss.observed
-    pixels = data.image[0, 0].numel()
     metrics = {f"dreamer_{name}_loss": term for name, term in loss.terms.items()}
+    observed_sizes = {"image": data.image[0, 0].numel()}
+    if data.vector is not None:
+        observed_sizes["vector"] = data.vector.shape[-1]
+    for name, size in observed_sizes.items():
+        if name in loss.terms:
+            error = 2 * loss.terms[name].detach() / size
+            metrics[f"dreamer_{name}_mean_squared_error"] = error
     return metrics | {
         "dreamer_world_model_loss": loss.total,
-        "dreamer_image_mean_squared_error": 2 * loss.terms["image"].detach() / pixels,
         "dreamer_kl_nats": latent.kl(observed.posterior, observed.prior).mean(),
         "dreamer_prior_entropy_nats": latent.entropy(observed.prior).mean(),
         "dreamer_posterior_entropy_nats": latent.entropy(observed.posterior).mean(),

@@ -17,18 +17,26 @@ def update_flops(config: Config, spec: EnvSpec) -> dict[str, float]:
     depth, channels = sizes.conv_depth, spec.image_shape[-1]
     stats = sizes.stoch * (sizes.classes if sizes.latent == "categorical" else 2)
     stoch = sizes.stoch * (sizes.classes if sizes.latent == "categorical" else 1)
-    feat, embed, actions = sizes.deter + stoch, 32 * depth, spec.action_size
+    feat, actions, vector = sizes.deter + stoch, spec.action_size, spec.vector_size
+    layers, units = sizes.head_layers, sizes.head_units
+    embed = (32 * depth if channels else 0) + (units if vector else 0)
 
     def mlp(layers: int, units: int, outputs: int) -> float:
         return feat * units + (layers - 1) * units**2 + units * outputs
 
-    first = 31**2 * depth * channels * 16
-    encoder = first + 16 * depth**2 * (14**2 * 2 + 6**2 * 8 + 2**2 * 32)
-    decoder = (
-        feat * 32 * depth
-        + 25 * (32 * 4 + 25 * 4 * 2) * depth**2
-        + 36 * (13**2 * 2 * depth**2 + 30**2 * depth * channels)
-    )
+    first = 31**2 * depth * channels * 16 + vector * units
+    encoder = first
+    decoder = 0
+    if channels:
+        encoder += 16 * depth**2 * (14**2 * 2 + 6**2 * 8 + 2**2 * 32)
+        decoder += (
+            feat * 32 * depth
+            + 25 * (32 * 4 + 25 * 4 * 2) * depth**2
+            + 36 * (13**2 * 2 * depth**2 + 30**2 * depth * channels)
+        )
+    if vector:
+        encoder += (layers - 1) * units**2
+        decoder += mlp(layers, units, vector)
     dynamics = (
         (stoch + actions) * sizes.hidden
         + (sizes.hidden + sizes.deter) * 3 * sizes.deter

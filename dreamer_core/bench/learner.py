@@ -26,7 +26,7 @@ from dreamer_core.model.networks import ImageDecoder
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.model.rssm import RSSM
 from dreamer_core.model.world_model import WorldModel
-from dreamer_core.types import Batch, EnvSpec
+from dreamer_core.types import Batch, EnvSpec, FloatArray
 
 _COMPONENT_STEPS = 3
 
@@ -83,7 +83,12 @@ def random_batch(config: Config, spec: EnvSpec, seed: int = 0) -> Batch:
         reward=rng.normal(size=shape).astype(np.float32),
         is_first=rng.random(shape) < 0.02,
         is_terminal=rng.random(shape) < 0.02,
+        vector=_random_vectors(rng, (*shape, spec.vector_size)),
     )
+
+
+def _random_vectors(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray | None:
+    return rng.normal(size=shape).astype(np.float32) if shape[-1] else None
 
 
 def _components(agent: DreamerAgent, batch: Batch) -> dict[str, float]:

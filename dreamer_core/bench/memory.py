@@ -45,6 +45,7 @@ def replay_memory(
         "config": asdict(config),
         "image_shape": spec.image_shape,
         "action_size": spec.action_size,
+        "vector_size": spec.vector_size,
         "num_batches": num_batches,
     }
     done = subprocess.run(  # noqa: S603 (this interpreter, this module)
@@ -64,6 +65,7 @@ def _measure(order: str) -> ReplayMemory:
         ReplayConfig(**fields["config"]),
         image_shape=tuple(fields["image_shape"]),
         action_size=fields["action_size"],
+        vector_size=fields["vector_size"],
     )
     opened = _anonymous_bytes()
     batches = (replay.sample(step, 0) for step in range(fields["num_batches"]))

@@ -27,12 +27,13 @@ def bench_policy(config: Config, *, seconds: float) -> Measurement:
     )
     policy.load(agent.snapshot())
     image = np.random.default_rng(0).integers(0, 256, spec.image_shape, dtype=np.uint8)
+    vector = np.zeros(spec.vector_size, np.float32)
     state, steps = policy.initial(), 0
 
     def act() -> None:
         nonlocal state, steps
         generator = step_generator(0, steps)
-        _, state = policy.act(state, image, generator, "sample")
+        _, state = policy.act(state, image, generator, "sample", vector=vector)
         steps += 1
 
     with num_threads(1):

@@ -104,6 +104,7 @@ def fill_replay(directory: Path, config: ReplayConfig, spec: EnvSpec, rows: int)
                 is_first=first,
                 is_last=last,
                 is_terminal=flags,
+                vector=np.zeros((_CHUNK_ROWS, spec.vector_size), np.float32),
             )
         )
         stored += _CHUNK_ROWS

@@ -50,15 +50,27 @@ class EnvStep:
     """What is known on arriving at an image; see the chart in types.py."""
 
     image: UInt8Array
-    """[64, 64, channels]; a new array each time."""
+    """[64, 64, channels]; a new array each time. No channels where no image is observed."""
     reward: float
     """Sum over the frames of the policy step, neither clipped nor squashed; 0 at a reset."""
     is_last: bool
     """The episode stops here, by its own end or by a limit."""
     is_terminal: bool
     """The episode stops here by its own end."""
+    vector: FloatArray | None = None
+    """[V], a new array each time; None where no vector is observed."""
     info: Mapping[str, float] = field(default_factory=dict[str, float])
     """Last values in the episode up to here of the keys that `env.log_info` names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the agent sees of one observation."""
+
+    image: UInt8Array
+    """[64, 64, channels]; no channels where there is none."""
+    vector: FloatArray | None = None
+    """[V]; None where there is none."""
 
 
 class Environment(Protocol):

@@ -1,4 +1,4 @@
-"""Gymnasium environments that observe an image, brought to the common form."""
+"""Gymnasium environments that observe an image or numbers, brought to the common form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import gymnasium
+import numpy as np
 
+from dreamer_core.bars import picture_of
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.actions import actions_of
 from dreamer_core.envs.answers import frame_of, observation_and_info, require_float32
@@ -18,6 +20,7 @@ from dreamer_core.envs.base import (
     FRAMES_PER_SECOND,
     IMAGE_SIZE,
     EnvStep,
+    Seen,
     UnknownTask,
     UnsupportedEnvironment,
     close_or_warn,
@@ -27,6 +30,7 @@ from dreamer_core.envs.base import (
 from dreamer_core.envs.calling import calling, closing
 from dreamer_core.envs.info import EpisodeInfo
 from dreamer_core.envs.observations import image_reader
+from dreamer_core.envs.vectors import vector_reader
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 _MOST_FRAMES_PER_SECOND = 1000
@@ -35,7 +39,7 @@ OWN_PACKAGES = ("dreamer_core", "services")
 
 
 class GymnasiumEnvironment:
-    """One environment that observes an image, alone or in a Dict; see observations.py.
+    """One environment that observes an image, a vector or both; see observations.py, vectors.py.
 
     Colour becomes grayscale (luma) if the config asks for it; the opposite is refused, since it
     would only triple the work. Actions: see actions.py. `terminated` means `is_terminal`;
@@ -64,19 +68,25 @@ class GymnasiumEnvironment:
         self._env = _load(config.task) if env is None else env
         try:
             with calling(config.task, "telling its spaces"):
-                self._image = image_reader(config, self._env)
+                self._vector = vector_reader(config, self._env.observation_space)
+                has_vector = self._vector is not None
+                self._image = image_reader(config, self._env, has_vector=has_vector)
                 self._actions = actions_of(config.task, self._env.action_space)
         except BaseException:
             if env is None:
                 close_or_warn(self)
             raise
         classes = self._actions.classes
+        colours = 1 if config.is_grayscale else 3
+        self._channels = 0 if self._image is None else colours
+        self._seen: Seen | None = None
         self._spec = EnvSpec(
-            image_shape=(IMAGE_SIZE, IMAGE_SIZE, 1 if config.is_grayscale else 3),
+            image_shape=(IMAGE_SIZE, IMAGE_SIZE, self._channels),
             action_size=self._actions.size,
             is_discrete=classes is not None,
             action_names=None,
             action_classes=classes if classes is not None and len(classes) > 1 else None,
+            vector_size=0 if self._vector is None else self._vector.size,
         )
 
     @property
@@ -96,9 +106,9 @@ class GymnasiumEnvironment:
         observation, told = observation_and_info(self._config.task, answer)
         info = self._info.begin(told)
         self._next_seed = None
-        image = self.read(observation)
+        seen = self.read(observation)
         self._episode_steps = 0
-        return EnvStep(image=image, reward=0.0, is_last=False, is_terminal=False, info=info)
+        return _env_step(seen, reward=0.0, is_last=False, is_terminal=False, info=info)
 
     def step(self, action: FloatArray) -> EnvStep:
         """Takes one action `action_repeat` times, or fewer if the episode ends.
@@ -126,14 +136,12 @@ class GymnasiumEnvironment:
             is_last = is_terminal or frame.is_truncated
             if is_last:
                 break
-        image = self.read(observation)
+        seen = self.read(observation)
         is_last = is_last or episode_steps == self._config.time_limit_steps
         self._episode_steps = None if is_last else episode_steps
         if is_last:
             self._info.warn_of_missing()
-        return EnvStep(
-            image=image, reward=reward, is_last=is_last, is_terminal=is_terminal, info=info
-        )
+        return _env_step(seen, reward=reward, is_last=is_last, is_terminal=is_terminal, info=info)
 
     def native(self, action: FloatArray) -> Any:
         """Returns an action [A] as the environment itself takes it.
@@ -146,12 +154,20 @@ class GymnasiumEnvironment:
     def screen(self) -> UInt8Array:
         """Returns the newest observed image in its own size and colours.
 
+        Where none is observed: what the environment renders, or else the vector as bars.
+
         Raises:
             ValueError: nothing was observed yet.
+            EnvironmentCrashed: the environment raised while it rendered.
         """
-        if self._image.observed is None:
+        if self._seen is None:
             raise ValueError("screen needs an observed image; call reset first")
-        return self._image.observed.copy()
+        if self._image is not None and self._image.observed is not None:
+            return self._image.observed.copy()
+        if self._env.render_mode == "rgb_array":
+            with calling(self._config.task, "render"):
+                return np.array(self._env.render(), np.uint8)
+        return picture_of(self._seen.image, self._seen.vector)
 
     @property
     def frames_per_second(self) -> float:
@@ -187,14 +203,23 @@ class GymnasiumEnvironment:
         with closing(self._config.task):
             self._env.close()
 
-    def read(self, observation: Any) -> UInt8Array:
-        """Returns the image of one of its observations as [64, 64, channels].
+    def read(self, observation: Any) -> Seen:
+        """Returns what the agent sees of one of its observations.
 
         Raises:
             EnvironmentCrashed: the observation is unlike the declared space.
         """
+        image = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 0), np.uint8)
         with calling(self._config.task, "reading its observation"):
-            return resize_image(self._image.read(observation))
+            if self._image is not None:
+                image = resize_image(self._image.read(observation))
+            vector = None if self._vector is None else self._vector.read(observation)
+        self._seen = Seen(image, vector)
+        return self._seen
+
+
+def _env_step(seen: Seen, **others: Any) -> EnvStep:
+    return EnvStep(image=seen.image, vector=seen.vector, **others)
 
 
 def _load(task: str) -> gymnasium.Env[Any, Any]:

@@ -13,18 +13,18 @@ import numpy as np
 from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.base import resize_image
+from dreamer_core.envs.base import Seen, resize_image
 from dreamer_core.envs.gymnasium import GymnasiumEnvironment
 from dreamer_core.envs.observations import ImageReader, Part, image_flaw
 from dreamer_core.errors import BadInput
-from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
+from dreamer_core.types import EnvSpec, FloatArray
 
 
 class Terms(Protocol):
     """What a policy needs of an environment that it does not step itself."""
 
-    def read(self, observation: Any) -> UInt8Array:
-        """Returns the image [64, 64, channels] that training would have seen."""
+    def read(self, observation: Any) -> Seen:
+        """Returns what training would have seen."""
         ...
 
     def native(self, action: FloatArray) -> Any:
@@ -43,7 +43,7 @@ class ScreenTerms:
     def __init__(self, config: EnvConfig, spec: EnvSpec) -> None:
         self._config, self._spec = config, spec
 
-    def read(self, observation: Any) -> UInt8Array:
+    def read(self, observation: Any) -> Seen:
         """Returns a uint8 image [H, W], [H, W, 1 or 3] or [1 or 3, H, W] as training saw it.
 
         Raises:
@@ -56,7 +56,7 @@ class ScreenTerms:
             reader = ImageReader("it", Part((), space), is_grayscale=self._config.is_grayscale)
             seen = resize_image(reader.read(image))
             if seen.shape == self._spec.image_shape:
-                return seen
+                return Seen(seen)
             flaw = f"has not the {self._spec.image_shape[-1]} channels that the agent sees"
         raise BadInput(
             f"Wanted a uint8 image of {self._config.task}, [H, W] or [H, W, 1 or 3], but the "

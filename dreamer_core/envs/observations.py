@@ -58,6 +58,11 @@ def parts_of(space: Any, path: tuple[Any, ...] = ()) -> list[Part]:
     return [part for key, value in inner.items() for part in parts_of(value, (*path, key))]
 
 
+def names_of(parts: list[Part]) -> str:
+    """Returns the names of an observation's parts, for words."""
+    return ", ".join(part.name for part in parts if part.path) or "none: it is no Dict"
+
+
 class ImageReader:
     """Brings the image of each observation to uint8 [H, W, channels].
 
@@ -120,11 +125,18 @@ class ImageReader:
         return np.rint(share.clip(0, 1) * 255).astype(np.uint8)
 
 
-def image_reader(config: EnvConfig, env: gymnasium.Env[Any, Any]) -> ImageReader:
-    """Returns what reads the image out of an environment's observations.
+def image_reader(
+    config: EnvConfig, env: gymnasium.Env[Any, Any], *, has_vector: bool = False
+) -> ImageReader | None:
+    """Returns what reads the image out of an environment's observations; None if a vector is all.
 
     It is the part that `config.image_key` names. Without a name it is the only image there is, or
     among several the one under "image".
+
+    Args:
+        config: of the environment.
+        env: whose spaces are asked.
+        has_vector: a vector is seen, so that no image need be.
 
     Raises:
         UnsupportedEnvironment: there is no image, or several, or not in colour where that is
@@ -133,6 +145,9 @@ def image_reader(config: EnvConfig, env: gymnasium.Env[Any, Any]) -> ImageReader
     space: Any = env.observation_space
     _refuse_stacks(config.task, env)
     parts = parts_of(space)
+    has_image = any(image_flaw(part.space) is None for part in parts)
+    if has_vector and not has_image and config.image_key is None:
+        return None
     part = _chosen(config, parts, space)
     channels = 3 if 3 in (part.space.shape[:1] + part.space.shape[2:]) else 1
     if not config.is_grayscale and channels != 3:
@@ -186,10 +201,9 @@ def _chosen(config: EnvConfig, parts: list[Part], space: Any) -> Part:
     """Returns the part that is the image."""
     named = [part for part in parts if part.name == config.image_key]
     if config.image_key is not None and not named:
-        names = ", ".join(part.name for part in parts if part.path) or "none: it is no Dict"
         raise UnsupportedEnvironment(
             f"image_key={config.image_key!r} names no part of what {config.task} observes, whose "
-            f"keys are {names}"
+            f"keys are {names_of(parts)}"
         )
     candidates = named or parts
     images = [part for part in candidates if image_flaw(part.space) is None]
@@ -206,7 +220,8 @@ def _chosen(config: EnvConfig, parts: list[Part], space: Any) -> Part:
     raise UnsupportedEnvironment(
         f"{config.task} must observe an image: a Box with shape [H, W], [H, W, 1 or 3] or "
         f"[1 or 3, H, W] and sides of {MIN_SIDE} pixels or more, of uint8 or of other numbers with "
-        f"declared bounds, alone or in a Dict. It observes {space}: {'; '.join(flaws)}. {_ADVICE}"
+        f"declared bounds, alone or in a Dict; or else numbers, of which those in a Dict are named "
+        f"with --env.vector-keys. It observes {space}: {'; '.join(flaws)}. {_ADVICE}"
     )
 
 
@@ -218,6 +233,6 @@ def _refuse_stacks(task: str, env: gymnasium.Env[Any, Any]) -> None:
         if is_stack and wrapper.observation_space == env.observation_space:
             raise UnsupportedEnvironment(
                 f"{task} stacks frames with {type(wrapper).__name__}; the model remembers by "
-                "itself and sees one image a step: take that wrapper off"
+                "itself and sees one observation a step: take that wrapper off"
             )
         wrapper = cast(Any, wrapper).env

@@ -1,8 +1,8 @@
 """Environments as the collector sees them: images of 64x64 out, one action vector in.
 
 `make_env` is the way in. Suite `atari` is the Arcade Learning Environment under the protocol of
-DreamerV2, sec. 3; suite `gymnasium` is any Gymnasium environment that observes an image. Both
-pass every image through the same `resize_image`.
+DreamerV2, sec. 3; suite `gymnasium` is any Gymnasium environment that observes an image or numbers.
+Both pass every image through the same `resize_image`.
 """
 
 from __future__ import annotations

@@ -93,8 +93,32 @@ class MLP(nn.Module):
             return self.out(y.float()).view(*leading, -1)
 
 
+class VectorEncoder(nn.Module):
+    """Dense ELU layers that embed a vector of numbers (released code, 2022: `encoder.mlp_keys`).
+
+    Args:
+        inputs: V, size of the vector.
+        layers: number of layers.
+        units: width of each.
+    """
+
+    def __init__(self, inputs: int, layers: int, units: int) -> None:
+        super().__init__()
+        self.hidden = nn.ModuleList(dense(a, b) for a, b in pairwise([inputs, *[units] * layers]))
+        self.size = units
+        """E, length of the embedding."""
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Maps vectors [..., V] to embeddings [..., E]."""
+        for layer in self.hidden:
+            vector = F.elu(layer(vector))
+        return vector
+
+
 class ImageEncoder(nn.Module):
     """Four strided convolutions: 64 -> 31 -> 14 -> 6 -> 2 pixels (sec. 2.1).
+
+    Without channels there is nothing to embed: it has no layers, and E is 0.
 
     Args:
         channels: of the image.
@@ -105,15 +129,17 @@ class ImageEncoder(nn.Module):
         super().__init__()
         widths = [channels, depth, 2 * depth, 4 * depth, 8 * depth]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, _ENCODER_KERNEL, stride=2) for a, b in pairwise(widths)
+            nn.Conv2d(a, b, _ENCODER_KERNEL, stride=2) for a, b in pairwise(widths) if channels
         )
         _init_convolutions(self.convolutions)
-        self.size = 2 * 2 * widths[-1]
+        self.size = 2 * 2 * widths[-1] if channels else 0
         """E, length of the embedding."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps preprocessed images [..., 64, 64, channels] to embeddings [..., E]."""
         leading = image.shape[:-3]
+        if not self.size:
+            return image.new_zeros(*leading, 0)
         if leading.numel() == 1 and not image.is_cuda and not torch.is_grad_enabled():
             return self._embed_one(image.view(image.shape[-3:])).view(*leading, self.size)
         x = image.flatten(0, -4).permute(0, 3, 1, 2)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dreamer_core.bars import bars
 from dreamer_core.config import WorldModelConfig
 from dreamer_core.model.distributions import Latent
 from dreamer_core.model.networks import (
@@ -16,9 +18,11 @@ from dreamer_core.model.networks import (
     ImageDecoder,
     ImageEncoder,
     OneHotFeatures,
+    VectorEncoder,
     image_to_float,
 )
 from dreamer_core.model.rssm import RSSM, Observed
+from dreamer_core.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,24 @@ class TensorBatch:
     reward: Tensor
     is_first: Tensor
     is_terminal: Tensor
+    vector: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Means that the decoders give; of unit variance."""
+
+    image: Tensor | None
+    """[..., 64, 64, channels] around zero; None where no image is observed."""
+    vector: Tensor | None
+    """[..., V]; None where no vector is observed."""
+
+    def picture(self) -> FloatArray:
+        """Returns what to show of it, [..., 64, 64, C] in [0, 1]: without an image its bars."""
+        if self.image is not None:
+            return (self.image + 0.5).clamp(0, 1).cpu().numpy()
+        assert self.vector is not None
+        return bars(self.vector.cpu().numpy()).astype(np.float32) / np.float32(255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +61,11 @@ class WorldModelLoss:
     total: Tensor
     """Scalar to minimise."""
     terms: dict[str, Tensor]
-    """Scalars by name: image, reward, discount, kl. Unweighted; Gaussians without constants."""
+    """Scalars by name: image, vector, reward, discount, kl; those of what there is. Unweighted;
+    Gaussians without constants."""
     observed: Observed
-    image_mean: Tensor
-    """[B, T, 64, 64, channels]."""
+    image_mean: Tensor | None
+    """[B, T, 64, 64, channels]; None where no image is observed."""
     reward_mean: Tensor
     """[B, T], of the transformed reward."""
     discount_logit: Tensor | None
@@ -74,25 +97,39 @@ def balanced_kl(
 
 
 class WorldModel(nn.Module):
-    """Predicts images, rewards and discounts from latent states.
+    """Predicts images, vectors, rewards and discounts from latent states.
+
+    A vector has an encoder and a decoder of `head_layers` layers of `head_units`, which are the
+    4 x 400 of the released code; its embedding follows the image's.
 
     Args:
         config: sizes and loss weights.
-        channels: of the images.
+        channels: of the images; 0 where none is observed.
         action_size: A.
         discount: gamma, target of the discount head where the episode goes on.
+        vector_size: V; 0 where no vector is observed.
     """
 
     def __init__(
-        self, config: WorldModelConfig, *, channels: int, action_size: int, discount: float
+        self,
+        config: WorldModelConfig,
+        *,
+        channels: int,
+        action_size: int,
+        discount: float,
+        vector_size: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
         self.gamma = discount
+        layers, units, has_vector = config.head_layers, config.head_units, vector_size > 0
         self.encoder = ImageEncoder(channels, config.conv_depth)
-        self.rssm = RSSM(config, self.encoder.size, action_size)
-        feat_size, layers, units = self.rssm.feat_size, config.head_layers, config.head_units
-        self.decoder = ImageDecoder(feat_size, channels, config.conv_depth)
+        self.vector_encoder = VectorEncoder(vector_size, layers, units) if has_vector else None
+        embed_size = self.encoder.size + (units if has_vector else 0)
+        self.rssm = RSSM(config, embed_size, action_size)
+        feat_size = self.rssm.feat_size
+        self.decoder = ImageDecoder(feat_size, channels, config.conv_depth) if channels else None
+        self.vector_decoder = MLP(feat_size, layers, units, vector_size) if has_vector else None
         self.reward_head = MLP(feat_size, layers, units, 1)
         has_discount = config.has_discount_head
         self.discount_head = MLP(feat_size, layers, units, 1) if has_discount else None
@@ -118,17 +155,28 @@ class WorldModel(nn.Module):
 
     def observe(self, batch: TensorBatch, noise: Tensor) -> Observed:
         """Encodes and filters a batch; `noise` as in RSSM.observe."""
-        embed = self.encode(batch.image)
+        embed = self.encode(batch.image, batch.vector)
         return self.rssm.observe(embed, batch.prev_action, batch.is_first, noise)
 
-    def encode(self, image: Tensor) -> Tensor:
-        """Embeds uint8 images [..., 64, 64, channels] as [..., E]."""
-        return self.encoder(image_to_float(image))
+    def encode(self, image: Tensor, vector: Tensor | None = None) -> Tensor:
+        """Embeds uint8 images [..., 64, 64, channels] and vectors [..., V] as [..., E]."""
+        embed = self.encoder(image_to_float(image))
+        if self.vector_encoder is None:
+            return embed
+        return torch.cat([embed, self.vector_encoder(vector)], -1)
+
+    def decode(self, feat: Tensor) -> Decoded:
+        """Means of image and vector, float32, of features [..., F]."""
+        image, vector = self.decoder, self.vector_decoder
+        return Decoded(
+            None if image is None else image(feat).float(),
+            None if vector is None else vector(feat).float(),
+        )
 
     def loss(self, batch: TensorBatch, noise: Tensor) -> WorldModelLoss:
         """Loss of eq. 2, averaged over B and T.
 
-            -ln p(image) - s_r * ln p(reward) - s_d * ln p(discount) + beta * KL
+            -ln p(image) - ln p(vector) - s_r * ln p(reward) - s_d * ln p(discount) + beta * KL
 
         The Gaussian terms leave out their constant 0.5 * ln(2 pi) per dimension (3763.9 nats for
         a grayscale image), which would hide the learning in the number.
@@ -139,12 +187,13 @@ class WorldModel(nn.Module):
         """Heads and loss on observed states; see `loss`."""
         config = self.config
         feat = observed.state.feat
-        image_mean = self.decoder(feat if config.has_image_gradients else feat.detach()).float()
+        decoded = self.decode(feat if config.has_image_gradients else feat.detach())
+        terms = _reconstruction(batch, decoded)
         reward_feat = feat if config.has_reward_gradients else feat.detach()
         reward_mean = self.predict_reward(reward_feat)
-        target = image_to_float(batch.image)
-        terms = {
-            "image": 0.5 * (target - image_mean).square().sum((-3, -2, -1)).mean(),
+        first, *others = terms.values()
+        total = sum(others, first)
+        terms |= {
             "reward": 0.5 * (self.transform_reward(batch.reward) - reward_mean).square().mean(),
             "kl": balanced_kl(
                 self.rssm.latent,
@@ -154,7 +203,7 @@ class WorldModel(nn.Module):
                 free_nats=config.free_nats,
             ),
         }
-        total = terms["image"] + config.reward_loss_scale * terms["reward"]
+        total = total + config.reward_loss_scale * terms["reward"]
         total = total + config.kl_scale * terms["kl"]
         discount_logit = None
         if self.discount_head is not None:
@@ -163,19 +212,19 @@ class WorldModel(nn.Module):
                 discount_logit, self.discount_target(batch.is_terminal)
             )
             total = total + config.discount_loss_scale * terms["discount"]
-        return WorldModelLoss(total, terms, observed, image_mean, reward_mean, discount_logit)
+        return WorldModelLoss(total, terms, observed, decoded.image, reward_mean, discount_logit)
 
     @torch.no_grad()
-    def open_loop(self, batch: TensorBatch, noise: Tensor, *, context: int) -> Tensor:
-        """Reconstructs the first `context` images and imagines the rest from the actions alone.
+    def open_loop(self, batch: TensorBatch, noise: Tensor, *, context: int) -> Decoded:
+        """Reconstructs the first `context` rows and imagines the rest from the actions alone.
 
         Args:
             batch: [B, T]; no reset may lie behind the context.
             noise: of T samples, as in RSSM.observe.
-            context: number of images that the model sees, 1 to T - 1.
+            context: number of rows that the model sees, 1 to T - 1.
 
         Returns:
-            Image means [B, T, 64, 64, channels] around zero.
+            Means of [B, T] images and vectors.
         """
         seen = TensorBatch(
             batch.image[:, :context],
@@ -183,6 +232,7 @@ class WorldModel(nn.Module):
             batch.reward[:, :context],
             batch.is_first[:, :context],
             batch.is_terminal[:, :context],
+            None if batch.vector is None else batch.vector[:, :context],
         )
         observed = self.observe(seen, noise[:, :context])
         state = type(observed.state)(observed.state.deter[:, -1], observed.state.stoch[:, -1])
@@ -190,4 +240,16 @@ class WorldModel(nn.Module):
         for t in range(context, batch.image.shape[1]):
             state = self.rssm.imagine_step(state, batch.prev_action[:, t], noise[:, t])
             feats.append(state.feat.unsqueeze(1))
-        return self.decoder(torch.cat(feats, 1)).float()
+        return self.decode(torch.cat(feats, 1))
+
+
+def _reconstruction(batch: TensorBatch, decoded: Decoded) -> dict[str, Tensor]:
+    """Terms of the loss of what was observed, each a Gaussian of unit variance."""
+    terms: dict[str, Tensor] = {}
+    if decoded.image is not None:
+        error = (image_to_float(batch.image) - decoded.image).square()
+        terms["image"] = 0.5 * error.sum((-3, -2, -1)).mean()
+    if decoded.vector is not None:
+        assert batch.vector is not None
+        terms["vector"] = 0.5 * (batch.vector - decoded.vector).square().sum(-1).mean()
+    return terms

@@ -71,20 +71,21 @@ class _BatchBuffers:
         self.image = np.empty((*shape, *layout.image_shape), np.uint8)
         self.prev_action = np.empty((*shape, layout.action_size), np.float32)
         self.reward = np.empty(shape, np.float32)
+        self.vector = np.empty((*shape, layout.vector_size), np.float32)
         self.is_first = np.zeros(shape, np.bool_)
         self.is_terminal = np.zeros(shape, np.bool_)
-        self._image_bytes = self.image.data.cast("B")
-        self._prev_action_bytes = self.prev_action.data.cast("B")
-        self._reward_bytes = self.reward.data.cast("B")
+        columns = (  # in the order of the payload
+            (self.image, layout.image_bytes),
+            (self.prev_action, layout.prev_action_bytes),
+            (self.reward, 4),
+            (self.vector, layout.vector_bytes),
+        )
+        self._columns = [(array.data.cast("B"), size) for array, size in columns if size]
 
     def copy(self, record: Record, row: int, num_rows: int, at: int) -> None:
         """Copies rows of a record to the flat rows from `at` on."""
         column_at = record.payload_at
-        for target, size in (
-            (self._image_bytes, self._layout.image_bytes),
-            (self._prev_action_bytes, self._layout.prev_action_bytes),
-            (self._reward_bytes, 4),
-        ):
+        for target, size in self._columns:
             source = column_at + row * size
             target[at * size : (at + num_rows) * size] = record.data[
                 source : source + num_rows * size
@@ -100,6 +101,7 @@ class _BatchBuffers:
             reward=self.reward,
             is_first=self.is_first,
             is_terminal=self.is_terminal,
+            vector=self.vector if self._layout.vector_size else None,
         )
 
 

@@ -2,7 +2,8 @@
 
     file     = frame(DSEG, header: layout and the totals before this segment), then records
     record   = frame(DREC, header: incarnation, episode, first_step, rows, is_last, is_terminal;
-                     payload: image, prev_action, reward, is_first, is_last, is_terminal)
+                     payload: image, prev_action, reward, the vector if there is one,
+                     is_first, is_last, is_terminal)
     frame    = prefix, msgpack header, payload
     prefix   = magic 4s, version u16, header bytes u16, payload bytes u64,
                crc32 of all these and the header u32, crc32 of header and payload u32
@@ -63,15 +64,19 @@ class Layout:
     """[H, W, channels]."""
     action_size: int
     """A."""
+    vector_size: int = 0
+    """V; without a vector there is no such column."""
 
     @property
     def columns(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Dtype and row shape of each column, in the order of the payload."""
         flag = ("|b1", ())
+        vector = {"vector": ("<f4", (self.vector_size,))} if self.vector_size else {}
         return {
             "image": ("|u1", self.image_shape),
             "prev_action": ("<f4", (self.action_size,)),
             "reward": ("<f4", ()),
+            **vector,
             "is_first": flag,
             "is_last": flag,
             "is_terminal": flag,
@@ -88,9 +93,14 @@ class Layout:
         return 4 * self.action_size
 
     @property
+    def vector_bytes(self) -> int:
+        """Size of one vector."""
+        return 4 * self.vector_size
+
+    @property
     def row_bytes(self) -> int:
         """Size of one row over all columns."""
-        return self.image_bytes + self.prev_action_bytes + 4 + 3
+        return self.image_bytes + self.prev_action_bytes + 4 + self.vector_bytes + 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +257,7 @@ def encode_file_header(layout: Layout, totals: Totals) -> bytes:
         {
             "image_shape": list(layout.image_shape),
             "action_size": layout.action_size,
+            **({"vector_size": layout.vector_size} if layout.vector_size else {}),
             "columns": [[name, *column] for name, column in layout.columns.items()],
             "totals": asdict(totals),
         },
@@ -262,7 +273,8 @@ def read_file_header(data: ByteSource) -> FileHeader:
     """
     frame = read_frame(data, 0, SEGMENT_MAGIC)
     header = frame.header
-    layout = Layout(tuple(header["image_shape"]), header["action_size"])
+    sizes = header["action_size"], header.get("vector_size", 0)
+    layout = Layout(tuple(header["image_shape"]), *sizes)
     return FileHeader(layout, Totals(**header["totals"]), frame.end)
 
 

@@ -77,6 +77,7 @@ class Replay:
         config: capacity, segment size, B and T. May differ from one opening to the next.
         image_shape: [H, W, channels] of every row.
         action_size: A.
+        vector_size: V; 0 where no vector is observed.
         is_rewindable: evicted segments stay on disk until `release`, so that the replay can be
             taken back to the position of the newest checkpoint (rewind.py).
         target: where to go back to before opening, if that loses nothing.
@@ -94,6 +95,7 @@ class Replay:
         *,
         image_shape: tuple[int, ...],
         action_size: int,
+        vector_size: int = 0,
         is_rewindable: bool = False,
         target: RewindTarget | None = None,
     ) -> None:
@@ -103,7 +105,7 @@ class Replay:
         self._fence = 0
         self._fenced_inserts = 0
         self._config = config
-        self._layout = Layout(tuple(image_shape), action_size)
+        self._layout = Layout(tuple(image_shape), action_size, vector_size)
         with explained("opening the replay", directory):
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self, directory)
@@ -301,6 +303,7 @@ def open_replay(
         config,
         image_shape=spec.image_shape,
         action_size=spec.action_size,
+        vector_size=spec.vector_size,
         is_rewindable=is_rewindable,
         target=target,
     )

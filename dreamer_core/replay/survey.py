@@ -279,10 +279,14 @@ def _check_names(directory: Path, files: Sequence[SegmentFile]) -> None:
 def _other_layout(path: Path, found: Layout, wanted: Layout | None) -> str:
     assert wanted is not None
     return (
-        f"{path} holds rows of image shape {found.image_shape} and action size "
-        f"{found.action_size}, but {wanted.image_shape} and {wanted.action_size} were asked for; "
+        f"{path} holds rows of {_words(found)}, but {_words(wanted)} were asked for; "
         "use the environment it was recorded from, or another directory"
     )
+
+
+def _words(layout: Layout) -> str:
+    vector = f" and vector size {layout.vector_size}" if layout.vector_size else ""
+    return f"image shape {layout.image_shape} and action size {layout.action_size}{vector}"
 
 
 def _refuse_copies(found: Survey) -> None:

@@ -98,6 +98,12 @@ METRICS: dict[str, Metric] = {
     "dreamer_image_mean_squared_error": _gauge(
         "Mean squared error a pixel of the reconstructed images, pixels in [-0.5, 0.5]."
     ),
+    "dreamer_vector_loss": _gauge(
+        "Negative log-likelihood of the vectors, in nats a vector, without its constant."
+    ),
+    "dreamer_vector_mean_squared_error": _gauge(
+        "Mean squared error a number of the reconstructed vectors, in the environment's units."
+    ),
     "dreamer_reward_loss": _gauge("Negative log-likelihood of the rewards, in nats."),
     "dreamer_discount_loss": _gauge("Negative log-likelihood of the discounts, in nats."),
     "dreamer_kl_loss": _gauge("KL term with balancing and free nats, before kl_scale."),

@@ -97,13 +97,13 @@ class Policy:
             BadInput: it is unlike what the environment declares.
         """
         try:
-            image = self._terms.read(observation)
+            seen = self._terms.read(observation)
         except EnvironmentCrashed as error:
             raise BadInput(str(error)) from error
         words = (Stream.EVALUATE.word, self._seed, self._episode, self._step)
         with num_threads(1):
             action, self._state = self._network.act(
-                self._state, image, step_generator(*words), self._mode
+                self._state, seen.image, step_generator(*words), self._mode, vector=seen.vector
             )
         self._step += 1
         return self._terms.native(action)

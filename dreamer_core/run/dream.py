@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import ActionMode, Policy, PolicyState, step_generator
+from dreamer_core.bars import picture_of
 from dreamer_core.envs.base import Environment
 from dreamer_core.model.rssm import RSSMState
 from dreamer_core.run.rollout import play_episode
@@ -34,7 +35,7 @@ class Dream:
     """What an agent sees in its present state s_0 and imagines to follow; see the chart above."""
 
     image: FloatArray
-    """[H+1, 64, 64, channels] in [0, 1]; row 0 is the reconstruction."""
+    """[H+1, 64, 64, channels] in [0, 1]; row 0 is the reconstruction. Bars without images."""
     reward: FloatArray
     """[H+1], mean of the reward head: of the transformed reward, so tanh(r) on Atari."""
     discount: FloatArray
@@ -56,7 +57,7 @@ class Moment:
     screen: UInt8Array
     """What a person would see, [height, width, 1 or 3]."""
     image: UInt8Array
-    """What the model sees, [64, 64, channels]."""
+    """What the model sees, [64, 64, channels]; its vector as bars where it sees no image."""
     reward: float
     """Of arriving here, neither clipped nor squashed."""
     transformed_reward: float
@@ -96,7 +97,7 @@ def watch_episode(
         yield Moment(
             t=t,
             screen=env.screen(),
-            image=row.step.image,
+            image=picture_of(row.step.image, row.step.vector),
             reward=row.step.reward,
             transformed_reward=float(reward),
             episode_return=episode_return,
@@ -132,7 +133,7 @@ def dream(
     assert isinstance(imagined.feat, Tensor)  # since `start` is not located
     feat = torch.cat([start.feat.unsqueeze(0), imagined.feat]).squeeze(1)  # [H+1, F]
     return Dream(
-        image=(model.decoder(feat).float() + 0.5).clamp(0, 1).numpy(),
+        image=model.decode(feat).picture(),
         reward=model.predict_reward(feat).numpy(),
         discount=model.predict_discount(feat).numpy(),
         value=behavior.critic(feat).float().squeeze(-1).numpy(),

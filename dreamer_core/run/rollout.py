@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from dreamer_core.agent.policy import ActionMode, Policy, PolicyState, step_generator
 from dreamer_core.agent.threads import num_threads
+from dreamer_core.bars import picture_of
 from dreamer_core.config import Config
 from dreamer_core.envs.base import Environment, EnvStep
 from dreamer_core.seeds import Stream
@@ -161,7 +162,7 @@ class Rollout:
         else:
             generator = step_generator(*words)
             action, self._state = self._policy.act(
-                self._state, self._step.image, generator, "sample"
+                self._state, self._step.image, generator, "sample", vector=self._step.vector
             )
         self._step = self._env.step(action)
         self._episode_step += 1
@@ -182,9 +183,16 @@ class Rollout:
             is_first=np.array([row.index == 0 for row in rows]),
             is_last=np.array([row.step.is_last for row in rows]),
             is_terminal=np.array([row.step.is_terminal for row in rows]),
+            vector=_vectors([row.step for row in rows]),
         )
         rows.clear()
         return [chunk]
+
+
+def _vectors(steps: Sequence[EnvStep]) -> FloatArray | None:
+    """Vectors [N, V] of rows; None where none is observed."""
+    vectors = [step.vector for step in steps if step.vector is not None]
+    return np.stack(vectors) if vectors else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +208,8 @@ class Evaluation:
 
     summary: EpisodeSummary
     frames: tuple[UInt8Array, ...]
-    """Images [64, 64, channels] as the agent saw them; empty unless asked for."""
+    """Images [64, 64, channels] as the agent saw them, or its vectors as bars; empty unless asked
+    for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +233,7 @@ def play_episode(
     step, state = env.reset(), policy.initial()
     for index in itertools.count():
         generator = step_generator(Stream.EVALUATE.word, *words, index)
-        action, state = policy.act(state, step.image, generator, mode)
+        action, state = policy.act(state, step.image, generator, mode, vector=step.vector)
         yield PlayedRow(step, state)
         if step.is_last:
             return
@@ -259,7 +268,7 @@ def evaluate_episode(
             total, num_rows = total + row.step.reward, num_rows + 1
             info = dict(row.step.info)
             if has_frames:
-                frames.append(row.step.image)
+                frames.append(picture_of(row.step.image, row.step.vector))
             on_step(num_rows - 1)
     summary = EpisodeSummary(
         policy_step=policy_step, episode_return=total, length=num_rows - 1, info=info

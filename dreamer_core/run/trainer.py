@@ -17,6 +17,7 @@ from torch import Tensor
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.device import within_memory
 from dreamer_core.agent.threads import num_threads
+from dreamer_core.bars import picture_of
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import to_dict
@@ -185,11 +186,13 @@ class Trainer:
             reward=batch.reward[row : row + 1, :length],
             is_first=batch.is_first[row : row + 1, :length],
             is_terminal=batch.is_terminal[row : row + 1, :length],
+            vector=None if batch.vector is None else batch.vector[row : row + 1, :length],
         )
         context = min(_CONTEXT, length - 1)
         with num_threads(self._config.learner.num_threads):
-            model = self.agent.open_loop(chosen, context=context)[0].numpy()
-        save_open_loop(path, chosen.image[0], model, context=context)
+            model = self.agent.open_loop(chosen, context=context)[0]
+        truth = picture_of(chosen.image, chosen.vector)[0]
+        save_open_loop(path, truth, model, context=context)
         return True
 
     def _check(self) -> None:
@@ -250,7 +253,7 @@ def _liveliest(batch: Batch) -> tuple[int, int]:
     lengths = [int(row[1:].argmax()) + 1 if row[1:].any() else len(row) for row in rows]
     motion = [
         np.abs(np.diff(image[:length].astype(np.int16), axis=0)).mean() if length > 2 else -1.0
-        for image, length in zip(batch.image, lengths, strict=True)
+        for image, length in zip(picture_of(batch.image, batch.vector), lengths, strict=True)
     ]
     row = max(range(len(motion)), key=lambda i: (lengths[i] == max(lengths), motion[i]))
     return row, lengths[row]

@@ -106,11 +106,12 @@ def saved_spec(facts: dict[str, Any], location: str) -> EnvSpec:
 
 
 def environment_facts(spec: EnvSpec) -> dict[str, Any]:
-    """Returns what a checkpoint says of its environment; of several choices alone their sizes."""
+    """Returns what a checkpoint says of its environment, choices and vectors if there are any."""
     classes = spec.action_classes
     return {
         "image_shape": list(spec.image_shape),
         "action_size": spec.action_size,
         "is_discrete": spec.is_discrete,
         **({} if classes is None else {"action_classes": list(classes)}),
+        **({} if spec.vector_size == 0 else {"vector_size": spec.vector_size}),
     }

@@ -152,7 +152,8 @@ def _summary(files: ReplayFiles) -> Table:
     table.add_row("incarnations", _ranges(incarnations))
     if files.layout is not None:
         shape = " x ".join(map(str, files.layout.image_shape))
-        table.add_row("row", f"image {shape}, action {files.layout.action_size}")
+        vector = f", vector {files.layout.vector_size}" if files.layout.vector_size else ""
+        table.add_row("row", f"image {shape}, action {files.layout.action_size}{vector}")
     table.add_row("repairs ever", f"{totals.repaired_records:,}")
     if files.set_aside:
         names = ", ".join(path.name for path in files.set_aside)

@@ -23,6 +23,8 @@ class CountingEnvironment:
         is_terminal: whether episodes end by their own end rather than by a limit.
         is_discrete: three discrete actions, else two continuous ones.
         classes: of several choices at once, the size of each; in place of the three actions.
+        vector_size: numbers seen besides the image, all of them t.
+        has_image: whether there is an image to see.
     """
 
     def __init__(
@@ -32,14 +34,17 @@ class CountingEnvironment:
         is_terminal: bool = True,
         is_discrete: bool = True,
         classes: tuple[int, ...] | None = None,
+        vector_size: int = 0,
+        has_image: bool = True,
     ) -> None:
         self._length, self._is_terminal = length, is_terminal
         self._spec = EnvSpec(
-            image_shape=(64, 64, 1),
+            image_shape=(64, 64, int(has_image)),
             action_size=sum(classes or (3,)) if is_discrete else 2,
             is_discrete=is_discrete,
             action_names=None,
             action_classes=classes,
+            vector_size=vector_size,
         )
         self.actions: list[FloatArray] = []
         """Every action it was given, in order."""
@@ -77,8 +82,10 @@ class CountingEnvironment:
 
     def _arrive(self, reward: float) -> EnvStep:
         is_last = self._step == self._length
+        size = self._spec.vector_size
         return EnvStep(
-            image=np.full((64, 64, 1), self._step, np.uint8),
+            image=np.full(self._spec.image_shape, self._step, np.uint8),
+            vector=np.full(size, self._step, np.float32) if size else None,
             reward=reward,
             is_last=is_last,
             is_terminal=is_last and self._is_terminal,

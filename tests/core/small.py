@@ -22,6 +22,8 @@ from dreamer_core.types import Batch, EnvSpec
 DISCRETE = EnvSpec(image_shape=(64, 64, 1), action_size=3, is_discrete=True, action_names=None)
 CONTINUOUS = dataclasses.replace(DISCRETE, action_size=2, is_discrete=False)
 CHOICES = dataclasses.replace(DISCRETE, action_size=7, action_classes=(2, 3, 2))
+BOTH = dataclasses.replace(DISCRETE, vector_size=5)
+VECTOR = dataclasses.replace(BOTH, image_shape=(64, 64, 0))
 CPU = torch.device("cpu")
 
 # Written out here, not taken from preset `debug`: tuning a preset must not move golden losses.
@@ -87,6 +89,9 @@ def make_batch(spec: EnvSpec = DISCRETE, *, seed: int = 0, size: tuple[int, int]
         reward=rng.normal(size=size).astype(np.float32),
         is_first=is_first,
         is_terminal=is_terminal,
+        vector=rng.normal(size=(*size, spec.vector_size)).astype(np.float32)
+        if spec.vector_size
+        else None,
     )
 
 
@@ -105,6 +110,7 @@ def make_world_model(config: Config, spec: EnvSpec = DISCRETE) -> WorldModel:
         channels=spec.image_shape[-1],
         action_size=spec.action_size,
         discount=config.behavior.discount,
+        vector_size=spec.vector_size,
     )
 
 

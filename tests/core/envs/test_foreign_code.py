@@ -153,7 +153,7 @@ class Server(Counting):
 
 def test_an_environment_whose_spaces_are_refused_is_closed(wrap: Wrap):
     inner = Server()
-    inner.observation_space = gymnasium.spaces.Discrete(3)
+    inner.observation_space = gymnasium.spaces.Text(3)
     with pytest.raises(UnsupportedEnvironment):
         wrap(inner)
     assert inner.process.returncode is not None

@@ -16,9 +16,9 @@ from dreamer_core.envs.suites import (
 from tests.core.envs.gymnasium_games import Counting, Wrap, one_hot
 
 
-def test_cartpole_is_refused_with_the_way_to_its_rendering():
-    config = EnvConfig(suite="gymnasium", task="CartPole-v1")
-    with pytest.raises(UnsupportedEnvironment, match=r"float32.*AddRenderObservation"):
+def test_an_environment_without_image_or_numbers_is_refused_with_the_way_to_its_rendering():
+    config = EnvConfig(suite="gymnasium", task="Blackjack-v1")
+    with pytest.raises(UnsupportedEnvironment, match=r"Tuple.*AddRenderObservation"):
         make_env(config, 0)
 
 

@@ -113,8 +113,8 @@ def test_a_name_that_is_no_key_is_refused_with_those_there_are(wrap: Wrap):
 @pytest.mark.parametrize(
     ("space", "flaw"),
     [
-        (spaces.Discrete(4), "is no Box"),
-        (spaces.Box(0, 255, (128,), np.uint8), "has not two or three axes"),
+        (spaces.Text(4), "is no Box"),
+        (spaces.Box(0, 255, (2, 2, 2, 2, 2), np.uint8), "has not two or three axes"),
         (spaces.Box(0, 255, (15, 64), np.uint8), "has a side below 16 pixels"),
         (spaces.Box(0, 255, (3, 64, 3), np.uint8), "has a side below 16 pixels"),
         (spaces.Box(0, 255, (64, 64, 4), np.uint8), "has 4 channels.*a stack of frames.*RGBA"),

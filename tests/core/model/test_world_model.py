@@ -220,16 +220,16 @@ def test_open_loop_sees_no_image_behind_its_context():
     model, data = make_example(latent="gaussian")  # every image then changes its sample
     data.is_first[0, 4] = False
     noise = model.rssm.latent.noise((3, 8), generator())
-    before = model.open_loop(data, noise, context=5)
+    before = model.open_loop(data, noise, context=5).image
     data.image[:, 5:] = 0
-    assert torch.equal(model.open_loop(data, noise, context=5), before)
+    assert torch.equal(model.open_loop(data, noise, context=5).image, before)
     data.image[:, 4] = 0
-    assert not torch.equal(model.open_loop(data, noise, context=5)[:, 5:], before[:, 5:])
+    assert not torch.equal(model.open_loop(data, noise, context=5).image[:, 5:], before[:, 5:])
 
 
 def test_open_loop_reconstructs_its_context_as_the_loss_does():
     model, data = make_example()
     noise = model.rssm.latent.noise((3, 8), generator())
-    images = model.open_loop(data, noise, context=5)
+    images = model.open_loop(data, noise, context=5).image
     assert images.shape == (3, 8, 64, 64, 1)
     assert torch.allclose(images[:, :5], model.loss(data, noise).image_mean[:, :5], atol=1e-6)

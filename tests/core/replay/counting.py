@@ -23,11 +23,14 @@ from dreamer_core.types import Batch, EpisodeChunk
 
 SHAPE = (2, 2, 1)
 LAYOUT = Layout(SHAPE, 2)
+VECTOR = Layout(SHAPE, 2, 3)
+"""With a vector besides."""
 CONFIG = ReplayConfig(capacity_steps=100_000, batch_size=50, batch_length=10, segment_steps=40)
 
 
-def open_replay(directory: Path, config: ReplayConfig = CONFIG) -> Replay:
-    return Replay(directory, config, image_shape=SHAPE, action_size=2)
+def open_replay(directory: Path, config: ReplayConfig = CONFIG, layout: Layout = LAYOUT) -> Replay:
+    sizes = {"action_size": layout.action_size, "vector_size": layout.vector_size}
+    return Replay(directory, config, image_shape=layout.image_shape, **sizes)
 
 
 def rows_of(episode, first_step, rows, *, end=None, incarnation=0) -> EpisodeChunk:

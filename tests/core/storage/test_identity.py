@@ -55,6 +55,13 @@ def test_several_choices_are_told_apart_and_one_is_told_as_ever():
         require_same_run(facts, "here", CONFIG, other)
 
 
+def test_a_vector_is_told_where_there_is_one():
+    other = dataclasses.replace(DISCRETE, vector_size=5)
+    assert environment_facts(other) == {**environment_facts(DISCRETE), "vector_size": 5}
+    with pytest.raises(BadInput, match=r"'vector_size': 5.*here was made for"):
+        require_same_run(FACTS, "here", CONFIG, other)
+
+
 @pytest.mark.parametrize("facts", [{}, {"config": None}, {"config": {}}])
 def test_a_checkpoint_that_does_not_say_its_settings_is_refused(facts):
     with pytest.raises(BadInput, match="here holds no config that can be read"):

@@ -22,7 +22,7 @@ from tests.commands import SMALL
         (["debug", "--seed", "-1"], ["seed=-1", "0 or more"]),
         (["debug", "--world-model.kl-balance", "1.5"], ["kl_balance=1.5", "between 0 and 1"]),
         (["debug", "--replay.capacity-steps", "10"], ["capacity_steps=10", "raise"]),
-        (["debug", "--env.suite", "gymnasium", "--env.task", "CartPole-v1"], ["image", "(4,)"]),
+        (["debug", "--env.suite", "gymnasium", "--env.task", "Blackjack-v1"], ["image", "Tuple("]),
         (["debug", "--env.suite", "gymnasium", "--env.task", "no.such:env"], ["no", "Install"]),
     ],
 )

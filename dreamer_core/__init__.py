@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dreamer_core.report.open_loop import save_open_loop
     from dreamer_core.run.acting import Policy
     from dreamer_core.run.evaluation import evaluate_run
+    from dreamer_core.run.export import export_policy
     from dreamer_core.run.front import RunResult
     from dreamer_core.run.local import train_local
     from dreamer_core.run.restored import load_agent
@@ -35,6 +36,7 @@ __all__ = [
     "ReplayFiles",
     "RunResult",
     "evaluate_run",
+    "export_policy",
     "load_agent",
     "make_env",
     "preset",
@@ -59,6 +61,7 @@ _HOMES = {
     "ReplayFiles": "replay.reader",
     "RunResult": "run.front",
     "evaluate_run": "run.evaluation",
+    "export_policy": "run.export",
     "load_agent": "run.restored",
     "make_env": "envs.suites",
     "preset": "presets",

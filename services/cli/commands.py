@@ -71,6 +71,10 @@ COMMANDS = (
         "writes episodes, all or the newest N, as `.npz` files",
     ),
     Command(
+        "export RUN_DIR --to FILE [--checkpoint STEP]",
+        "the policy for other programs; FILE: `.onnx`, or `.pt2` of torch.export",
+    ),
+    Command(
         "bench learner|policy|replay|env|run [--preset NAME] [--json FILE]",
         "measures this machine",
     ),

@@ -80,6 +80,12 @@ def test_a_new_run_begins_with_the_networks_of_this_one(dreamer, finished, tmp_p
     assert dreamer(*words, finished)[0] == 0
 
 
+def test_export_writes_the_policy_and_says_its_inputs(dreamer, finished, tmp_path):
+    code, stdout, _ = dreamer("export", finished, "--to", tmp_path / "policy.pt2")
+    assert code == 0 and "policy of gradient step 2" in stdout and "1 x 64 x 64 x 1" in stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.pt2"]
+
+
 def test_eval_leaves_the_run_as_it_was(dreamer, finished):
     before = contents(finished)
     assert dreamer("eval", finished, "--episodes", 1, "--mode", "sample")[0] == 0

@@ -17,6 +17,7 @@ from tests.commands import plain
         ("logs", "PATH --follow --on"),
         ("stop", "PATH --on"),
         ("replay", "{inspect,verify,export} --on"),
+        ("export", "STR --to --checkpoint"),
         ("presets", "[NAME]"),
     ],
 )

@@ -111,6 +111,19 @@ def test_bad_options_of_eval_are_refused(refused, finished, arguments, parts):
         assert part in message, message
 
 
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--to", "x.pth"), "ends in .onnx or .pt2"),
+        (("--to", "x.pt2", "--checkpoint", "7"), "no checkpoint 7 in"),
+        (("--to", "no/x.pt2"), "Name another file with --to"),
+        ((), "--to"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(refused, finished, arguments, part):
+    assert part in refused("export", finished, *arguments)
+
+
 def test_a_video_that_cannot_be_written_is_refused_in_one_paragraph(refused, finished, tmp_path):
     assert "nowhere" in refused("eval", finished, "--video", tmp_path / "nowhere" / "x.gif")
 

@@ -1,0 +1,34 @@
+"""`dreamer export`: a trained policy as a file for other programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from dreamer_core.run.export import export_policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCommand:
+    """Writes the policy of a checkpoint as a file that needs none of this program."""
+
+    run: tyro.conf.Positional[str]
+    """Directory of the run; also a checkpoint, or a directory or URL of checkpoints."""
+    to: Path
+    """The file: .onnx, or .pt2 for torch.export.load."""
+    checkpoint: int | None = None
+    """Gradient steps of the checkpoint; by default the newest that is whole."""
+
+
+def run(arguments: list[str]) -> int:
+    """Exports, and returns the exit code."""
+    command = tyro.cli(ExportCommand, args=arguments, prog="dreamer export")
+    exported = export_policy(command.run, command.to, step=command.checkpoint)
+    console = Console()
+    console.print(f"policy of gradient step {exported.facts['gradient_step']:,} {exported.path}")
+    for name, shape in exported.facts["shapes"].items():
+        console.print(f"  {name:<12} {' x '.join(map(str, shape))}", highlight=False)
+    return 0

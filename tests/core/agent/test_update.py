@@ -12,20 +12,25 @@ from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
 from dreamer_core.agent.device import Staging, choose_execution
 from dreamer_core.agent.update import OPTIMIZERS, CapturedUpdate, StepInputs, Update
 from dreamer_core.config import Config, LearnerConfig
-from tests.core.small import CPU, DISCRETE, make_batch, parameters_of, small
+from dreamer_core.types import EnvSpec
+from tests.core.small import CHOICES, CPU, DISCRETE, make_batch, parameters_of, small
 
 HAS_CUDA = torch.cuda.is_available()
 needs_cuda = pytest.mark.skipif(not HAS_CUDA, reason="needs a CUDA device")
 SCHEDULED = {"reinforce_share": 0.9, "reinforce_share_end": 1.0}
 
 
-def make_agent(config: Config | None = None, **learner: str) -> DreamerAgent:
+def make_agent(
+    config: Config | None = None, spec: EnvSpec = DISCRETE, **learner: str
+) -> DreamerAgent:
     config = config or small()
-    return DreamerAgent(replace(config, learner=LearnerConfig(**learner)), DISCRETE)
+    return DreamerAgent(replace(config, learner=LearnerConfig(**learner)), spec)
 
 
-def inputs_of(agent: DreamerAgent, share: float = 1.0, seed: int = 0) -> StepInputs:
-    return agent.inputs(agent._staging(make_batch(seed=seed)), share, 1e-3)
+def inputs_of(
+    agent: DreamerAgent, share: float = 1.0, seed: int = 0, spec: EnvSpec = DISCRETE
+) -> StepInputs:
+    return agent.inputs(agent._staging(make_batch(spec, seed=seed)), share, 1e-3)
 
 
 def weights(agent: DreamerAgent) -> Tensor:
@@ -46,24 +51,29 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def take_steps(agent: DreamerAgent, share: float) -> list[dict[str, float]]:
+def take_steps(
+    agent: DreamerAgent, share: float, spec: EnvSpec = DISCRETE
+) -> list[dict[str, float]]:
     metrics = []
     for seed in range(3):
-        result = agent._eager_update(inputs_of(agent, share, seed))
+        result = agent._eager_update(inputs_of(agent, share, seed, spec))
         metrics.append({name: float(value) for name, value in result.metrics().items()})
     return metrics
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("share", [1.0, 0.9])
-def test_every_part_compiles_without_a_graph_break_and_computes_the_same(share, monkeypatch):
+@pytest.mark.parametrize(
+    ("share", "spec"), [(1.0, DISCRETE), (0.9, replace(CHOICES, vector_size=5))]
+)
+def test_every_part_compiles_without_a_graph_break_and_computes_the_same(share, spec, monkeypatch):
     compile_with = torch.compile
     monkeypatch.setattr(
         torch, "compile", lambda f, **kw: compile_with(f, backend="aot_eager", **kw)
     )
-    plain, compiled = make_agent(), make_agent()
+    plain, compiled = make_agent(spec=spec), make_agent(spec=spec)
     update.compile_parts(compiled.world_model, compiled.behavior, compiled.optimizers)
-    for ours, theirs in zip(take_steps(compiled, share), take_steps(plain, share), strict=True):
+    steps = [take_steps(agent, share, spec) for agent in (compiled, plain)]
+    for ours, theirs in zip(*steps, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
     assert relative_error(weights(compiled), weights(plain)) < 1e-4
 

@@ -35,10 +35,11 @@ _MAX_THREADS = 1024
 class EnvConfig:
     """Which environment, and how its frames become rows. Defaults: sec. 3, Machado et al. 2018."""
 
-    suite: Literal["atari", "gymnasium"] = setting("atari", _SEC_3)
+    suite: Literal["atari", "gymnasium", "control"] = setting("atari", _SEC_3)
     """Where the task comes from."""
     task: str = setting("pong", "any of the 55 games")
-    """Atari: name of the game. Gymnasium: a registered id, or `package.module:make_env`."""
+    """Atari: name of the game. Gymnasium: a registered id, or `package.module:make_env`. Control:
+    DOMAIN_TASK of DeepMind Control."""
     action_repeat: int = setting(4, _APP_D)
     """Frames per policy step; rewards are summed."""
     is_grayscale: bool = setting(True, "sec. 2.1")
@@ -56,6 +57,9 @@ class EnvConfig:
     """Atari: chance per frame that the previous action is repeated."""
     max_noops: int = setting(30, _MACHADO)
     """Atari: up to so many no-op frames after a reset, drawn uniformly."""
+    has_shadows: bool = setting(True, "released code")
+    """Control: render shadows and reflections; without them the simulator draws faster and the
+    agent sees other pixels."""
     time_limit_steps: int | None = setting(27_000, f"{_MACHADO}: 108,000 frames")
     """Policy steps after which an episode stops without being terminal; None for no limit."""
 
@@ -129,7 +133,7 @@ class WorldModelConfig:
     reward_loss_scale: float = setting(1.0, _EQ_2)
     """s_r, weight of the reward loss (1 in eq. 2); more lets rare rewards shape it sooner."""
     reward_transform: Literal["tanh", "identity"] = setting("tanh", _APP_D)
-    """Applied to rewards before they are predicted."""
+    """Applied to rewards before they are predicted; see run/settled.py for continuous actions."""
     has_image_gradients: bool = setting(True, _EQ_2)
     """Whether reconstructing images shapes the representation; off in an ablation (sec. 3.2)."""
     has_reward_gradients: bool = setting(True, _EQ_2)
@@ -159,7 +163,8 @@ class BehaviorConfig:
     lambda_: float = setting(0.95, _APP_D)
     """Mixing of n-step returns (eq. 4)."""
     reinforce_share: float = setting(1.0, _APP_D)
-    """rho, share of reinforce in the actor gradient (eq. 6); the rest goes through the dynamics."""
+    """rho, share of reinforce in the actor gradient (eq. 6); the rest goes through the dynamics.
+    With continuous actions 1 means 0; see run/settled.py."""
     reinforce_share_end: float | None = setting(None, "constant in the paper")
     """Value that reinforce_share reaches, linearly, after schedule_policy_steps; None: constant."""
     entropy_scale: float = setting(1e-3, _APP_D)
@@ -211,6 +216,9 @@ class ReplayConfig:
     """B, sequences per gradient step."""
     batch_length: int = setting(50, _APP_D)
     """T, rows per sequence."""
+    is_end_oversampled: bool = setting(True, "sec. 2.1")
+    """Draw starts over all rows and move those too late back to the last that fits, so that ends
+    are seen often; off: uniformly over the starts that fit."""
     segment_steps: int = setting(8_192, _OURS)
     """Rows per segment file, the unit of eviction (8,192 grayscale rows are 34 MB)."""
 
@@ -236,6 +244,8 @@ class ScheduleConfig:
 
     prefill_policy_steps: int = setting(50_000, _APP_D)
     """Policy steps of random play before the first gradient step."""
+    pretrain_gradient_steps: int = setting(0, "none in the paper")
+    """Gradient steps on the prefill before the policy first plays, besides those of the ratio."""
     policy_steps_per_gradient_step: int = setting(4, _APP_D)
     """Exact over the run; the drift at any moment is bounded by two collect calls."""
     collect_policy_steps: int = setting(64, _OURS)
@@ -254,8 +264,10 @@ class ScheduleConfig:
             "publish_interval_gradient_steps",
             "report_interval_gradient_steps",
         )
-        prefill = self.prefill_policy_steps
-        require(prefill >= 0, f"prefill_policy_steps={prefill} must be 0 or more")
+        for name in ("prefill_policy_steps", "pretrain_gradient_steps"):
+            value = getattr(self, name)
+            is_sane = 0 <= value < TOO_LARGE
+            require(is_sane, f"{name}={value} must be 0 or more, below {TOO_LARGE}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

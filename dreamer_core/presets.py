@@ -61,6 +61,41 @@ _TINY_MODEL = (
 )
 _BOXING = "learns fastest in minutes of Boxing"
 _DEBUG = "seconds, for tests"
+_LARGER_STEPS = "a small model takes larger steps"
+_R22 = "released code, 2022: dmc_vision"
+_R22_DEFAULT = "released code, 2022: defaults"
+_APP_A = "App. A"
+_CONTROL = (
+    Change("env.suite", "control", "App. A: DeepMind Control"),
+    Change("env.task", "walker_walk", _R22),
+    Change("env.action_repeat", 2, _R22),
+    Change("env.is_grayscale", False, _R22_DEFAULT),
+    Change("env.time_limit_steps", None, "the simulator's own limit of 1,000 steps"),
+    Change("world_model.has_discount_head", False, _R22),
+    Change("world_model.reward_transform", "identity", _R22),
+    Change("behavior.discount", 0.99, _R22_DEFAULT),
+    Change("behavior.reinforce_share", 0.0, "App. A"),
+    Change("behavior.entropy_scale", 1e-4, _R22),
+    Change("replay.is_end_oversampled", False, _R22),
+    Change("schedule.prefill_policy_steps", 1_000, _R22),
+    Change("schedule.pretrain_gradient_steps", 100, _R22),
+    Change("schedule.policy_steps_per_gradient_step", 5, _R22_DEFAULT),
+)
+_CONTROL_MODEL = (
+    Change("world_model.deter", 200, _R22),
+    Change("world_model.hidden", 200, _R22),
+    Change("world_model.kl_scale", 1.0, _R22_DEFAULT),
+    Change("world_model.free_nats", 1.0, _R22),
+    Change("world_model.optimizer.learning_rate", 3e-4, _R22),
+    Change("behavior.actor_optimizer.learning_rate", 8e-5, _R22),
+    Change("behavior.critic_optimizer.learning_rate", 8e-5, _R22),
+    Change("replay.batch_size", 16, _R22_DEFAULT),
+)
+
+_HUMANOID_UNITS = (
+    "world_model.deter",
+    "world_model.hidden",
+)  # App. D's 600, as the paper names none
 
 PRESETS: dict[str, Preset] = {
     "atari": Preset("The paper's Atari agent: 200M frames, 22M parameters."),
@@ -129,6 +164,36 @@ PRESETS: dict[str, Preset] = {
             Change("behavior.entropy_scale", 3e-3, "the model errs at first: explore longer"),
             Change("behavior.entropy_scale_end", 5e-4, "then exploit"),
             Change("behavior.schedule_policy_steps", 30_000, "then exploit"),
+            Change("learner.num_threads", 1, "the second core belongs to the collector"),
+        ),
+    ),
+    "control": Preset(
+        "Control from pixels: DeepMind Control as in the authors' 2022 release, 1M frames.",
+        (
+            *_CONTROL,
+            *_CONTROL_MODEL,
+            Change("steps", 500_000, "our reading: 1M frames"),
+        ),
+    ),
+    "humanoid": Preset(
+        "The humanoid from pixels (App. A).",
+        (
+            *_CONTROL,
+            *(change for change in _CONTROL_MODEL if change.path not in _HUMANOID_UNITS),
+            Change("env.task", "humanoid_walk", _APP_A),
+            Change("world_model.kl_scale", 2.0, _APP_A),
+            Change("behavior.entropy_scale", 1e-5, _APP_A),
+            Change("steps", 10_000_000, "our reading: 20M frames"),
+        ),
+    ),
+    "control_tiny": Preset(
+        "A small agent for DeepMind Control on two CPU cores.",
+        (
+            *_TINY_MODEL,
+            *_CONTROL,
+            Change("steps", 50_000, "hours on two cores"),
+            Change("env.task", "cartpole_balance", "the task that is learned soonest"),
+            Change("world_model.optimizer.epsilon", 1e-7, _LARGER_STEPS),
             Change("learner.num_threads", 1, "the second core belongs to the collector"),
         ),
     ),

@@ -1,8 +1,9 @@
 """Environments as the collector sees them: images of 64x64 out, one action vector in.
 
 `make_env` is the way in. Suite `atari` is the Arcade Learning Environment under the protocol of
-DreamerV2, sec. 3; suite `gymnasium` is any Gymnasium environment that observes an image or numbers.
-Both pass every image through the same `resize_image`.
+DreamerV2, sec. 3; suite `control` is DeepMind Control, rendered at 64 x 64; suite `gymnasium` is
+any Gymnasium environment that observes an image or numbers. Images of other sizes pass through
+`resize_image`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dreamer_core.envs.base import (
     close_or_warn,
     resize_image,
 )
+from dreamer_core.envs.control import ControlEnvironment
 from dreamer_core.envs.gymnasium import GymnasiumEnvironment
 from dreamer_core.types import EnvSpec
 
@@ -51,6 +53,8 @@ def make_env(config: EnvConfig, seed: int) -> Environment:
     """
     if config.suite == "atari":
         return AtariEnvironment(config, seed)
+    if config.suite == "control":
+        return ControlEnvironment(config, seed)
     return GymnasiumEnvironment(config, seed)
 
 

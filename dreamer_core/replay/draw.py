@@ -4,7 +4,8 @@ DreamerV2, sec. 2.1: an episode uniformly, then
 
     start = min(uniform{0 .. len - 1}, len - T)
 
-so that ends of episodes are seen often. What the paper leaves open is decided here:
+so that ends of episodes are seen often; or, without that, uniform{0 .. len - T}. What the paper
+leaves open is decided here:
 
 - An open episode takes part once it has T rows; it is drawn by the rows it has so far.
 - A closed episode shorter than T starts at its first row and is continued with the rows of the
@@ -28,7 +29,12 @@ from dreamer_core.types import Batch
 
 
 def draw(
-    index: EpisodeIndex, layout: Layout, num_sequences: int, generator: np.random.Generator
+    index: EpisodeIndex,
+    layout: Layout,
+    num_sequences: int,
+    generator: np.random.Generator,
+    *,
+    is_end_oversampled: bool = True,
 ) -> Batch | Record:
     """Draws a batch [B, T]; T is the index's `batch_length`.
 
@@ -37,13 +43,15 @@ def draw(
         layout: of every row.
         num_sequences: B.
         generator: all that the draw depends on besides the content.
+        is_end_oversampled: see ReplayConfig.
 
     Returns:
         The batch in new arrays, or the first record come upon that is not intact.
     """
     episodes = index.episodes
+    places = pick(index, num_sequences, generator, is_end_oversampled=is_end_oversampled)
     buffers = _BatchBuffers(layout, num_sequences, index.batch_length)
-    for b, (number, start) in enumerate(pick(index, num_sequences, generator)):
+    for b, (number, start) in enumerate(places):
         damaged = _fill(buffers, b, episodes, number, start)
         if damaged is not None:
             return damaged
@@ -51,14 +59,20 @@ def draw(
 
 
 def pick(
-    index: EpisodeIndex, num_sequences: int, generator: np.random.Generator
+    index: EpisodeIndex,
+    num_sequences: int,
+    generator: np.random.Generator,
+    *,
+    is_end_oversampled: bool = True,
 ) -> list[tuple[int, int]]:
     """Draws where each sequence begins: the number of an episode, and a row of it."""
     episodes = index.episodes
     numbers: list[int] = generator.integers(0, index.num_eligible, num_sequences).tolist()
     rows = np.array([episodes[number].rows for number in numbers])
-    starts = np.minimum(generator.integers(0, rows), rows - index.batch_length)
-    return list(zip(numbers, np.maximum(0, starts).tolist(), strict=True))
+    latest = np.maximum(0, rows - index.batch_length)
+    ends = rows if is_end_oversampled else latest + 1
+    starts = np.minimum(generator.integers(0, ends), latest)
+    return list(zip(numbers, starts.tolist(), strict=True))
 
 
 class _BatchBuffers:

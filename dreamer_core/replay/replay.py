@@ -171,7 +171,13 @@ class Replay:
         """
         while self.can_sample():
             generator = np.random.default_rng([seed, gradient_step])
-            drawn = draw(self._index, self._layout, self._config.batch_size, generator)
+            drawn = draw(
+                self._index,
+                self._layout,
+                self._config.batch_size,
+                generator,
+                is_end_oversampled=self._config.is_end_oversampled,
+            )
             if isinstance(drawn, Batch):
                 return drawn
             self._drop(drawn)

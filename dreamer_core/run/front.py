@@ -1,6 +1,6 @@
 """The front door of a run: what `dreamer local` and `dreamer train` do alike around the training.
 
-spec = check(config, run_dir)                   before anything is written
+config, spec = check(config, run_dir)           before anything is written
 with open_front(config, run_dir, observe) as front:
 ...                                         train; hand every report to front.observe
 return front.result(schedule, pictures)     draw the curve, say what was left behind
@@ -23,6 +23,7 @@ from dreamer_core.report.log import RunLog
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.restored import require_beginning
 from dreamer_core.run.schedule import Schedule
+from dreamer_core.run.settled import settled
 from dreamer_core.run.trainer import require_place
 from dreamer_core.storage.run_directory import RunPaths, open_run
 from dreamer_core.types import EnvSpec, Report
@@ -42,8 +43,12 @@ class RunResult:
     pictures: tuple[Path, ...]
 
 
-def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> EnvSpec:
-    """Tries what the config names, before anything is written; returns the environment's sizes.
+def check(
+    config: Config, run_dir: Path, *, is_trained_here: bool = True
+) -> tuple[Config, EnvSpec]:
+    """Tries what the config names, before anything is written.
+
+    Returns the config as it is trained (settled.py), and the sizes of the environment.
 
     Args:
         config: of the run.
@@ -56,11 +61,12 @@ def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> Env
         Failed: the place of the checkpoints does not answer, or its disk is full.
     """
     spec = environment_spec(config.env)
+    config = settled(config, spec)
     if is_trained_here:
         choose_execution(config.learner)
     require_place(config, spec)
     require_beginning(config, spec, run_dir)
-    return spec
+    return config, spec
 
 
 @dataclass(frozen=True, slots=True)

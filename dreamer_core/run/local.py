@@ -180,7 +180,7 @@ def train_local(
         OSError: checkpoints or other files cannot be written.
         NonFiniteLoss: see DreamerAgent.train_step.
     """
-    spec = check(config, run_dir)
+    config, spec = check(config, run_dir)
     with open_front(config, run_dir, observe) as front:
         run = LocalRun(config, front.paths, spec, front.observe)
         try:

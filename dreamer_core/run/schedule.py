@@ -1,11 +1,11 @@
 """Counts policy steps and gradient steps, and says who may work next.
 
-After `prefill_policy_steps` of random play one gradient step falls due for every
-`policy_steps_per_gradient_step` policy steps: exactly over the run, whatever the speeds of
-collector and learner. A side that is ahead waits:
+After `prefill_policy_steps` of random play the `pretrain_gradient_steps` fall due, and from then on
+one gradient step for every `policy_steps_per_gradient_step` policy steps: exactly over the run,
+whatever the speeds of collector and learner. A side that is ahead waits:
 
     gradient steps issued  <=  due(policy steps acknowledged)
-    policy steps issued    <=  prefill + ratio * gradient steps done + lead + ratio - 1
+    policy steps issued    <=  prefill + ratio * (gradient steps done - pretrain) + lead + ratio - 1
 
 where the last ratio - 1 policy steps owe no whole gradient step yet. In lockstep the lead is one
 collect call, so that collecting and training alternate strictly. Else it is two, so that one call
@@ -122,8 +122,11 @@ class Schedule:
 
     def due(self, policy_steps: int) -> int:
         """Gradient steps that fall due by this many policy steps."""
-        trained_on = policy_steps - self._config.prefill_policy_steps
-        return max(0, trained_on) // self._config.policy_steps_per_gradient_step
+        config = self._config
+        trained_on = policy_steps - config.prefill_policy_steps
+        if trained_on < 0:
+            return 0
+        return config.pretrain_gradient_steps + trained_on // config.policy_steps_per_gradient_step
 
     def next_collect(self) -> CollectOrder | None:
         """The collector's next call, or None while it has to wait."""
@@ -135,7 +138,10 @@ class Schedule:
         end = min(self._steps, prefill) if is_random else self._steps
         number = min(config.collect_policy_steps, end - issued)
         if not is_random:
-            trained = prefill + config.policy_steps_per_gradient_step * self.gradient_steps
+            done = self.gradient_steps - config.pretrain_gradient_steps
+            if done < 0:
+                return None
+            trained = prefill + config.policy_steps_per_gradient_step * done
             slack = config.policy_steps_per_gradient_step - 1  # a remainder that owes no step yet
             if issued + number > trained + self._lead + slack:
                 return None
@@ -157,10 +163,11 @@ class Schedule:
         return age >= self._config.publish_interval_gradient_steps
 
     def ratio(self) -> float | None:
-        """Live policy steps per gradient step since the prefill; None before the first."""
-        if self.gradient_steps == 0:
+        """Live policy steps per gradient step since prefill and pretraining; None before."""
+        done = self.gradient_steps - self._config.pretrain_gradient_steps
+        if done <= 0:
             return None
-        return (self.policy_steps - self._config.prefill_policy_steps) / self.gradient_steps
+        return (self.policy_steps - self._config.prefill_policy_steps) / done
 
     def _owed(self, gradient_steps: int) -> bool:
         return gradient_steps < self.due(self.policy_steps)

@@ -61,7 +61,7 @@ def train(
         Raised: a service met a bug of ours.
     """
     require_lasting_checkpoints(config)
-    spec = check(config, run_dir, is_trained_here=services.runtime.ray_address is None)
+    config, spec = check(config, run_dir, is_trained_here=services.runtime.ray_address is None)
     with ExitStack() as stack:
         exporter = stack.enter_context(
             PrometheusExporter(services.metrics.port, services.metrics.address)

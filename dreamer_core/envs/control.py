@@ -208,6 +208,7 @@ def _suite() -> Any:
         return importlib.import_module("dm_control.suite")
     except ImportError as error:
         raise UnknownTask(
-            f"suite=control needs DeepMind Control, but: {error}. Install the extra `control`, "
-            "or: pip install dm_control 'mujoco>=3.3,<4'"
+            f"suite=control needs DeepMind Control, but: {error}. Install the extra `control` "
+            "(pip install '.[control]'), with Python 3.11 or 3.12: for newer ones a part of it, "
+            "labmaze, has no wheels"
         ) from error

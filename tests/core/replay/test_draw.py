@@ -42,6 +42,16 @@ def test_a_sequence_begins_so_that_it_ends_within_its_episode_if_that_is_long_en
     assert starts == {(0, 0), (0, 1), (0, 2), (1, 0)}
 
 
+@pytest.mark.parametrize(("is_end_oversampled", "share_of_last"), [(True, 10 / 12), (False, 1 / 3)])
+def test_how_often_the_end_of_an_episode_is_drawn(is_end_oversampled, share_of_last):
+    places = pick(
+        holding(12), 3000, np.random.default_rng(0), is_end_oversampled=is_end_oversampled
+    )
+    starts = np.array([start for _, start in places])
+    assert set(starts) == {0, 1, 2}
+    assert np.mean(starts == 2) == pytest.approx(share_of_last, abs=0.03)
+
+
 def test_the_draw_depends_on_the_generator_and_the_content_alone():
     one, other = holding(25, 4, 17), holding(25, 4, 17)
     for name in ("image", "prev_action", "reward", "is_first", "is_terminal"):

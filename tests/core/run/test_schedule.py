@@ -17,8 +17,9 @@ SPEEDS = {"balanced": (1, 1), "slow learner": (20, 1), "slow collector": (1, 20)
 WEIGHTS = st.sampled_from([*SPEEDS.values(), (1000, 1), (1, 1000)])
 
 
-def make_config(*, ratio=4, prefill=20, collect=8, publish=4):
+def make_config(*, ratio=4, prefill=20, collect=8, publish=4, pretrain=0):
     return ScheduleConfig(
+        pretrain_gradient_steps=pretrain,
         policy_steps_per_gradient_step=ratio,
         prefill_policy_steps=prefill,
         collect_policy_steps=collect,
@@ -297,3 +298,38 @@ def test_lockstep_publishes_only_when_nothing_is_owed_so_that_versions_do_not_de
 def test_the_live_ratio_counts_from_the_end_of_prefill():
     assert make_schedule(policy_steps=40, gradient_steps=4).ratio() == 5
     assert make_schedule(policy_steps=40, gradient_steps=0).ratio() is None
+
+
+# Pretraining
+
+
+@pytest.mark.parametrize("is_lockstep", [True, False])
+def test_the_policy_does_not_play_before_the_pretraining_is_done(is_lockstep):
+    schedule = make_schedule(make_config(pretrain=3), is_lockstep=is_lockstep)
+    schedule.collecting(CollectOrder(20, is_random=True))
+    assert (schedule.due(19), schedule.due(20), schedule.due(24)) == (0, 3, 4)
+    schedule.stored(20)
+    schedule.published(0)
+    for done in range(3):
+        assert schedule.next_collect() is None
+        assert schedule.may_train() and schedule.ratio() is None, done
+        take_steps(schedule, 1)
+    assert not schedule.may_train()
+    assert schedule.next_collect() == CollectOrder(8, is_random=False)
+
+
+@pytest.mark.parametrize("is_lockstep", [True, False])
+@given(pretrain=st.integers(0, 9), weights=WEIGHTS, seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_the_ratio_is_exact_over_a_run_with_pretraining(is_lockstep, pretrain, weights, seed):
+    schedule = make_schedule(make_config(pretrain=pretrain), is_lockstep=is_lockstep)
+    Simulation(schedule, weights=weights, seed=seed).run()
+    assert (schedule.policy_steps, schedule.gradient_steps) == (60, pretrain + 10)
+    assert schedule.ratio() == 4.0
+
+
+def test_a_resumed_run_owes_what_is_left_of_its_pretraining():
+    config = make_config(pretrain=5)
+    schedule = make_schedule(config, policy_steps=20, gradient_steps=2)
+    take_steps(schedule, 3)
+    assert not schedule.may_train() and schedule.gradient_steps == 5

@@ -31,7 +31,7 @@ def test_another_share_is_taken_as_it_is_given(share):
     assert settled(config, CONTINUOUS) is config
 
 
-def test_a_run_in_a_continuous_environment_is_trained_so():
+def test_a_run_in_a_continuous_environment_is_trained_so(tmp_path):
     env = {"env.suite": "gymnasium", "env.task": "tests.learning.reach:make_env"}
-    config, spec = check(changed(preset("debug"), env))
+    config, spec = check(changed(preset("debug"), env), tmp_path)
     assert not spec.is_discrete and facts(config) == (0.0, "identity")

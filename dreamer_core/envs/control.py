@@ -103,6 +103,11 @@ class ControlEnvironment:
         """Returns what the camera sees now, larger than what the agent does, in colour."""
         return self._render(_SCREEN_SIZE)
 
+    @property
+    def frames_per_second(self) -> float:
+        """Control steps a second of simulated time."""
+        return 1 / float(self._env.control_timestep())
+
     def state(self) -> dict[str, Any]:
         """Returns what the episode began with, and the actions taken since."""
         name, keys, position, has_gauss, gauss = self._begun_with or ("", np.zeros(0), 0, 0, 0.0)

@@ -43,9 +43,7 @@ class RunResult:
     pictures: tuple[Path, ...]
 
 
-def check(
-    config: Config, run_dir: Path, *, is_trained_here: bool = True
-) -> tuple[Config, EnvSpec]:
+def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tuple[Config, EnvSpec]:
     """Tries what the config names, before anything is written.
 
     Returns the config as it is trained (settled.py), and the sizes of the environment.

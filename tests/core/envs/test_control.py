@@ -98,6 +98,7 @@ def test_gray_is_one_channel_and_no_shadows_are_other_pixels(env):
     assert gray.shape == (64, 64, 1) and plain.shape == seen.shape
     assert not np.array_equal(plain, seen)
     assert env.screen().shape == (240, 240, 3)
+    assert env.frames_per_second == pytest.approx(100)  # cartpole acts every 10 ms
 
 
 def test_an_unknown_task_is_refused_with_the_closest():

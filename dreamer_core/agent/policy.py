@@ -107,6 +107,14 @@ class Policy(nn.Module):
         is_sampled = bool(z.any())  # else it is the zero state, in which no z is one
         return PolicyState(self.rssm.located(state) if is_sampled else state, a)
 
+    def embed(self, image: Tensor, vector: Tensor | None) -> Tensor:
+        """Embeds uint8 images [..., 64, 64, channels] and vectors [..., V] as [..., E]."""
+        embed = self.encoder(image_to_float(image))
+        if self.vector_encoder is None:
+            return embed
+        assert vector is not None
+        return torch.cat([embed, self.vector_encoder(vector)], -1)
+
     @torch.inference_mode()
     def act(
         self,
@@ -125,10 +133,8 @@ class Policy(nn.Module):
             mode: how the action is chosen.
             vector: [V], where the environment gives one.
         """
-        embed = self.encoder(image_to_float(torch.from_numpy(image)[None, None]))  # [1, 1, E]
-        if self.vector_encoder is not None:
-            numbers = self.vector_encoder(torch.from_numpy(vector)[None, None])
-            embed = torch.cat([embed, numbers], -1)
+        numbers = None if vector is None else torch.from_numpy(vector)[None, None]
+        embed = self.embed(torch.from_numpy(image)[None, None], numbers)  # [1, 1, E]
         noise = self.rssm.latent.noise((1,), generator)
         model = self.rssm.located(
             self.rssm.observe_step(state.model, state.action, embed[:, 0], noise)

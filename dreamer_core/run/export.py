@@ -3,6 +3,7 @@
 One call is one policy step of one environment:
 
     image          uint8 [1, 64, 64, C]    as training saw it: resized, gray if `is_grayscale`
+    vector         float32 [1, V]          where the agent sees one; without an image no `image`
     prev_action    float32 [1, A]          `action` of the step before
     deter, stoch   float32 [1, D], [1, Z]  `next_deter`, `next_stoch` of the step before
     is_first       bool [1]                an episode begins: the three above do not count
@@ -35,7 +36,6 @@ from dreamer_core.agent.policy import Policy
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import write_whole
-from dreamer_core.model.networks import image_to_float
 from dreamer_core.model.rssm import RSSMState
 from dreamer_core.run.restored import weights_in
 from dreamer_core.storage.identity import saved_config, saved_spec
@@ -68,7 +68,8 @@ class PolicyStep(nn.Module):
     def forward(
         self,
         *,
-        image: Tensor,
+        image: Tensor | None = None,
+        vector: Tensor | None = None,
         prev_action: Tensor,
         deter: Tensor,
         stoch: Tensor,
@@ -77,7 +78,9 @@ class PolicyStep(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns action, next_deter and next_stoch."""
         policy, keep = self.policy, (~is_first).float().unsqueeze(-1)  # [1, 1]
-        embed = policy.encoder(image_to_float(image))  # [1, E]
+        if image is None:
+            image = deter.new_zeros((1, *policy.spec.image_shape))  # of no channels
+        embed = policy.embed(image, vector)  # [1, E]
         before = RSSMState(deter * keep, stoch * keep)
         state = policy.rssm.observe_step(before, prev_action * keep, embed, noise)
         return policy.actions.mode(policy.actor(state.feat)), state.deter, state.stoch
@@ -123,10 +126,12 @@ def _require_packages(to: Path) -> None:
 
 def _example(policy: Policy) -> dict[str, Tensor]:
     """Inputs of the right shapes."""
-    initial = policy.initial()
+    spec, initial = policy.spec, policy.initial()
     generator = torch.Generator().manual_seed(0)
+    image = torch.zeros((1, *spec.image_shape), dtype=torch.uint8)
     return {
-        "image": torch.zeros((1, *policy.spec.image_shape), dtype=torch.uint8),
+        **({"image": image} if image.numel() else {}),
+        **({"vector": torch.zeros(1, spec.vector_size)} if spec.vector_size else {}),
         "prev_action": initial.action,
         "deter": initial.model.deter,
         "stoch": initial.model.stoch,

@@ -95,7 +95,8 @@ def _box_flaw(space: Any) -> str | None:
             f"Wrap it with {_TRANSFORM}, or one of your own, so that it takes one of these; for a "
             "Dict or Tuple of Boxes: "
             f"{_TRANSFORM}(env, lambda x: spaces.unflatten(env.action_space, x), "
-            "spaces.flatten_space(env.action_space))"
+            "spaces.flatten_space(env.action_space)), and for a Tuple of Discretes: "
+            f"{_TRANSFORM}(env, tuple, spaces.MultiDiscrete([...]))"
         )
     box: Any = space
     if box.low.size == 0:

@@ -32,10 +32,10 @@ _ADVICE = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of an observation that is no Dict itself."""
+    """One part of an observation that has no parts itself."""
 
     path: tuple[Any, ...]
-    """Keys that lead to it; none where the observation is no Dict."""
+    """Keys that lead to it; none where the observation has no parts."""
     space: Any
 
     @property
@@ -51,10 +51,13 @@ class Part:
 
 
 def parts_of(space: Any, path: tuple[Any, ...] = ()) -> list[Part]:
-    """Returns every part of an observation space, those of nested Dicts included."""
-    if not isinstance(space, spaces.Dict):
+    """Returns every part of an observation space: of nested Dicts by key, of Tuples by place."""
+    if isinstance(space, spaces.Dict):
+        inner = cast("dict[Any, Any]", cast(Any, space).spaces)
+    elif isinstance(space, spaces.Tuple):
+        inner = dict(enumerate(cast("tuple[Any, ...]", cast(Any, space).spaces)))
+    else:
         return [Part(path, space)]
-    inner = cast("dict[Any, Any]", cast(Any, space).spaces)
     return [part for key, value in inner.items() for part in parts_of(value, (*path, key))]
 
 

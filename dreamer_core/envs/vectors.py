@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.base import EnvironmentCrashed, UnsupportedEnvironment
-from dreamer_core.envs.observations import Part, image_flaw, names_of, parts_of
+from dreamer_core.envs.observations import Part, names_of, parts_of
 from dreamer_core.types import FloatArray
 
 _KINDS = (spaces.Box, spaces.MultiBinary, spaces.Discrete, spaces.MultiDiscrete)
@@ -105,12 +105,6 @@ def vector_flaw(space: Any) -> str | None:
     if box.dtype.kind not in "biuf" or not _width(box):
         return f"holds no numbers but {space}"
     return None
-
-
-def vector_names(space: Any) -> str:
-    """Returns the names that `vector_keys` may hold, for words; those of images are left out."""
-    parts = [part for part in parts_of(space) if part.path and vector_flaw(part.space) is None]
-    return ", ".join(part.name for part in parts if image_flaw(part.space) is not None)
 
 
 def _counts(space: Any) -> Any:

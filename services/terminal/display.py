@@ -104,6 +104,9 @@ def _rows(progress: Progress) -> dict[str, list[tuple[str, str]]]:
     def value(name: str) -> str:
         return format_number(values.get(name))
 
+    has_image = "dreamer_image_mean_squared_error" in values
+    is_vector_alone = "dreamer_vector_mean_squared_error" in values and not has_image
+    seen = "vector" if is_vector_alone else "image"
     return {
         "progress": [
             ("env frames", value("dreamer_env_frames_total")),
@@ -122,7 +125,7 @@ def _rows(progress: Progress) -> dict[str, list[tuple[str, str]]]:
             ("imagined return", value("dreamer_actor_target_mean")),
         ],
         "losses": [
-            ("image MSE", value("dreamer_image_mean_squared_error")),
+            (f"{seen} MSE", value(f"dreamer_{seen}_mean_squared_error")),
             ("KL, nats", value("dreamer_kl_nats")),
             ("reward", value("dreamer_reward_loss")),
             ("actor", value("dreamer_actor_loss")),
@@ -176,6 +179,7 @@ def render_line(progress: Progress) -> str:
     cells = dict(cell for cells in _rows(progress).values() for cell in cells)
     returns = progress.returns
     mean_return = format_number(sum(returns) / len(returns) if returns else None)
+    error = next(label for label in cells if label.endswith(" MSE"))
     return (
         f"{progress.share:4.0%}  {format_number(progress.policy_step)} policy steps"
         f" ({cells['env frames']} frames, {cells['policy steps/s']}/s)"
@@ -183,7 +187,7 @@ def render_line(progress: Progress) -> str:
         f"  ratio {cells['live ratio']}"
         f"  lag {cells['policy lag']}"
         f"  return {cells['last']} (mean of {len(returns)}: {mean_return})"
-        f"  image MSE {cells['image MSE']}  KL {cells['KL, nats']}"
+        f"  {error} {cells[error]}  KL {cells['KL, nats']}"
         f"  {format_duration(progress.time_left_s)} left"
     )
 

@@ -132,19 +132,17 @@ def test_actions_of_other_kinds_are_refused_with_what_helps(
 
 
 def test_the_wrappers_that_the_refusals_name_help(wrap: Wrap):
-    whole = Counting(action_space=spaces.Box(0, 9, (2,), np.int64))
-    both = spaces.Dict({"arm": spaces.Box(0, 1), "leg": spaces.Box(-1, 0, (2,))})
-    box = Counting(action_space=both)
-    free = Counting(action_space=spaces.Box(-np.inf, np.inf, (2,)))
-    wrapped = [
-        TransformAction(
-            whole, lambda x: np.rint(x).astype(whole.action_space.dtype), spaces.Box(0, 9, (2,))
-        ),
-        TransformAction(box, lambda x: spaces.unflatten(both, x), spaces.flatten_space(both)),
-        TransformAction(free, lambda x: x, spaces.Box(-5, 5, (2,))),
-    ]
-    for outer, inner in zip(wrapped, (whole, box, free), strict=True):
-        env = wrap(outer)
+    whole, free = spaces.Box(0, 9, (2,), np.int64), spaces.Box(-np.inf, np.inf, (2,))
+    boxes = spaces.Dict({"arm": spaces.Box(0, 1), "leg": spaces.Box(-1, 0, (2,))})
+    pair = spaces.Tuple([spaces.Discrete(2), spaces.Discrete(3)])
+    for space, function, outer, action in [
+        (whole, lambda x: np.rint(x).astype(np.int64), spaces.Box(0, 9, (2,)), vector([1, -1])),
+        (free, lambda x: x, spaces.Box(-5, 5, (2,)), vector([1, -1])),
+        (boxes, lambda x: spaces.unflatten(boxes, x), spaces.flatten_space(boxes), vector([1] * 3)),
+        (pair, tuple, spaces.MultiDiscrete([2, 3]), parts((1, 2), (2, 3))),
+    ]:
+        inner = Counting(action_space=space)
+        env = wrap(TransformAction(inner, function, outer))
         env.reset()
-        env.step(np.ones(env.spec.action_size, np.float32))
+        env.step(action)
         assert inner.action_space.contains(inner.actions[0])

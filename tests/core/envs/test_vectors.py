@@ -74,6 +74,14 @@ def test_named_numbers_are_enough_where_there_is_no_image(wrap: Wrap):
         wrap(inner)
 
 
+def test_the_parts_of_a_tuple_are_named_by_their_places(wrap: Wrap):
+    space = spaces.Tuple([FREE, EYES, spaces.Dict({"mode": spaces.Discrete(2)})])
+    seen = (np.ones(2), np.full((64, 64, 1), 5, np.uint8), {"mode": 1})
+    step = wrap(Showing(space, seen), vector_keys=("2/mode", "0")).reset()
+    assert step.vector is not None and step.vector.tolist() == [0, 1, 1, 1]
+    assert (step.image == 5).all()
+
+
 @pytest.mark.parametrize(
     ("space", "seen", "expected"),
     [

@@ -17,7 +17,7 @@ from dreamer_core.envs.base import Seen, resize_image
 from dreamer_core.envs.gymnasium import GymnasiumEnvironment
 from dreamer_core.envs.observations import ImageReader, Part, image_flaw
 from dreamer_core.errors import BadInput
-from dreamer_core.types import EnvSpec, FloatArray
+from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 
 class Terms(Protocol):
@@ -42,6 +42,7 @@ class ScreenTerms:
 
     def __init__(self, config: EnvConfig, spec: EnvSpec) -> None:
         self._config, self._spec = config, spec
+        self._readers: dict[tuple[int, ...], ImageReader] = {}
 
     def read(self, observation: Any) -> Seen:
         """Returns a uint8 image [H, W], [H, W, 1 or 3] or [1 or 3, H, W] as training saw it.
@@ -50,22 +51,33 @@ class ScreenTerms:
             BadInput: it is no such image, or has no colours where the agent sees them.
         """
         image = np.asarray(observation)
-        space = spaces.Box(0, 255, image.shape, np.uint8)
-        flaw = image_flaw(space) if image.dtype == np.uint8 else f"holds {image.dtype}"
-        if flaw is None:
-            reader = ImageReader("it", Part((), space), is_grayscale=self._config.is_grayscale)
-            seen = resize_image(reader.read(image))
-            if seen.shape == self._spec.image_shape:
-                return Seen(seen)
-            flaw = f"has not the {self._spec.image_shape[-1]} channels that the agent sees"
-        raise BadInput(
-            f"Wanted a uint8 image of {self._config.task}, [H, W] or [H, W, 1 or 3], but the "
-            f"observation of shape {image.shape} {flaw}"
-        )
+        if image.dtype != np.uint8:
+            raise self._refusal(image, f"holds {image.dtype}")
+        if image.shape not in self._readers:
+            self._readers[image.shape] = self._reader_of(image)
+        return Seen(resize_image(self._readers[image.shape].read(image)))
 
     def native(self, action: FloatArray) -> Any:
         """Returns the index of a discrete action, and any other as it is."""
         return int(action.argmax()) if self._spec.is_discrete else action
+
+    def _reader_of(self, image: UInt8Array) -> ImageReader:
+        """Returns what reads images of this shape."""
+        space = spaces.Box(0, 255, image.shape, np.uint8)
+        flaw = image_flaw(space)
+        if flaw is not None:
+            raise self._refusal(image, flaw)
+        reader = ImageReader("it", Part((), space), is_grayscale=self._config.is_grayscale)
+        channels = self._spec.image_shape[-1]
+        if resize_image(reader.read(image)).shape[-1] != channels:
+            raise self._refusal(image, f"has not the {channels} channels that the agent sees")
+        return reader
+
+    def _refusal(self, image: Any, flaw: str) -> BadInput:
+        return BadInput(
+            f"Wanted a uint8 image of {self._config.task}, [H, W] or [H, W, 1 or 3], but the "
+            f"observation of shape {image.shape} {flaw}"
+        )
 
 
 def terms_of(config: EnvConfig, spec: EnvSpec, env: gymnasium.Env[Any, Any] | None = None) -> Terms:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium
 
@@ -69,10 +69,12 @@ class Policy:
             seed: see the class.
 
         Raises:
-            BadInput: there is no such checkpoint, or the environment has other sizes.
+            BadInput: there is no such checkpoint or mode, or the environment has other sizes.
             CheckpointCorrupt: no checkpoint can be read.
             StorageFailed: the place of the checkpoints cannot be read.
         """
+        if mode not in get_args(ActionMode):
+            raise BadInput(f"mode={mode!r} must be one of {', '.join(get_args(ActionMode))}")
         found = load_named(trained, step)
         config = saved_config(found.facts, found.location)
         spec = saved_spec(found.facts, found.location)

@@ -139,6 +139,11 @@ def test_an_environment_of_the_same_spaces_may_be_given_and_no_other(tmp_path):
     assert Policy.load(run_dir, env=make_catch()).act(make_catch().reset(seed=0)[0]) in range(3)
 
 
+def test_a_mode_that_is_none_is_refused(run_dir):
+    with pytest.raises(BadInput, match="mode='best' must be one of sample, greedy"):
+        Policy.load(run_dir, mode="best")
+
+
 def test_an_observation_unlike_the_declared_one_is_refused(run_dir):
     with pytest.raises(BadInput, match="declares a uint8 image"):
         Policy.load(run_dir).act(np.zeros((10, 10), np.uint8))

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_S = 10.0
 _LOOPBACK = "127.0.0.2"  # of 127.0.0.1 Ray would make the outward address
+_LONGEST_SOCKET = 107  # bytes of a path, by the kernel
+_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 NODE_ID_LABEL = "ray.io/node-id"
 """Label that Ray gives to every node."""
 
@@ -91,6 +93,7 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
                 num_cpus=num_cpus,
                 object_store_memory=object_store_bytes,
                 _node_ip_address=_LOOPBACK if sys.platform == "linux" else None,
+                _temp_dir=_ray_directory(),
             )
     except TypeError:
         raise  # not called as it wants to be
@@ -102,6 +105,13 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
             f"{object_store_bytes or 'some'} bytes of shared memory (--runtime.object-store-bytes "
             "where there is that option), free ports, and room in /tmp or RAY_TMPDIR"
         ) from error
+
+
+def _ray_directory() -> str | None:
+    """Where Ray keeps its sockets where TMPDIR is too long for them; None for its own choice."""
+    directory = os.environ.get("TMPDIR", "")
+    is_short = len(directory + _SOCKET) <= _LONGEST_SOCKET
+    return None if "RAY_TMPDIR" in os.environ or is_short else "/tmp/ray"  # noqa: S108
 
 
 @contextmanager

@@ -63,6 +63,21 @@ def test_a_path_in_the_environment_counts(token, monkeypatch, tmp_path):
     assert mode(tmp_path / "own") == 0o600 and not token.exists()
 
 
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({"TMPDIR": "/tmp"}, None),
+        ({"TMPDIR": "/scratch/" + 40 * "x"}, "/tmp/ray"),
+        ({"TMPDIR": 90 * "x", "RAY_TMPDIR": "/ram"}, None),
+    ],
+)
+def test_sockets_go_where_their_names_are_short_enough(monkeypatch, variables, wanted):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cluster._ray_directory() == wanted
+
+
 def test_a_cluster_without_a_token_is_warned_of(token, monkeypatch, caplog):
     monkeypatch.setattr(cluster.ray, "init", lambda **_: None)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)

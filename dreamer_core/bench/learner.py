@@ -22,7 +22,6 @@ from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.fields import to_dict
 from dreamer_core.model.behavior import Behavior
-from dreamer_core.model.networks import ImageDecoder
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.model.rssm import RSSM
 from dreamer_core.model.world_model import WorldModel
@@ -97,7 +96,7 @@ def _components(agent: DreamerAgent, batch: Batch) -> dict[str, float]:
     parts: dict[str, tuple[object, Callable[..., Any]]] = {
         "encoder forward": (model, WorldModel.encode),
         "observe forward": (model.rssm, RSSM.observe),
-        "decoder forward": (model.decoder, ImageDecoder.forward),
+        "decoder forward": (model, WorldModel.decode),
         "world model loss forward, decoder included": (model, WorldModel.loss_of),
         "imagination": (behavior, Behavior.imagine),
         "behavior loss forward": (behavior, Behavior.loss_of),

@@ -60,7 +60,7 @@ def bench_replay(config: Config, *, seconds: float, rows: tuple[int, ...]) -> Me
             "memory": dataclasses.asdict(memory),
         }
     rows_drawn = config.replay.batch_size * config.replay.batch_length
-    batch_bytes = rows_drawn * math.prod(spec.image_shape)
+    batch_bytes = rows_drawn * (math.prod(spec.image_shape) + 4 * spec.vector_size)
     bandwidth = read_bandwidth(batch_bytes)
     return Measurement(
         benchmark="replay",

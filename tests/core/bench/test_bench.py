@@ -17,7 +17,7 @@ from dreamer_core.config import ReplayConfig
 from dreamer_core.presets import preset
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.types import EnvSpec
-from tests.core.small import small
+from tests.core.small import VECTOR, small
 
 SPEC = EnvSpec(image_shape=(64, 64, 1), action_size=18, is_discrete=True, action_names=None)
 
@@ -46,6 +46,23 @@ def test_a_smaller_model_needs_less(field):
     whole = update_flops(small(), SPEC)
     less = update_flops(small(world_model=field), SPEC)
     assert sum(less.values()) < sum(whole.values())
+
+
+def test_a_vector_alone_takes_its_dense_layers_in_place_of_convolutions():
+    config = small()
+    sizes, rows = config.world_model, 3 * 8
+    feat = sizes.deter + sizes.stoch * sizes.classes
+    flops = update_flops(config, VECTOR)  # 5 numbers, 2 layers of 8 units
+    assert flops["encoder"] == 2 * rows * (3 * (5 * 8 + 8 * 8) - 5 * 8)
+    assert flops["decoder"] == 6 * rows * (feat * 8 + 8 * 8 + 8 * 5)
+
+
+def test_learner_and_replay_are_measured_where_a_vector_alone_is_seen():
+    cart_pole = {"suite": "gymnasium", "task": "CartPole-v1", "action_repeat": 1}
+    config = small(env=cart_pole)
+    learner = bench_learner(config, seconds=0.01)
+    replay = bench_replay(config, seconds=0.01, rows=(500,))
+    assert min(learner.ratio_to_floor, replay.ratio_to_floor) > 0
 
 
 def test_samples_leave_the_warm_up_out_and_are_enough():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +65,13 @@ def save_video(path: Path | str, frames: UInt8Array, fps: float) -> Video:
         raise ValueError(f"a video needs a frame and a speed, got {len(frames)} at {fps} fps")
     large = frames.repeat(VIDEO_SCALE, axis=1).repeat(VIDEO_SCALE, axis=2)
     rgb = np.broadcast_to(large, _rgb_shape(frames))
-    with path.open("ab"):  # says why a place cannot be written, which OpenCV does not
-        pass
-    for codec, name in CODECS.get(path.suffix.lower(), ()):
-        if _encode(path, rgb, fps, name):
-            return Video(path, codec)
-    path.unlink()
-    path = path.with_suffix(".gif")
+    with tempfile.TemporaryDirectory() as directory:  # OpenCV does not say why it cannot write
+        for codec, name in CODECS.get(path.suffix.lower(), ()):
+            part = Path(directory, f"{codec}{path.suffix}")
+            if _encode(part, rgb, fps, name):
+                path.write_bytes(part.read_bytes())
+                return Video(path, codec)
+    path = path if path.suffix.lower() == ".gif" else path.with_suffix(".gif")
     _write_gif(path, rgb, fps)
     return Video(path, "GIF")
 

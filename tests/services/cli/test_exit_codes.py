@@ -99,7 +99,7 @@ def full(name):
 
 FAILED = [
     (full("x.gif"), ("eval", "run", "--episodes", "1", "--video", "x.gif"), "No space left"),
-    (full("x.mp4"), ("eval", "run", "--episodes", "1", "--video", "x.mp4"), "no space left"),
+    (full("x.mp4"), ("eval", "run", "--episodes", "1", "--video", "x.mp4"), "No space left"),
     (full("x.json"), ("bench", "env", "--seconds", "0.1", "--json", "x.json"), "No space left"),
     (nothing, ("status", "run", "--on", "http://127.0.0.1:1"), "ssh tunnel"),
     (

@@ -15,7 +15,7 @@ from gymnasium import spaces
 SIDE = 64
 """Height and width of the image, in pixels."""
 BLOCK = 10
-"""Side of the two squares, in pixels; large, so that a small world model sees them."""
+"""Width of both, in pixels; large, so that a small world model sees them."""
 SPEED = 0.15
 """Way of the hand at full action, as a share of the field."""
 EPISODE_STEPS = 40
@@ -25,20 +25,20 @@ Action = npt.NDArray[np.float32]
 
 
 class Reach(gymnasium.Env[Image, Action]):
-    """A hand is to be moved onto a goal, and held there.
+    """A hand is to be moved under a goal, and held there.
 
-    Observation: [64, 64, 1], black with a gray goal (128) and a white hand (255), which is drawn
-    over it. Actions: the way of the hand, [-1, 1] along each axis, within the walls. Reward: after
-    each step 1 - d, where d is the distance as a share of the diagonal. Goal and hand begin
-    anywhere; an episode is cut off after 40 steps, so that the best return is a little below 40.
+    Observation: [64, 64, 1], black with a gray goal (128) in the upper half and a white hand (255)
+    in the lower. Action: the way of the hand, [-1, 1], within the walls. Reward: after each step
+    1 - 2 d, where d is the distance as a share of the field. Both begin anywhere; an episode is cut
+    off after 40 steps. Random play returns 11.7 on average, the best policy 39.1.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
     observation_space: spaces.Space[Image] = spaces.Box(0, 255, (SIDE, SIDE, 1), np.uint8)
-    action_space: spaces.Space[Action] = spaces.Box(-1, 1, (2,), np.float32)
+    action_space: spaces.Space[Action] = spaces.Box(-1, 1, (1,), np.float32)
 
     def __init__(self) -> None:
-        self.hand = self.goal = np.zeros(2)
+        self.hand = self.goal = 0.0
         self.steps = 0
 
     def reset(
@@ -46,22 +46,22 @@ class Reach(gymnasium.Env[Image, Action]):
     ) -> tuple[Image, dict[str, Any]]:
         """Draws where goal and hand are, uniformly over the field."""
         super().reset(seed=seed, options=options)
-        self.goal, self.hand = self.np_random.random((2, 2))
+        self.goal, self.hand = self.np_random.random(2)
         self.steps = 0
         return self._draw(), {}
 
     def step(self, action: Action) -> tuple[Image, float, bool, bool, dict[str, Any]]:
         """Moves the hand."""
-        self.hand = np.clip(self.hand + SPEED * action.astype(np.float64), 0, 1)
+        self.hand = float(np.clip(self.hand + SPEED * float(action[0]), 0, 1))
         self.steps += 1
-        distance = float(np.linalg.norm(self.hand - self.goal)) / np.sqrt(2)
-        return self._draw(), 1 - distance, False, self.steps == EPISODE_STEPS, {}
+        distance = abs(self.hand - self.goal)
+        return self._draw(), 1 - 2 * distance, False, self.steps == EPISODE_STEPS, {}
 
     def _draw(self) -> Image:
         image = np.zeros((SIDE, SIDE, 1), np.uint8)
-        for place, gray in ((self.goal, 128), (self.hand, 255)):
-            row, column = np.rint(place * (SIDE - BLOCK)).astype(int)
-            image[row : row + BLOCK, column : column + BLOCK] = gray
+        for rows, place, gray in ((slice(0, 32), self.goal, 128), (slice(32, 64), self.hand, 255)):
+            column = round(place * (SIDE - BLOCK))
+            image[rows, column : column + BLOCK] = gray
         return image
 
 
@@ -72,4 +72,4 @@ def make_env() -> Reach:
 
 def best_action(env: Reach) -> Action:
     """Straight to the goal."""
-    return np.clip((env.goal - env.hand) / SPEED, -1, 1).astype(np.float32)
+    return np.clip([(env.goal - env.hand) / SPEED], -1, 1).astype(np.float32)

@@ -17,14 +17,14 @@ def returns(policy, episodes=200):
 
 def test_the_best_policy_is_near_the_best_return_and_random_play_far_below():
     rng = np.random.default_rng(0)
-    assert np.mean(returns(best_action)) == pytest.approx(39.46, abs=0.1)
-    random = returns(lambda _: rng.uniform(-1, 1, 2).astype(np.float32))
-    assert np.mean(random) == pytest.approx(24.5, abs=0.6)
+    assert np.mean(returns(best_action)) == pytest.approx(39.1, abs=0.2)
+    random = returns(lambda _: rng.uniform(-1, 1, 1).astype(np.float32))
+    assert np.mean(random) == pytest.approx(11.7, abs=2.5)
 
 
 def test_an_episode_is_cut_off_and_the_image_shows_hand_and_goal():
     env = make_env()
     image, _ = env.reset(seed=1)
     assert {0, 128, 255} == set(np.unique(image))
-    ends = [env.step(np.zeros(2, np.float32))[2:4] for _ in range(EPISODE_STEPS)]
+    ends = [env.step(np.zeros(1, np.float32))[2:4] for _ in range(EPISODE_STEPS)]
     assert ends == [(False, False)] * (EPISODE_STEPS - 1) + [(False, True)]

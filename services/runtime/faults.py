@@ -31,7 +31,7 @@ def must_replace(call: Call, error: Raised) -> bool:
         NonFiniteLoss: the learner met one.
         BadInput: a service refused what the user gave.
         ServiceLost: a replacement won't mend it.
-        Raised: it is a bug of ours.
+        Raised: it is a bug of ours in what training needs; one elsewhere is logged with its trace.
     """
     cause = error.cause
     if isinstance(cause, NonFiniteLoss):
@@ -40,7 +40,11 @@ def must_replace(call: Call, error: Raised) -> bool:
         is_saving = call.verb in ("save", "flush")
         if is_saving or (call.verb == "insert" and cause.errno in _NO_ROOM):
             return False
-    if call.service not in REQUIRED or isinstance(cause, EnvironmentCrashed | CallFailed):
+    if isinstance(cause, EnvironmentCrashed | CallFailed):
+        return True
+    if call.service not in REQUIRED:
+        if not isinstance(cause, DreamerError | OSError):
+            logger.error("A bug in the %s; training goes on", call.service, exc_info=error)
         return True
     if isinstance(cause, BadInput):
         raise cause from error
@@ -62,17 +66,19 @@ class Faults:
         self._restarts = Counter[str]()
         self._errors = Counter[str]()
         self._fruitless = 0
-        self._progress = (-1, -1)
+        self._furthest = (-1, -1)
 
     def count_attempt(self, schedule: Schedule, error: CallFailed) -> None:
         """Counts an attempt to go on after an error.
+
+        Only a position further than all before is progress: steps that are taken again are none.
 
         Raises:
             ServiceLost: there were too many without a step of progress between them.
         """
         progress = (schedule.policy_steps, schedule.gradient_steps)
-        self._fruitless = self._fruitless + 1 if progress == self._progress else 0
-        self._progress = progress
+        self._fruitless = 0 if progress > self._furthest else self._fruitless + 1
+        self._furthest = max(progress, self._furthest)
         if self._fruitless >= self._max_fruitless:
             raise ServiceLost(
                 f"A service died {self._fruitless + 1} times at policy step {progress[0]} "

@@ -286,7 +286,9 @@ class SimulatedHost:
         except Exception as error:  # noqa: BLE001 (handed on, as a host does)
             if task.verb == "__init__":
                 self._fail_start(process, error)
-            return None, Raised(f"{type(error).__name__}: {error}", error)
+            raised = Raised(f"{type(error).__name__}: {error}", error)
+            raised.__cause__ = error
+            return None, raised
         return value, None
 
     def _fail_start(self, process, error):

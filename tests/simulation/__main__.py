@@ -24,6 +24,8 @@ from tests.simulation.scenario import simulate
 
 _CHUNK = 100
 _LOOKED_FOR = 20_000
+_LEAST_COMPARED = 0.9
+"""Share of the lockstep runs with a state that must end as an undisturbed one."""
 
 
 def main():
@@ -58,13 +60,15 @@ def _run(arguments):
     """Runs the schedules; returns figures, and the seeds that violated something."""
     began_s = time.monotonic()
     chunks = range(arguments.first, arguments.first + arguments.schedules, _CHUNK)
-    ends, faults, lives, compared, failing = Counter(), Counter(), 0, 0, []
+    ends, faults, lives, failing = Counter(), Counter(), 0, []
+    compared = exact = 0
     with multiprocessing.get_context("fork").Pool(arguments.processes) as pool:
         for part in pool.imap_unordered(_simulate_chunk, chunks):
             ends.update(part["ends"])
             faults.update(part["faults"])
             lives += part["lives"]
             compared += part["compared"]
+            exact += part["exact"]
             failing += part["failing"]
     result = {
         "schedules": arguments.schedules,
@@ -74,10 +78,13 @@ def _run(arguments):
         "lives": lives,
         "ends_of_lives": dict(ends.most_common()),
         "faults": dict(faults.most_common()),
+        "lockstep_runs_with_state": exact,
         "lockstep_runs_equal_to_undisturbed_ones": compared,
         "seconds": round(time.monotonic() - began_s, 1),
         "processes": arguments.processes,
     }
+    if compared < _LEAST_COMPARED * exact:
+        sys.exit(f"only {compared} of {exact} lockstep runs could be compared: {result}")
     return result, sorted(failing)
 
 
@@ -88,6 +95,7 @@ def _simulate_chunk(first):
         "faults": Counter(kind for outcome in outcomes for kind in outcome.faults),
         "lives": sum(outcome.lives for outcome in outcomes),
         "compared": sum(outcome.is_compared for outcome in outcomes),
+        "exact": sum(o.variant.is_lockstep and o.variant.has_state for o in outcomes),
         "failing": [outcome.seed for outcome in outcomes if outcome.error is not None],
     }
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from dreamer_core.replay import draw
+from dreamer_core.replay import draw, replay
 from dreamer_core.replay.replay import Replay
 from dreamer_core.run.schedule import Schedule
 from services.runtime.calls import Calls
 from services.runtime.recovery import Recovery
 from services.runtime.traffic import Traffic
 from services.workers.replay_server import ReplayServer
+from tests.simulation.scenario import undisturbed
+from tests.simulation.services import SimulatedLearner
 
 
 def _acknowledge_first(server, chunks):
@@ -38,6 +40,13 @@ def _train_without_limit(traffic):
     return traffic._schedule.may_train() and traffic.is_free()
 
 
+def _delete_at_once(replay):
+    """Deletes what a resume from the newest checkpoint still needs."""
+    segment = replay._segments.pop(0)
+    segment.path.unlink()
+    replay._index.forget_oldest(segment.num_records)
+
+
 _replace_dead = Recovery._replace_dead
 _finish = draw._BatchBuffers.finish
 
@@ -50,6 +59,9 @@ MUTANTS = {
     "join episodes without is_first": (draw._BatchBuffers, "finish", _join_silently),
     "train without a limit on calls in flight": (Traffic, "_may_train", _train_without_limit),
     "keep calls of before in lockstep": (Calls, "drop", lambda *_: None),
+    "never take the replay back": (replay, "rewind", lambda *_: False),
+    "forget the resume point": (SimulatedLearner, "resume_point", lambda _: (None,) * 4),
+    "delete what is evicted at once": (Replay, "_evict_oldest_segment", _delete_at_once),
 }
 
 
@@ -57,5 +69,9 @@ MUTANTS = {
 def mutated(name):
     """The program with this fault, while the block runs."""
     owner, attribute, replacement = MUTANTS[name]
-    with patch.object(owner, attribute, replacement):
-        yield
+    undisturbed.cache_clear()  # an undisturbed run has the fault too
+    try:
+        with patch.object(owner, attribute, replacement):
+            yield
+    finally:
+        undisturbed.cache_clear()

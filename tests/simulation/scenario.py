@@ -136,9 +136,11 @@ class Story:
         self.variant, self.adversary, self.outcome = variant, adversary, outcome
         self.directory = directory
         self.config = variant.config
+        self._incarnation = 0
         self.acknowledged = {}  # name of a row to its reward
         self.is_finished = False
         self.is_exact = variant.is_lockstep and variant.has_state
+        self._has_resume_point = False  # a whole checkpoint of this run can be resumed exactly
         self.host = self.supervisor = self.schedule = None
 
     def live(self):
@@ -204,10 +206,17 @@ class Story:
         supervisor.close()
 
     def _seen(self, make_collector):
-        """A collector of another incarnation plays something else than one that goes on."""
+        """A collector of another incarnation plays something else than one that goes on.
+
+        That is allowed only before the first checkpoint: from then on nothing that the adversary
+        does damages what an exact resume needs.
+        """
 
         def make(incarnation):
+            if self.variant.is_lockstep and self.variant.has_state and self._has_resume_point:
+                assert incarnation == self._incarnation, "the run was not resumed exactly"
             self.is_exact &= incarnation == 0
+            self._incarnation = incarnation
             return make_collector(incarnation)
 
         return make
@@ -238,6 +247,8 @@ class Story:
             for chunk in task.arguments[0].value:
                 names = names_of(chunk.image).tolist()
                 self.acknowledged.update(zip(names, chunk.reward.tolist(), strict=True))
+        if process.name == "learner" and task.verb == "save":
+            self._has_resume_point = True
         if process.name == "replay" and task.verb == "sample":
             _check_batch(value)
 

@@ -7,7 +7,7 @@ from tests.simulation.scenario import Variant, run, simulate, undisturbed
 
 SOON = dict.fromkeys(
     ("keep calls of before in lockstep", "keep the collector whose chunk was lost"), 400
-) | {"forget the fence": 1_000}
+) | {"forget the fence": 1_000, "delete what is evicted at once": 150}
 """Schedules within which each fault is found; 50 for all others."""
 
 

@@ -140,6 +140,12 @@ def test_the_last_evaluation_is_of_the_final_weights(tmp_path):
     assert told[-1].values["dreamer_evaluation_gradient_steps"] == ALL[1]
 
 
+def test_a_run_that_was_done_is_not_evaluated_again(tmp_path):
+    TapedRun(tmp_path, evaluate_every=1000).run()
+    again = TapedRun(tmp_path, evaluate_every=1000).run()
+    assert again.number_of("evaluator-0", "evaluate") == 0
+
+
 def test_a_stop_gives_up_the_last_evaluation_once_the_run_is_saved(tmp_path):
     run = TapedRun(tmp_path, evaluate_every=1000)
     run.seconds["evaluate"] = 1000.0

@@ -1,9 +1,11 @@
 """The supervisor, told as what it does when: work, ends, saves. See test_recovery.py for faults."""
 
+import errno
+
 import pytest
 
 from dreamer_core.types import Report
-from tests.services.runtime.taped_run import TapedRun
+from tests.services.runtime.taped_run import TapedRun, error
 
 ALL = (32, 8)
 
@@ -81,6 +83,16 @@ def test_no_second_checkpoint_is_begun_while_one_is_being_written(tmp_path):
     run.seconds["collect"], run.seconds["save"] = 10.0, 40.0
     run.run()
     assert run.host.most_in_flight["learner", "save"] == 1
+
+
+def test_a_checkpoint_that_a_full_disk_refuses_is_not_tried_without_pause(tmp_path):
+    run = TapedRun(tmp_path)
+    run.seconds["collect"] = 5.0
+    for number in range(1, 4):
+        run.when("learner", "save", number, error(OSError(errno.ENOSPC, "No space left")))
+    run.run()
+    saves = [at for at, call in run.calls if call == ("learner", "save")]
+    assert saves[1] - saves[0] > 11.0
 
 
 def test_a_run_without_steps_left_saves_and_collects_nothing(tmp_path):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -21,21 +17,18 @@ from dreamer_core.envs.base import (
     IMAGE_SIZE,
     EnvStep,
     Seen,
-    UnknownTask,
-    UnsupportedEnvironment,
     close_or_warn,
     next_episode_step,
     resize_image,
 )
 from dreamer_core.envs.calling import calling, closing
 from dreamer_core.envs.info import EpisodeInfo
+from dreamer_core.envs.loading import load
 from dreamer_core.envs.observations import image_reader
 from dreamer_core.envs.vectors import vector_reader
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
 _MOST_FRAMES_PER_SECOND = 1000
-OWN_PACKAGES = ("dreamer_core", "services")
-"""Names of this program's own packages, which no other package of a process can have."""
 
 
 class GymnasiumEnvironment:
@@ -65,7 +58,7 @@ class GymnasiumEnvironment:
         self._next_seed: int | None = seed
         self._info = EpisodeInfo(config.task, config.log_info)
         self._episode_steps: int | None = None
-        self._env = _load(config.task) if env is None else env
+        self._env = load(config.task) if env is None else env
         try:
             with calling(config.task, "telling its spaces"):
                 self._vector = vector_reader(config, self._env.observation_space)
@@ -220,64 +213,3 @@ class GymnasiumEnvironment:
 
 def _env_step(seen: Seen, **others: Any) -> EnvStep:
     return EnvStep(image=seen.image, vector=seen.vector, **others)
-
-
-def _load(task: str) -> gymnasium.Env[Any, Any]:
-    """Makes the environment that a task names."""
-    # A console script starts without the directory that `python -m` would search first.
-    directory = str(Path.cwd())
-    if "" not in sys.path and directory not in sys.path:
-        sys.path.insert(0, directory)
-    make = _find_callable(task) if ":" in task else partial(_make_registered, task)
-    with calling(task, "making the environment"):
-        env = make()
-    if not isinstance(env, gymnasium.Env):
-        raise UnsupportedEnvironment(
-            f"task={task!r} must make a gymnasium.Env, but made {type(env).__name__}; derive it "
-            "from gymnasium.Env or return a wrapper that is"
-        )
-    return cast("gymnasium.Env[Any, Any]", env)
-
-
-def _make_registered(task: str) -> Any:
-    """Makes the environment of a registered id."""
-    try:
-        return gymnasium.make(task, disable_env_checker=True)
-    except gymnasium.error.Error as error:
-        raise UnknownTask(
-            f"task={task!r} is no id that gymnasium.make accepts: {error} An id exists only once "
-            "its package is imported; to import it, give `package.module:make_env` instead"
-        ) from error
-
-
-def _find_callable(task: str) -> Any:
-    """Returns what `package.module:name` names."""
-    module_name, _, name = task.partition(":")
-    if not name or not all(part.isidentifier() for part in module_name.split(".")):
-        raise UnknownTask(f"task={task!r} must have the form `package.module:make_env`")
-    package = module_name.partition(".")[0]
-    if package in OWN_PACKAGES:
-        raise UnknownTask(
-            f"task={task!r} needs a package {package!r} of yours, but dreamer's own has that name, "
-            "and a process can have only one; rename yours, or make the environment in a module "
-            "outside it"
-        )
-    with calling(task, f"importing {module_name}"):
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise UnknownTask(
-                f"task={task!r} needs the module {module_name}, but: {error}. Install it, or "
-                f"start from the directory that holds it (now {Path.cwd()})"
-            ) from error
-    if not callable(getattr(module, name, None)):
-        names = sorted(
-            key
-            for key, value in vars(module).items()
-            if callable(value) and getattr(value, "__module__", None) == module.__name__
-        )
-        raise UnknownTask(
-            f"task={task!r} needs a callable {name!r} in {module_name}, which has none; "
-            f"callables defined there: {', '.join(names) or 'none'}"
-        )
-    return getattr(module, name)

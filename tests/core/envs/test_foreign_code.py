@@ -49,8 +49,10 @@ def test_what_leaves_by_an_exception_of_any_kind_is_a_crash(
 def test_ctrl_c_in_a_call_stays_ctrl_c(wrap: Wrap):
     inner = Counting()
     inner.observe = lambda: signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     with pytest.raises(KeyboardInterrupt):
         wrap(inner).reset()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_an_environment_cannot_end_the_program_behind_its_back(wrap: Wrap):

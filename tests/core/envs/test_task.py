@@ -34,7 +34,7 @@ def test_an_exception_while_making_the_environment_is_a_crash():
         ("no_such_module_here:make_env", "No module named 'no_such_module_here'"),
         ("tests.no_such_module:make_env", "No module named 'tests.no_such_module'"),
         ("tests.learning.catch:make_evn", "callables defined there: Catch, best_action, make_env"),
-        ("tests.learning.catch:BALLS", "needs a callable 'BALLS'"),
+        ("tests.learning.catch:BALLS", "needs a callable or an id 'BALLS'"),
         (":make_env", "must have the form `package.module:make_env`"),
         ("tests:", "must have the form `package.module:make_env`"),
         (".game:make_env", "must have the form `package.module:make_env`"),
@@ -44,6 +44,43 @@ def test_an_exception_while_making_the_environment_is_a_crash():
 def test_a_task_that_cannot_be_found_is_answered_with_what_exists(task: str, message: str):
     with pytest.raises(UnknownTask, match=message):
         make(task)
+
+
+def test_an_id_that_a_module_registers_is_made_as_gymnasium_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = (
+        "import gymnasium\n"
+        "gymnasium.register('Plugged-v3', 'tests.learning.catch:make_env')\n"
+        "gymnasium.register('room/Plugged-v1', 'tests.learning.catch:make_env')\n"
+    )
+    (tmp_path / "my_plugin.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert make("my_plugin:Plugged-v3").spec.action_size == 3
+    assert make("my_plugin:room/Plugged-v1").spec.action_size == 3
+    with pytest.raises(UnknownTask, match="needs a callable or an id 'Plugged-v9' of my_plugin"):
+        make("my_plugin:Plugged-v9")
+
+
+def test_ids_of_ale_py_are_there_without_a_word():
+    assert make("ALE/Pong-v5").spec.action_size == 6
+
+
+@pytest.mark.parametrize(
+    ("task", "package"), [("MiniWorld-Maze-v0", "miniworld"), ("PandaReach-v3", "panda-gym")]
+)
+def test_an_id_of_a_package_that_is_not_installed_names_it(task: str, package: str):
+    with pytest.raises(UnknownTask, match=f"pip install {package}"):
+        make(task)
+
+
+def test_what_an_id_needs_besides_is_named(monkeypatch: pytest.MonkeyPatch):
+    def needs(*_: Any, **__: Any) -> Any:
+        raise gymnasium.error.DependencyNotInstalled('pip install "gymnasium[box2d]"')
+
+    monkeypatch.setattr(gymnasium, "make", needs)
+    with pytest.raises(UnknownTask, match=r"not installed: pip install .gymnasium\[box2d\]"):
+        make("CarRacing-v3")
 
 
 def test_a_module_in_the_current_directory_is_found(

@@ -10,6 +10,7 @@ import time
 import pytest
 
 ELSEWHERE = """
+import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 import hashlib, sys
 from services.terminal.stop_request import StopRequest
 should_stop = StopRequest(lambda words: print(words, flush=True))
@@ -48,8 +49,7 @@ def test_each_signal_asks_for_a_stop_once(number, code):
 
 
 def test_under_nohup_a_terminal_may_go_away():
-    nohup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    with started(nohup + WAITING) as process:
+    with started(WAITING.replace("SIG_DFL", "SIG_IGN")) as process:
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 143

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,9 +12,12 @@ from dreamer_core.envs.suites import opened
 from dreamer_core.errors import naming
 from dreamer_core.report.video import Video, save_episode
 from dreamer_core.run.restored import checkpoint_weights
-from dreamer_core.run.rollout import evaluate_episode
+from dreamer_core.run.rollout import EPISODE_LIMIT, evaluate_episode
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EpisodeSummary
+from dreamer_core.waiting import Patience
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_run(
@@ -24,6 +29,8 @@ def evaluate_run(
     seed: int,
     step: int | None = None,
     on_video: Callable[[Video], None] | None = None,
+    episode_limit: int = EPISODE_LIMIT,
+    say: Callable[[str], None] = logger.info,
 ) -> Iterator[EpisodeSummary]:
     """Yields the episodes as they end.
 
@@ -35,6 +42,8 @@ def evaluate_run(
         seed: of environment and samples.
         step: gradient steps of the checkpoint; None for the newest that is whole.
         on_video: is told of the video once it is written.
+        episode_limit: policy steps after which an episode is cut off.
+        say: is told, in words, of an episode that takes long.
 
     Raises:
         RunDirectoryError: there is no run, or it has no checkpoint yet.
@@ -57,6 +66,8 @@ def evaluate_run(
                 words=(seed, episode),
                 policy_step=policy_step,
                 has_frames=has_frames,
+                on_step=_patiently(say, episode + 1, episode_limit),
+                limit=episode_limit,
             )
             if video is not None and has_frames:
                 with naming(f"write the video {video}", "Name another file with --video"):
@@ -65,3 +76,17 @@ def evaluate_run(
                 if on_video is not None:
                     on_video(written)
             yield played.summary
+
+
+def _patiently(say: Callable[[str], None], number: int, limit: int) -> Callable[[int], None]:
+    """Returns what says, every so often, how far an episode is."""
+    patience = Patience(time.monotonic())
+
+    def on_step(num_steps: int) -> None:
+        if patience.has_run_out(time.monotonic()):
+            say(
+                f"episode {number} goes on: {num_steps:,} policy steps so far; it is cut off after "
+                f"{limit:,} (--episode-limit)"
+            )
+
+    return on_step

@@ -9,7 +9,7 @@ return front.result(schedule, pictures)     draw the curve, say what was left be
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
-from dreamer_core.errors import BadInput
+from dreamer_core.errors import BadInput, DreamerError
 from dreamer_core.report.curves import plot_learning_curve
 from dreamer_core.report.log import RunLog
 from dreamer_core.run.progress import Observer
@@ -81,6 +81,14 @@ class Front:
         self.log.write(report, policy_step=policy_step, gradient_step=gradient_step)
         if self.show is not None:
             self.show(report, policy_step, gradient_step)
+
+    def draws(self, draw_open_loop: Callable[[], bool]) -> bool:
+        """Draws the open loop; whether it is there. A picture is not worth a run."""
+        try:
+            return draw_open_loop()
+        except (OSError, DreamerError) as error:
+            logger.warning("No open-loop picture was drawn: %s", error)
+            return False
 
     def result(self, schedule: Schedule, *, has_open_loop: bool) -> RunResult:
         """Draws the learning curve and returns what is there now.

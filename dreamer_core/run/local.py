@@ -186,7 +186,7 @@ def train_local(
         try:
             run.run(should_stop)
             run.save()
-            has_open_loop = run.draw_open_loop()
+            has_open_loop = front.draws(run.draw_open_loop)
         finally:
             run.close()
         return front.result(run.schedule, has_open_loop=has_open_loop)

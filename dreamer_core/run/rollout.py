@@ -23,6 +23,10 @@ from dreamer_core.types import (
     WeightsSnapshot,
 )
 
+EPISODE_LIMIT = 27_000
+"""Policy steps of the longest episode that is played for a score, where nothing else is said: that
+of the Atari protocol (sec. 3), so that an environment without an end is evaluated too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:
@@ -249,8 +253,9 @@ def evaluate_episode(
     policy_step: int = 0,
     has_frames: bool = False,
     on_step: Callable[[int], None] = lambda _num_steps: None,
+    limit: int = EPISODE_LIMIT,
 ) -> Evaluation:
-    """Plays one episode from its reset to its end.
+    """Plays one episode from its reset to its end, or to the limit.
 
     Args:
         env: an environment of its own, not the collector's.
@@ -260,6 +265,7 @@ def evaluate_episode(
         policy_step: policy steps of the run behind the weights, for the summary.
         has_frames: whether to keep the images.
         on_step: is told the policy steps so far; what it raises ends the episode.
+        limit: policy steps after which it is cut off.
     """
     frames: list[UInt8Array] = []
     total, num_rows, info = 0.0, 0, dict[str, float]()
@@ -270,6 +276,8 @@ def evaluate_episode(
             if has_frames:
                 frames.append(picture_of(row.step.image, row.step.vector))
             on_step(num_rows - 1)
+            if num_rows > limit:
+                break
     summary = EpisodeSummary(
         policy_step=policy_step, episode_return=total, length=num_rows - 1, info=info
     )

@@ -36,7 +36,8 @@ COMMANDS = (
         "many runs, several at once, on this machine or a Ray cluster; resumes",
     ),
     Command(
-        "eval RUN_DIR [--episodes N] [--mode greedy|sample] [--checkpoint STEP] [--video FILE]",
+        "eval RUN_DIR [--episodes N] [--mode greedy|sample] [--checkpoint STEP] [--video FILE] "
+        "[--episode-limit N]",
         "plays the newest checkpoint or another that is kept; FILE: `.mp4`, `.webm` or `.gif`",
     ),
     Command(

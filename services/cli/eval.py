@@ -14,6 +14,7 @@ from dreamer_core.errors import BadInput
 from dreamer_core.report.metrics import mean_info
 from dreamer_core.report.video import VIDEO_SUFFIXES, Video
 from dreamer_core.run.evaluation import evaluate_run
+from dreamer_core.run.rollout import EPISODE_LIMIT
 from dreamer_core.types import EpisodeSummary
 
 
@@ -29,6 +30,8 @@ class EvalCommand:
     """The actor's mode, or a sample of it; the latent state is sampled in both."""
     checkpoint: int | None = None
     """Gradient steps of the checkpoint to play with; by default the newest that is whole."""
+    episode_limit: int = EPISODE_LIMIT
+    """Policy steps after which an episode is cut off."""
     video: Path | None = None
     """Writes the first episode to this .mp4, .webm or .gif, at the environment's own pace."""
     seed: int = 0
@@ -37,6 +40,8 @@ class EvalCommand:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise BadInput(f"--episodes {self.episodes}: wanted 1 or more")
+        if self.episode_limit < 1:
+            raise BadInput(f"--episode-limit {self.episode_limit}: wanted 1 or more")
         if self.seed < 0:
             raise BadInput(f"--seed {self.seed}: wanted 0 or more")
         if self.video is not None and self.video.suffix.lower() not in VIDEO_SUFFIXES:
@@ -59,11 +64,13 @@ def run(arguments: list[str]) -> int:
         seed=command.seed,
         step=command.checkpoint,
         on_video=videos.append,
+        episode_limit=command.episode_limit,
+        say=console.print,
     ):
         played.append(evaluation)
         console.print(
             f"episode {len(played)}: return {evaluation.episode_return:g}, "
-            f"{evaluation.length} policy steps{_told(evaluation.info)}"
+            f"{evaluation.length} policy steps{_told(evaluation.info)}{_end(evaluation, command)}"
         )
     mean = sum(episode.episode_return for episode in played) / len(played)
     console.print(
@@ -73,6 +80,10 @@ def run(arguments: list[str]) -> int:
     for video in videos:
         console.print(f"video {video.path} ({video.codec})", soft_wrap=True)
     return 0
+
+
+def _end(episode: EpisodeSummary, command: EvalCommand) -> str:
+    return " (at --episode-limit)" if episode.length == command.episode_limit else ""
 
 
 def _told(info: Mapping[str, float]) -> str:

@@ -19,7 +19,7 @@ from services.logs import logging_to_file
 from services.runtime.actors import RayHost
 from services.runtime.address import forget_address, node_address, ray_cluster, write_address
 from services.runtime.config import ServiceConfig
-from services.runtime.crew import Crew, ServiceLost
+from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
 from services.runtime.faults import Faults
 from services.runtime.metrics import PrometheusExporter, advertised
@@ -83,7 +83,7 @@ def train(
         stack.callback(forget_address, front.paths)  # first: who is attached has to go
         logger.info("Started at gradient step %d", supervisor.schedule.gradient_steps)
         logger.info("Metrics at %s", exporter.url)
-        has_open_loop = _supervise(supervisor, front.paths.open_loop_picture, should_stop)
+        has_open_loop = _supervise(supervisor, front, should_stop)
         logger.info("Stopped at gradient step %d", supervisor.schedule.gradient_steps)
         return front.result(supervisor.schedule, has_open_loop=has_open_loop)
 
@@ -124,25 +124,21 @@ def require_lasting_checkpoints(config: Config) -> None:
         )
 
 
-def _supervise(supervisor: Supervisor, picture: Path, should_stop: Callable[[], bool]) -> bool:
+def _supervise(supervisor: Supervisor, front: Front, should_stop: Callable[[], bool]) -> bool:
     """Trains, draws and evaluates; tells whether there is an open-loop picture."""
     supervisor.run(should_stop)
-    has_open_loop = _draw_open_loop(supervisor, picture.absolute())
+    has_open_loop = front.draws(lambda: _draw_open_loop(supervisor, front.paths.open_loop_picture))
     supervisor.evaluate(should_stop)
     return has_open_loop
 
 
 def _draw_open_loop(supervisor: Supervisor, picture: Path) -> bool:
-    """Has the learner draw, from a batch of its own; a picture is not worth a run."""
+    """Has the learner draw, from a batch of its own; False while there is too little to draw."""
     crew, gradient_steps = supervisor.crew, supervisor.schedule.gradient_steps
     if gradient_steps == 0:
         return False
-    try:
-        batch = crew.host.call("replay", "sample", gradient_steps)
-        return crew.ask("learner", "save_open_loop", batch, picture)
-    except ServiceLost as error:
-        logger.warning("No open-loop picture was drawn: %s", error)
-        return False
+    batch = crew.host.call("replay", "sample", gradient_steps)
+    return crew.ask("learner", "save_open_loop", batch, picture.absolute())
 
 
 def _dropped_reports(log: RunLog) -> Report:

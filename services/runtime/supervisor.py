@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dreamer_core.run.progress import Observer, Pulse
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.types import Report
+from dreamer_core.waiting import Patience
 from services.runtime.calls import Call, CallFailed, Lost, Raised, Silent
 from services.runtime.crew import EXCHANGE, Crew, ServiceLost
 from services.runtime.evaluations import Evaluations
@@ -119,10 +120,14 @@ class Supervisor:
             traffic.publish()
             self._settle()
             self._evaluate()
+            patience = Patience(self.crew.host.now_s())
             while self._calls and not should_stop():
                 self._wait()
                 if self._pulse.is_due():
                     self._beat()
+                if patience.has_run_out(now_s := self.crew.host.now_s()):
+                    waited_s = now_s - patience.began_s
+                    logger.info("The last evaluation takes %.0f s; a stop ends it", waited_s)
             self._evaluations.drop()
         except ServiceLost as error:
             logger.warning("The last evaluation was given up: %s", error)

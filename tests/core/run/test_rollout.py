@@ -247,6 +247,14 @@ def test_an_evaluation_plays_one_episode_from_its_reset_to_its_end(mode):
     assert (actions.sum(1) == 1).all()
 
 
+@pytest.mark.parametrize(("limit", "length"), [(3, 3), (6, 6), (7, 6)])
+def test_an_evaluation_ends_at_its_limit_at_the_latest(limit, length):
+    env = CountingEnvironment(6)
+    words = (0, 0)
+    result = evaluate_episode(env, make_policy(), mode="greedy", words=words, limit=limit)
+    assert (result.summary.length, len(env.actions)) == (length, length)
+
+
 @pytest.mark.parametrize("mode", ["greedy", "sample"])
 def test_an_evaluation_is_repeated_by_its_words(mode):
     policy = make_policy()

@@ -246,3 +246,12 @@ def test_a_run_that_failed_fails_again_at_the_same_place_when_it_is_resumed(tmp_
             run(tmp_path, EXPLODING)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
+
+
+def test_a_picture_that_cannot_be_written_is_not_worth_a_run(tmp_path, caplog):
+    run(tmp_path, changed(CATCH, {"steps": 61}))
+    (tmp_path / "open_loop.png").unlink()
+    (tmp_path / "open_loop.png").mkdir()
+    result, _ = run(tmp_path)
+    assert result.is_finished and [path.name for path in result.pictures] == ["learning_curve.png"]
+    assert "No open-loop picture was drawn" in caplog.text

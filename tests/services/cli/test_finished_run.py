@@ -61,6 +61,17 @@ def test_eval_plays_episodes_and_films_the_first(dreamer, finished, tmp_path):
         assert video.n_frames > 1
 
 
+def test_eval_cuts_episodes_off_and_says_so(dreamer, finished):
+    code, stdout, _ = dreamer("eval", finished, "--episodes", 1, "--episode-limit", 7)
+    assert code == 0 and ", 7 policy steps (at --episode-limit)" in stdout
+
+
+def test_eval_says_how_far_a_long_episode_is(dreamer, finished, monkeypatch):
+    monkeypatch.setattr("dreamer_core.waiting._FIRST_S", 0.0)
+    _, stdout, _ = dreamer("eval", finished, "--episodes", 1)
+    assert "episode 1 goes on: 0 policy steps so far; it is cut off after 27,000" in plain(stdout)
+
+
 def test_eval_plays_the_checkpoint_that_is_asked_for_and_says_how_it_filmed(
     dreamer, finished, tmp_path
 ):

@@ -103,6 +103,7 @@ def test_a_directory_without_a_run_is_refused(refused, tmp_path, command):
         (["--checkpoint", "7"], ["no checkpoint 7 in", "there are [2"]),
         (["--mode", "lucky"], ["--mode", "lucky", "greedy"]),
         (["--seed", "-1"], ["seed", "-1", "0 or more"]),
+        (["--episode-limit", "0"], ["--episode-limit 0", "1 or more"]),
     ],
 )
 def test_bad_options_of_eval_are_refused(refused, finished, arguments, parts):

@@ -61,6 +61,7 @@ _TINY_MODEL = (
 )
 _BOXING = "learns fastest in minutes of Boxing"
 _DEBUG = "seconds, for tests"
+_CARTPOLE = "learns to balance the cartpole in an hour or two"
 _LARGER_STEPS = "a small model takes larger steps"
 _R22 = "released code, 2022: dmc_vision"
 _R22_DEFAULT = "released code, 2022: defaults"
@@ -189,11 +190,13 @@ PRESETS: dict[str, Preset] = {
     "control_tiny": Preset(
         "A small agent for DeepMind Control on two CPU cores.",
         (
-            *_TINY_MODEL,
-            *_CONTROL,
+            *(c for c in (*_TINY_MODEL, *_CONTROL) if c.path != "behavior.entropy_scale"),
             Change("steps", 50_000, "hours on two cores"),
             Change("env.task", "cartpole_balance", "the task that is learned soonest"),
+            Change("world_model.optimizer.learning_rate", 3e-3, _CARTPOLE),
             Change("world_model.optimizer.epsilon", 1e-7, _LARGER_STEPS),
+            Change("behavior.discount", 0.97, _CARTPOLE),
+            Change("schedule.policy_steps_per_gradient_step", 3, _CARTPOLE),
             Change("learner.num_threads", 1, "the second core belongs to the collector"),
         ),
     ),

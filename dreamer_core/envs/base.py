@@ -1,6 +1,6 @@
 """What every environment looks like from outside, and the rules that all of them share.
 
-The suites are in atari.py and gymnasium_env.py; callers use envs.py.
+The suites are in atari.py, control.py and gymnasium.py; callers use suites.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ FRAMES_PER_SECOND = 30.0
 """Of environments that do not say."""
 ACTION_TOLERANCE = 1e-5
 """How far rounding may carry a continuous action out of [-1, 1] before it is refused."""
+OWN_PACKAGES = ("dreamer_core", "services")
+"""Names of this program's own packages, which no other package of a process can have."""
 CLOSE_S = 10.0
 """So long may an environment take to close; then it is left as it is."""
 

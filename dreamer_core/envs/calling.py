@@ -17,14 +17,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from dreamer_core.envs.base import CLOSE_S, EnvironmentCrashed
+from dreamer_core.envs.base import CLOSE_S, OWN_PACKAGES, EnvironmentCrashed
 from dreamer_core.errors import DreamerError
 from dreamer_core.waiting import Patience
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-_OWN_PACKAGES = ("dreamer_core", "services")
 
 
 class _Left(BaseException):
@@ -160,7 +159,7 @@ def _exit_unless_called(status: int) -> None:
     """Ends the process as `os._exit` does, unless the user's code asks for that in a call."""
     caller = inspect.currentframe()
     name = caller.f_back.f_globals.get("__name__", "") if caller and caller.f_back else ""
-    if _calls.is_under_way() and name.partition(".")[0] not in _OWN_PACKAGES:
+    if _calls.is_under_way() and name.partition(".")[0] not in OWN_PACKAGES:
         raise _Left(status)
     _exit(status)
 

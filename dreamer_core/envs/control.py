@@ -23,7 +23,7 @@ from dreamer_core.envs.base import (
     UnknownTask,
     next_episode_step,
 )
-from dreamer_core.envs.calling import calling
+from dreamer_core.envs.calling import calling, closing
 from dreamer_core.envs.rendering import choose_renderer
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
@@ -55,6 +55,7 @@ class ControlEnvironment:
         self._config = config
         self._env = _load(config.task, seed)
         self._camera = _CAMERAS.get(config.task, 0)
+        self._flags = {} if config.has_shadows else _without_shadows()
         with calling(config.task, "telling its actions"):
             bounds: Any = self._env.action_spec()
             low, high = (np.broadcast_to(x, bounds.shape) for x in (bounds.minimum, bounds.maximum))
@@ -143,9 +144,14 @@ class ControlEnvironment:
         self._episode_steps = None if state["is_over"] else len(self._taken)
 
     def close(self) -> None:
-        """Frees the simulator and its renderer."""
+        """Frees the simulator and its renderer.
+
+        Raises:
+            EnvironmentCrashed: that failed.
+        """
         self._episode_steps = None
-        self._env.close()
+        with closing(self._config.task):
+            self._env.close()
 
     def _begin(self, random: Any) -> None:
         """Starts an episode with these random numbers."""
@@ -173,23 +179,11 @@ class ControlEnvironment:
         return image
 
     def _render(self, size: int) -> UInt8Array:
-        flag: Any = importlib.import_module("mujoco").mjtRndFlag
-        costly = (flag.mjRND_SHADOW, flag.mjRND_REFLECTION)
-        plain = {} if self._config.has_shadows else dict.fromkeys(costly, False)
         with calling(self._config.task, "rendering"):
             image: Any = self._env.physics.render(
-                size, size, camera_id=self._camera, render_flag_overrides=plain
+                size, size, camera_id=self._camera, render_flag_overrides=self._flags
             )
         return np.array(image, np.uint8)
-
-
-def task_names() -> tuple[str, ...]:
-    """Returns every task as DOMAIN_TASK.
-
-    Raises:
-        UnknownTask: dm_control is not installed.
-    """
-    return tuple("_".join(pair) for pair in _suite().ALL_TASKS)
 
 
 def _load(task: str, seed: int) -> Any:
@@ -203,6 +197,12 @@ def _load(task: str, seed: int) -> Any:
         raise UnknownTask(f"task={task!r} is no DOMAIN_TASK of DeepMind Control: {hint}")
     with calling(task, "making the environment"):
         return suite.load(*pairs[name], task_kwargs={"random": seed % 2**32})
+
+
+def _without_shadows() -> dict[Any, bool]:
+    """Flags of the renderer that leave out shadows and reflections."""
+    flag: Any = importlib.import_module("mujoco").mjtRndFlag
+    return dict.fromkeys((flag.mjRND_SHADOW, flag.mjRND_REFLECTION), False)
 
 
 def _suite() -> Any:

@@ -13,11 +13,9 @@ from typing import Any, cast
 
 import gymnasium
 
-from dreamer_core.envs.base import UnknownTask, UnsupportedEnvironment
+from dreamer_core.envs.base import OWN_PACKAGES, UnknownTask, UnsupportedEnvironment
 from dreamer_core.envs.calling import calling
 
-OWN_PACKAGES = ("dreamer_core", "services")
-"""Names of this program's own packages, which no other package of a process can have."""
 _REGISTERED_BY = {
     "ALE": ("ale_py", "ale-py"),
     "BabyAI": ("minigrid", "minigrid"),

@@ -16,7 +16,7 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from dreamer_core.envs.loading import OWN_PACKAGES
+from dreamer_core.envs.base import OWN_PACKAGES
 from dreamer_core.errors import BadInput, Failed, naming
 from services.cluster.ray_errors import deliberate, reason
 

@@ -46,6 +46,14 @@ SIZES: dict[str, Any] = {
     "learner.device": "cpu",
     "learner.num_threads": 1,
 }
+# A short game of a few pixels, played through suite `gymnasium`.
+CATCH: dict[str, Any] = {
+    "env.suite": "gymnasium",
+    "env.task": "tests.learning.catch:make_env",
+    "env.action_repeat": 1,
+    "env.time_limit_steps": None,
+    "learner.device": "cpu",
+}
 
 
 def changed(config: Config, values: dict[str, Any]) -> Config:

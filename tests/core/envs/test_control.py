@@ -5,7 +5,7 @@ import pytest
 
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs import rendering
-from dreamer_core.envs.base import UnknownTask, UnsupportedEnvironment
+from dreamer_core.envs.base import EnvironmentCrashed, UnknownTask, UnsupportedEnvironment
 from dreamer_core.envs.suites import environment_spec, make_env
 
 pytest.importorskip("dm_control", reason="needs the extra `control`")
@@ -121,3 +121,10 @@ def test_the_first_renderer_that_works_is_chosen_and_a_named_one_is_kept(monkeyp
     assert rendering.os.environ["MUJOCO_GL"] == "osmesa"
     monkeypatch.setattr(rendering, "_TRY", "raise ImportError")
     rendering.choose_renderer()
+
+
+def test_a_simulator_that_fails_to_close_is_a_crash_of_its_name(env, monkeypatch):
+    monkeypatch.setattr(env._env, "close", lambda: 1 / 0)
+    with pytest.raises(EnvironmentCrashed, match="cartpole_balance raised ZeroDivisionError"):
+        env.close()
+    monkeypatch.undo()

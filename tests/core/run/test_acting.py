@@ -15,16 +15,9 @@ from dreamer_core.presets import preset
 from dreamer_core.run.evaluation import evaluate_run
 from dreamer_core.run.trainer import Trainer
 from dreamer_core.storage.run_directory import open_run
-from tests.core.small import changed
+from tests.core.small import CATCH, changed
 from tests.learning.catch import make_env as make_catch
 
-CATCH = {
-    "env.suite": "gymnasium",
-    "env.task": "tests.learning.catch:make_env",
-    "env.action_repeat": 1,
-    "env.time_limit_steps": None,
-    "learner.device": "cpu",
-}
 CONFIG = changed(preset("debug"), CATCH)
 
 

@@ -14,8 +14,8 @@ from dreamer_core.errors import BadInput
 from dreamer_core.presets import preset
 from dreamer_core.run import export
 from dreamer_core.run.export import export_policy
-from tests.core.run.test_acting import CATCH, Steer, make_run
-from tests.core.small import changed
+from tests.core.run.test_acting import Steer, make_run
+from tests.core.small import CATCH, changed
 from tests.learning.catch import make_env as make_catch
 
 
@@ -121,7 +121,7 @@ def of_torch(path):
 
 
 def of_onnx(path):
-    onnxruntime = pytest.importorskip("onnxruntime")  # of the extra `export`
+    onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(path)
     facts = json.loads(session.get_modelmeta().custom_metadata_map[export.FACTS])
     return lambda inputs: session.run(export.OUTPUTS, inputs), facts
@@ -138,6 +138,8 @@ def of_onnx(path):
     ],
 )
 def test_its_actions_are_those_of_policy_over_an_episode(tmp_path, name, load, env, values):
+    for package in ("onnx", "onnxscript", "onnxruntime") if load is of_onnx else ():
+        pytest.importorskip(package, reason="needs the extra `export`")
     run_dir = run_of(tmp_path, values)
     observations, wanted = observed(env, Policy.load(run_dir, seed=SEED))
     assert export_policy(run_dir, tmp_path / name).facts["gradient_step"] == 4

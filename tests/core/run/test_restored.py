@@ -14,17 +14,9 @@ from dreamer_core.storage import checkpoint
 from dreamer_core.storage.checkpoint import CheckpointCorrupt
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
 from dreamer_core.storage.store import LocalStore
-from tests.core.small import changed
+from tests.core.small import CATCH, changed
 
-CATCH = {
-    "env.suite": "gymnasium",
-    "env.task": "tests.learning.catch:make_env",
-    "env.action_repeat": 1,
-    "env.time_limit_steps": None,
-    "learner.device": "cpu",
-    "steps": 60,
-}
-CONFIG = changed(preset("debug"), CATCH)
+CONFIG = changed(preset("debug"), {**CATCH, "steps": 60})
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvSpec:
-    """Sizes that the networks and the replay are built from."""
+    """Sizes that the networks and the replay are built from, and how frames are counted."""
 
     image_shape: tuple[int, int, int]
     """(64, 64, channels); no channels where no image is observed."""
@@ -49,6 +49,9 @@ class EnvSpec:
     """Of several choices at once: the sizes of their one-hot parts, which sum to A. None: one."""
     vector_size: int = 0
     """V, numbers observed besides the image; 0 where there are none."""
+    frames_per_policy_step: int = field(default=1, compare=False)
+    """Env frames that an action is played for, counted and no size: action repeat, times what the
+    environment skips by itself in each of its steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,7 @@ def _measured(
     # A short window holds too few collect calls to count them; over the run the ratio is exact.
     ratio = config.schedule.policy_steps_per_gradient_step
     policy_steps = gradient_steps * ratio
+    frames = environment_spec(config.env).frames_per_policy_step
     return Measurement(
         benchmark="run",
         unit="gradient step of a whole run, everything included",
@@ -161,7 +162,7 @@ def _measured(
         details={
             "gradient_steps_per_second": gradient_steps / elapsed,
             "policy_steps_per_second": policy_steps / elapsed,
-            "frames_per_second": policy_steps * config.env.action_repeat / elapsed,
+            "frames_per_second": policy_steps * frames / elapsed,
             "policy_steps_per_gradient_step": ratio,
             "learner_busy_share": min(
                 1.0,

@@ -43,8 +43,9 @@ def train(config: Config, run_dir: Path, out: Path, options: argparse.Namespace)
     result = train_local(
         config, run_dir, observe=observe, should_stop=lambda: time.monotonic() > deadline
     )
+    frames = environment_spec(config.env).frames_per_policy_step
     episodes = [
-        (episode.policy_step * config.env.action_repeat, episode.episode_return)
+        (episode.policy_step * frames, episode.episode_return)
         for line in read_jsonl(run_dir / "metrics.jsonl")
         for episode in line.episodes
         if line.service == "collector"
@@ -60,11 +61,11 @@ def train(config: Config, run_dir: Path, out: Path, options: argparse.Namespace)
         "preset": config.preset,
         "seed": config.seed,
         "policy_steps": result.policy_steps,
-        "frames": result.policy_steps * config.env.action_repeat,
+        "frames": result.policy_steps * frames,
         "gradient_steps": result.gradient_steps,
         "median_gradient_steps_per_second": statistics.median(speeds) if speeds else None,
         "frames_per_second_of_this_piece": (result.policy_steps - before)
-        * config.env.action_repeat
+        * frames
         / (time.monotonic() - began),
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
         "last_20_episodes_mean": statistics.fmean(r for _, r in episodes[-20:])

@@ -17,7 +17,7 @@ def bench_env(config: Config, *, seconds: float) -> Measurement:
     """Times environment steps under random play, resets included."""
     rng = np.random.default_rng(0)
     with opened(config.env, seed=0) as env:
-        step = env.reset()
+        step, frames = env.reset(), env.spec.frames_per_policy_step
 
         def take() -> None:
             nonlocal step
@@ -27,11 +27,11 @@ def bench_env(config: Config, *, seconds: float) -> Measurement:
     mean = statistics.fmean(samples)
     return Measurement(
         benchmark="env",
-        unit=f"policy step of {config.env.task}, {config.env.action_repeat} frames",
+        unit=f"policy step of {config.env.task}, {frames} frames",
         **summary(samples),
         details={
             "policy_steps_per_second": 1 / mean,
-            "frames_per_second": config.env.action_repeat / mean,
+            "frames_per_second": frames / mean,
         },
         settings=to_dict(config),
     )

@@ -22,6 +22,7 @@ from dreamer_core.envs.base import (
     one_hot_index,
     resize_image,
 )
+from dreamer_core.envs.frames import ATARI_FRAMES_PER_SECOND
 from dreamer_core.seeds import Stream
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
@@ -71,6 +72,7 @@ class AtariEnvironment:
             action_size=ACTION_COUNT,
             is_discrete=True,
             action_names=tuple(action.name for action in self._actions),
+            frames_per_policy_step=config.action_repeat,
         )
 
     @property
@@ -130,8 +132,8 @@ class AtariEnvironment:
 
     @property
     def frames_per_second(self) -> float:
-        """60, the console's."""
-        return 60.0
+        """Those of the console."""
+        return ATARI_FRAMES_PER_SECOND
 
     def state(self) -> dict[str, Any]:
         """Returns the emulator's state with its random numbers, and what is kept beside it."""

@@ -109,7 +109,7 @@ class Environment(Protocol):
 
     @property
     def frames_per_second(self) -> float:
-        """Pace of the environment's own frames, before action repeat, as a person should see it."""
+        """Pace of env frames, of which a policy step takes several, as a person should see it."""
         ...
 
     def state(self) -> dict[str, Any] | None:

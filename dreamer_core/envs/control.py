@@ -69,6 +69,7 @@ class ControlEnvironment:
             action_size=self._actions.size,
             is_discrete=False,
             action_names=None,
+            frames_per_policy_step=config.action_repeat,
         )
 
     @property

@@ -22,6 +22,7 @@ from dreamer_core.envs.base import (
     resize_image,
 )
 from dreamer_core.envs.calling import calling, closing
+from dreamer_core.envs.frames import ATARI_FRAMES_PER_SECOND, frames_per_env_step, is_atari
 from dreamer_core.envs.info import EpisodeInfo
 from dreamer_core.envs.loading import load
 from dreamer_core.envs.observations import image_reader
@@ -65,6 +66,7 @@ class GymnasiumEnvironment:
                 has_vector = self._vector is not None
                 self._image = image_reader(config, self._env, has_vector=has_vector)
                 self._actions = actions_of(config.task, self._env.action_space)
+                frames_per_step = frames_per_env_step(self._env)
         except BaseException:
             if env is None:
                 close_or_warn(self)
@@ -80,6 +82,7 @@ class GymnasiumEnvironment:
             action_names=None,
             action_classes=classes if classes is not None and len(classes) > 1 else None,
             vector_size=0 if self._vector is None else self._vector.size,
+            frames_per_policy_step=config.action_repeat * frames_per_step,
         )
 
     @property
@@ -164,7 +167,9 @@ class GymnasiumEnvironment:
 
     @property
     def frames_per_second(self) -> float:
-        """`render_fps` of its metadata, if that is a sane number."""
+        """`render_fps` of its metadata, if that is a sane number; the console's for Atari."""
+        if is_atari(self._env):  # whose metadata tells no pace of frames
+            return ATARI_FRAMES_PER_SECOND
         metadata: Any = getattr(self._env, "metadata", None)
         declared = metadata.get("render_fps") if isinstance(metadata, Mapping) else None
         if isinstance(declared, int | float) and 0 < declared <= _MOST_FRAMES_PER_SECOND:

@@ -34,7 +34,7 @@ class RunLog:
 
     Opening a directory that holds a log continues it; a last line torn by a kill is cut off. Each
     line is flushed, so a kill of the process loses none. TensorBoard's x axis is environment
-    frames (policy steps x action repeat), the axis of the published Atari curves; its tags are
+    frames (policy steps x frames of each), the axis of the published Atari curves; its tags are
     the metric names, followed by `/label` for metrics with labels.
 
     A run that goes on from a checkpoint reports again what came after it: a report that
@@ -45,15 +45,15 @@ class RunLog:
 
     Args:
         run_dir: directory of the run; made if it does not exist.
-        action_repeat: frames per policy step.
+        frames_per_policy_step: env frames of each.
 
     Raises:
         BadInput: the files cannot be opened. Failed: the disk is full.
     """
 
-    def __init__(self, run_dir: Path | str, *, action_repeat: int) -> None:
+    def __init__(self, run_dir: Path | str, *, frames_per_policy_step: int) -> None:
         self.path = Path(run_dir) / METRICS_FILE
-        self._action_repeat = action_repeat
+        self._frames_per_policy_step = frames_per_policy_step
         self.dropped_reports = 0
         """Reports that could not be written, in full or in part."""
         self._is_failing = False
@@ -81,7 +81,7 @@ class RunLog:
             wall_time_s=time.time(),
             service=report.service,
             policy_step=policy_step,
-            env_frame=policy_step * self._action_repeat,
+            env_frame=policy_step * self._frames_per_policy_step,
             gradient_step=gradient_step,
             values=checked_values(report),
             episodes=report.episodes,
@@ -107,14 +107,14 @@ class RunLog:
                 logger.info("%s: took back %d lines of later steps", self.path, count)
                 self._file.close()
                 self._file = self.path.open("ab", buffering=0)
-            self._events.restart(policy_step * self._action_repeat)
+            self._events.restart(policy_step * self._frames_per_policy_step)
         except OSError as error:
             logger.warning("%s: later steps are logged twice: %s", self.path, error)
 
     def _write_events(self, report: Report, line: LogLine) -> None:
         values = dict(line.values)
         for episode in training_episodes(report):  # each at its own frame, not at the report's
-            frame = episode.policy_step * self._action_repeat
+            frame = episode.policy_step * self._frames_per_policy_step
             scalars = {
                 "dreamer_episode_return": episode.episode_return,
                 "dreamer_episode_length_policy_steps": float(episode.length),

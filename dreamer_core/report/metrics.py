@@ -53,7 +53,7 @@ STEP_SECONDS_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2
 METRICS: dict[str, Metric] = {
     # Counts of the run
     "dreamer_policy_steps_total": _counter("Actions taken in the environment (after repeat)."),
-    "dreamer_env_frames_total": _counter("Simulator frames: policy steps x action repeat."),
+    "dreamer_env_frames_total": _counter("Simulator frames: policy steps x frames of each."),
     "dreamer_gradient_steps_total": _counter("Training steps of world model, actor and critic."),
     "dreamer_episodes_total": _counter("Training episodes that ended."),
     "dreamer_restarts_total": _counter("Times a service was replaced after it died.", "service"),

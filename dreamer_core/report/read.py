@@ -39,7 +39,7 @@ class LogLine:
     policy_step: int
     """Policy steps of the run."""
     env_frame: int
-    """Policy steps x action repeat."""
+    """Policy steps x frames of each."""
     gradient_step: int
     """Gradient steps of the run."""
     values: dict[str, float]
@@ -50,7 +50,7 @@ class LogLine:
     """Facts that qualify the values."""
 
     @property
-    def action_repeat(self) -> float:
+    def frames_per_policy_step(self) -> float:
         """Frames per policy step (1 on a line written before the first step)."""
         return self.env_frame / self.policy_step if self.policy_step else 1.0
 
@@ -58,7 +58,7 @@ class LogLine:
     def evaluated_frame(self) -> float:
         """Env frames of the run when the weights were made that this line evaluates."""
         policy_steps = self.values.get("dreamer_evaluation_policy_steps", self.policy_step)
-        return policy_steps * self.action_repeat
+        return policy_steps * self.frames_per_policy_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def _float_of(value: float | None) -> float:
 def _curve_points(line: LogLine) -> dict[str, list[Point]]:
     points: dict[str, list[Point]] = {
         "return": [
-            (episode.policy_step * line.action_repeat, episode.episode_return)
+            (episode.policy_step * line.frames_per_policy_step, episode.episode_return)
             for episode in training_episodes(line)
         ]
     }

@@ -71,7 +71,7 @@ def evaluate_run(
             )
             if video is not None and has_frames:
                 with naming(f"write the video {video}", "Name another file with --video"):
-                    fps = env.frames_per_second / config.env.action_repeat
+                    fps = env.frames_per_second / env.spec.frames_per_policy_step
                     written = save_episode(video, played.frames, fps)
                 if on_video is not None:
                     on_video(written)

@@ -1,7 +1,7 @@
 """The front door of a run: what `dreamer local` and `dreamer train` do alike around the training.
 
 config, spec = check(config, run_dir)           before anything is written
-with open_front(config, run_dir, observe) as front:
+with open_front(config, spec, run_dir, observe) as front:
 ...                                         train; hand every report to front.observe
 return front.result(schedule, pictures)     draw the curve, say what was left behind
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreamer_core.agent.device import choose_execution
-from dreamer_core.config import Config
+from dreamer_core.config import Config, EnvConfig
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput, DreamerError
 from dreamer_core.report.curves import plot_learning_curve
@@ -59,12 +59,24 @@ def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tup
         Failed: the place of the checkpoints does not answer, or its disk is full.
     """
     spec = environment_spec(config.env)
+    _warn_of_two_skips(config.env, spec)
     config = settled(config, spec)
     if is_trained_here:
         choose_execution(config.learner)
     require_place(config, spec)
     require_beginning(config, spec, run_dir)
     return config, spec
+
+
+def _warn_of_two_skips(config: EnvConfig, spec: EnvSpec) -> None:
+    """Says that an environment which skips frames itself is made to skip more of them."""
+    skipped = spec.frames_per_policy_step // config.action_repeat
+    if config.action_repeat > 1 and skipped > 1:
+        logger.warning(
+            "Each action lasts %d frames: %s plays %d in each of its steps, of which a policy step "
+            "takes env.action_repeat=%d; --env.action-repeat 1 leaves it at %d",
+            *(spec.frames_per_policy_step, config.task, skipped, config.action_repeat, skipped),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +122,9 @@ class Front:
 
 
 @contextmanager
-def open_front(config: Config, run_dir: Path, show: Observer | None) -> Generator[Front]:
+def open_front(
+    config: Config, spec: EnvSpec, run_dir: Path, show: Observer | None
+) -> Generator[Front]:
     """Claims the directory and opens its log while the block runs.
 
     Raises:
@@ -118,6 +132,6 @@ def open_front(config: Config, run_dir: Path, show: Observer | None) -> Generato
     """
     with (
         open_run(run_dir, config) as paths,
-        RunLog(run_dir, action_repeat=config.env.action_repeat) as log,
+        RunLog(run_dir, frames_per_policy_step=spec.frames_per_policy_step) as log,
     ):
         yield Front(paths, log, show)

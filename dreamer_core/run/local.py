@@ -65,7 +65,7 @@ class LocalRun:
             gradient_steps=self._trainer.gradient_step,
             is_lockstep=True,
         )
-        self._pulse = Pulse(self.schedule, counts, config.env.action_repeat)
+        self._pulse = Pulse(self.schedule, counts, spec.frames_per_policy_step)
         if point is not None and is_exact:
             self._rollout.restore(point.rollout)
             if point.weights is not None:
@@ -181,7 +181,7 @@ def train_local(
         NonFiniteLoss: see DreamerAgent.train_step.
     """
     config, spec = check(config, run_dir)
-    with open_front(config, run_dir, observe) as front:
+    with open_front(config, spec, run_dir, observe) as front:
         run = LocalRun(config, front.paths, spec, front.observe)
         try:
             run.run(should_stop)

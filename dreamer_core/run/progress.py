@@ -20,7 +20,7 @@ class Pulse:
     Args:
         schedule: whose counts are watched.
         counts: of the replay, to be renewed by whoever inserts.
-        action_repeat: env frames per policy step.
+        frames_per_policy_step: env frames of each.
         now_s: a clock that never goes back.
     """
 
@@ -30,11 +30,11 @@ class Pulse:
         self,
         schedule: Schedule,
         counts: ReplayCounts,
-        action_repeat: int,
+        frames_per_policy_step: int,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._schedule = schedule
-        self._action_repeat = action_repeat
+        self._frames_per_policy_step = frames_per_policy_step
         self._now_s = now_s
         self._started_s = now_s()
         self._policy_steps = schedule.policy_steps
@@ -74,20 +74,20 @@ class Pulse:
             values["dreamer_policy_lag_gradient_steps"] = float(lag)
         reports = [
             Report(service="supervisor", values=values),
-            replay_report(self.counts, self._action_repeat),
+            replay_report(self.counts, self._frames_per_policy_step),
         ]
         if self.collector_values:
             reports.append(Report(service="collector", values=self.collector_values))
         return reports
 
 
-def replay_report(counts: ReplayCounts, action_repeat: int) -> Report:
+def replay_report(counts: ReplayCounts, frames_per_policy_step: int) -> Report:
     """What the replay holds and has acknowledged, as a report."""
     return Report(
         service="replay",
         values={
             "dreamer_policy_steps_total": counts.policy_steps,
-            "dreamer_env_frames_total": counts.policy_steps * action_repeat,
+            "dreamer_env_frames_total": counts.policy_steps * frames_per_policy_step,
             "dreamer_episodes_total": counts.episodes,
             "dreamer_replay_short_episodes": counts.short_episodes,
             "dreamer_replay_steps": counts.stored_steps,

@@ -72,7 +72,7 @@ def train(
             exporter.observe(_dropped_reports(front.log))
             observe(report, policy_step, gradient_step)
 
-        front = stack.enter_context(open_front(config, run_dir, show))
+        front = stack.enter_context(open_front(config, spec, run_dir, show))
         stack.enter_context(logging_to_file("supervisor", front.paths.log))
         stack.enter_context(ray_cluster(services, namespace=str(run_dir.absolute())))
         write_address(front.paths)
@@ -111,7 +111,7 @@ def make_supervisor(
         evaluations=Evaluations(crew, services.evaluator),
         faults=Faults(services.runtime.max_fruitless_restarts),
         observe=front.observe,
-        action_repeat=config.env.action_repeat,
+        frames_per_policy_step=spec.frames_per_policy_step,
     )
 
 

@@ -46,7 +46,7 @@ class Supervisor:
         evaluations: when evaluators play.
         faults: counts what failed.
         observe: is shown every report, in this thread.
-        action_repeat: env frames per policy step.
+        frames_per_policy_step: env frames of each.
 
     Raises:
         ServiceLost: the run directory's replay or checkpoint does not fit the config.
@@ -61,7 +61,7 @@ class Supervisor:
         evaluations: Evaluations,
         faults: Faults,
         observe: Observer,
-        action_repeat: int = 1,
+        frames_per_policy_step: int = 1,
     ) -> None:
         self.schedule = schedule
         self.crew, self._calls = crew, crew.calls
@@ -70,7 +70,7 @@ class Supervisor:
         crew.host.start(EXCHANGE)
         start = crew.bring_up()
         counts = start.standing.counts
-        self._pulse = Pulse(schedule, counts, action_repeat, crew.host.now_s)
+        self._pulse = Pulse(schedule, counts, frames_per_policy_step, crew.host.now_s)
         self._traffic = Traffic(crew, schedule, self._pulse, self._report)
         self._recovery = Recovery(
             crew=crew,

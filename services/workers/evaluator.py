@@ -38,7 +38,6 @@ class Evaluator:
         log_to_stderr("evaluator")
         with contextlib.suppress(OSError, AttributeError):  # where the system allows it
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
-        self._action_repeat = config.env.action_repeat
         self._env_seed = env_seed
         self._env = make_env(config.env, env_seed)
         self._policy = Policy(config, self._env.spec)
@@ -91,7 +90,7 @@ class Evaluator:
             naming("film an episode in a temporary directory", to_do),
             tempfile.TemporaryDirectory() as directory,
         ):
-            fps = self._env.frames_per_second / self._action_repeat
+            fps = self._env.frames_per_second / self._env.spec.frames_per_policy_step
             path = save_episode(Path(directory, "episode.mp4"), played.frames, fps).path
             return report, (path.suffix, path.read_bytes())
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import AtariPreprocessing, MaxAndSkipObservation
 
+from dreamer_core.config import EnvConfig
+from dreamer_core.envs.gymnasium import GymnasiumEnvironment
+from dreamer_core.envs.suites import environment_spec, opened
+from dreamer_core.storage.identity import environment_facts
 from tests.core.envs.gymnasium_games import Counting, Wrap, one_hot
 
 
@@ -130,3 +136,39 @@ def test_the_pace_is_the_declared_one_if_it_is_sane(wrap: Wrap, metadata: Any, p
     inner = Counting()
     inner.metadata = metadata
     assert wrap(inner).frames_per_second == pace
+
+
+@pytest.mark.parametrize(
+    ("task", "frames"),
+    [("ALE/Pong-v5", 4), ("ale_py:Pong-v4", 3), ("ale_py:PongNoFrameskip-v4", 1)],
+)
+def test_an_id_that_skips_frames_itself_counts_them_at_the_pace_of_the_console(
+    task: str, frames: int
+):
+    with opened(EnvConfig(suite="gymnasium", task=task, action_repeat=2), seed=0) as env:
+        assert env.spec.frames_per_policy_step == 2 * frames
+        assert env.frames_per_second == 60
+
+
+def test_a_policy_step_has_the_frames_that_pass_in_it():
+    config = EnvConfig(suite="gymnasium", task="ALE/Pong-v5", action_repeat=2)
+    env = GymnasiumEnvironment(config, seed=0)
+    ale = env._env.unwrapped.ale
+    env.reset()
+    before = ale.getEpisodeFrameNumber()
+    env.step(one_hot(0, 6))
+    assert ale.getEpisodeFrameNumber() - before == env.spec.frames_per_policy_step == 8
+
+
+def test_wrappers_of_gymnasium_that_skip_are_counted_and_one_step_is_one_frame_else(wrap: Wrap):
+    assert wrap(Counting(), action_repeat=3).spec.frames_per_policy_step == 3
+    twice = MaxAndSkipObservation(MaxAndSkipObservation(Counting(), skip=2), skip=3)
+    assert wrap(twice).spec.frames_per_policy_step == 6
+    pong = gymnasium.make("ale_py:PongNoFrameskip-v4", disable_env_checker=True)
+    assert wrap(AtariPreprocessing(pong, frame_skip=5)).spec.frames_per_policy_step == 5
+
+
+def test_frames_are_no_size_so_that_a_trained_agent_fits_whatever_is_skipped():
+    specs = [environment_spec(EnvConfig(action_repeat=repeat)) for repeat in (1, 4)]
+    assert [spec.frames_per_policy_step for spec in specs] == [1, 4]
+    assert specs[0] == specs[1] and environment_facts(specs[0]) == environment_facts(specs[1])

@@ -12,7 +12,7 @@ KL = Report(service="learner", values={"dreamer_kl_nats": 3.5})
 
 
 def write_once(run_dir, report=KL, policy_step=100, gradient_step=25):
-    with RunLog(run_dir, action_repeat=4) as log:
+    with RunLog(run_dir, frames_per_policy_step=4) as log:
         log.write(report, policy_step=policy_step, gradient_step=gradient_step)
     return run_dir / "metrics.jsonl"
 

@@ -60,7 +60,7 @@ def test_an_evaluation_of_an_old_checkpoint_replaces_nothing():
 
 
 def test_the_learning_curve_holds_what_a_run_that_went_back_reported_last(tmp_path):
-    with RunLog(tmp_path, action_repeat=4) as log:
+    with RunLog(tmp_path, frames_per_policy_step=4) as log:
         for step in (10, 20, 30, 15):
             ended = EpisodeSummary(policy_step=step, episode_return=step, length=1)
             report = Report(

@@ -12,7 +12,7 @@ from tests.core.report.images import pixels
 
 def write_run(run_dir, *, episodes=0, reports=20, evaluations=0):
     random = np.random.default_rng(0)
-    with RunLog(run_dir, action_repeat=4) as log:
+    with RunLog(run_dir, frames_per_policy_step=4) as log:
         for i in range(1, reports + 1):
             step = 1000 * i
             values = {

@@ -14,7 +14,7 @@ def test_tensorboard_shows_the_same_names_against_environment_frames(tmp_path):
 
 
 def test_tensorboard_shows_what_was_written_before_the_log_is_closed(tmp_path):
-    log = RunLog(tmp_path, action_repeat=4)
+    log = RunLog(tmp_path, frames_per_policy_step=4)
     log.write(KL, policy_step=100, gradient_step=25)
     assert scalars(tmp_path, "dreamer_kl_nats") == [(400, 3.5)]
     log.close()

@@ -21,14 +21,14 @@ def test_what_is_written_is_read_back(tmp_path):
     (line,) = read_jsonl(write_once(tmp_path, report))
 
     assert (line.service, line.policy_step, line.gradient_step) == ("collector", 100, 25)
-    assert (line.env_frame, line.action_repeat) == (400, 4.0)
+    assert (line.env_frame, line.frames_per_policy_step) == (400, 4.0)
     assert line.values["dreamer_policy_steps_total"] == 100
     assert line.values["dreamer_episode_return"] == -20.0
     assert line.episodes == (episode,)
 
 
 def test_a_line_is_on_disk_before_the_log_is_closed(tmp_path):
-    log = RunLog(tmp_path, action_repeat=4)
+    log = RunLog(tmp_path, frames_per_policy_step=4)
     log.write(KL, policy_step=1, gradient_step=1)
     assert len(read_jsonl(log.path)) == 1
     log.close()
@@ -89,7 +89,7 @@ def test_a_typo_in_a_name_is_refused_with_the_name_that_was_meant(tmp_path):
 
 @pytest.mark.parametrize("num_bytes", [0, 10])
 def test_a_line_that_fits_in_part_is_left_out_in_whole(tmp_path, num_bytes):
-    with RunLog(tmp_path, action_repeat=4) as log:
+    with RunLog(tmp_path, frames_per_policy_step=4) as log:
         log.write(KL, policy_step=100, gradient_step=25)
         with room_in(log.path, num_bytes):
             log.write(KL, policy_step=200, gradient_step=50)

@@ -73,11 +73,11 @@ def test_a_torn_line_is_cut_and_no_other(tmp_path, torn, whole):
 
 def test_a_log_goes_on_where_the_run_does_and_so_does_tensorboard(tmp_path):
     restart = Report(service="supervisor", is_restart=True)
-    with RunLog(tmp_path, action_repeat=4) as log:
+    with RunLog(tmp_path, frames_per_policy_step=4) as log:
         for step in (10, 20, 30):
             log.write(KL, policy_step=step, gradient_step=step)
             log.write(episode_at(step - 1), policy_step=step, gradient_step=step)
-    with RunLog(tmp_path, action_repeat=4) as log:
+    with RunLog(tmp_path, frames_per_policy_step=4) as log:
         log.write(restart, policy_step=20, gradient_step=20)
         log.write(KL, policy_step=20, gradient_step=20)  # said already
         log.write(episode_at(24), policy_step=25, gradient_step=25)
@@ -95,7 +95,7 @@ def test_a_log_that_cannot_be_taken_back_goes_on(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("dreamer_core.report.log.take_back", full)
-    with RunLog(tmp_path, action_repeat=4) as log:
+    with RunLog(tmp_path, frames_per_policy_step=4) as log:
         log.write(KL, policy_step=30, gradient_step=30)
         log.write(Report(service="supervisor", is_restart=True), policy_step=20, gradient_step=20)
         log.write(KL, policy_step=25, gradient_step=25)

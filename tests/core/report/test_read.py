@@ -17,7 +17,7 @@ from tests.core.report.logs import KL, write_once
 @pytest.fixture
 def log(tmp_path):
     """Its path, and what writes a line to it."""
-    with RunLog(tmp_path, action_repeat=4) as run_log:
+    with RunLog(tmp_path, frames_per_policy_step=4) as run_log:
         yield run_log
 
 

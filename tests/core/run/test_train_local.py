@@ -148,6 +148,14 @@ def test_an_atari_game_trains_to_the_end_with_frames_counted_after_repeat(tmp_pa
     assert len(tape.losses) == 3 and all(path.exists() for path in result.pictures)
 
 
+def test_frames_that_an_id_skips_itself_are_counted_everywhere(tmp_path, caplog):
+    skips = {"env.suite": "gymnasium", "env.task": "ALE/Pong-v5", "env.action_repeat": 2}
+    run(tmp_path, changed(PONG, skips))
+    assert counted(tmp_path, "dreamer_env_frames_total")[-1] == 2 * 4 * 63
+    assert read_jsonl(tmp_path / "metrics.jsonl")[-1].env_frame == 2 * 4 * 63
+    assert "Each action lasts 8 frames: ALE/Pong-v5 plays 4" in caplog.text
+
+
 def test_the_same_seed_gives_the_same_losses_to_the_last_bit(finished, tmp_path):
     assert run(tmp_path)[1].losses == finished[1].losses
 

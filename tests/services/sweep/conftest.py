@@ -9,7 +9,7 @@ from dreamer_core.types import EpisodeSummary, Report
 @pytest.fixture
 def log(tmp_path):
     """Writes metrics of a run as the run would."""
-    with RunLog(tmp_path / "pong_1", action_repeat=4) as run_log:
+    with RunLog(tmp_path / "pong_1", frames_per_policy_step=4) as run_log:
 
         def write(policy_step, *returns, service="collector", **values):
             episodes = tuple(

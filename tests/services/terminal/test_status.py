@@ -26,7 +26,7 @@ def log(tmp_path):
     def write(policy_step, name, value, weights="latest"):
         labels = {"mode": "greedy", "weights": weights}
         report = Report(service="any", values={name: value}, labels=labels)
-        with RunLog(tmp_path, action_repeat=4) as run_log:
+        with RunLog(tmp_path, frames_per_policy_step=4) as run_log:
             run_log.write(report, policy_step=policy_step, gradient_step=policy_step // 4)
 
     return write

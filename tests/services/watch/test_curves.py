@@ -12,7 +12,7 @@ from services.watch.curves import MAX_POINTS, Curve, RunCurves
 
 
 def write(run_dir, steps, service="learner", name="dreamer_kl_nats", weights="latest"):
-    with RunLog(run_dir, action_repeat=4) as log:
+    with RunLog(run_dir, frames_per_policy_step=4) as log:
         for step in steps:
             labels = {"mode": "greedy", "weights": weights}
             report = Report(service=service, values={name: step / 2}, labels=labels)
@@ -59,7 +59,7 @@ def test_what_the_run_wrote_since_is_added_at_its_frame(tmp_path, curves):
 
 def test_returns_of_training_and_of_evaluation_are_curves_of_their_own(tmp_path, curves):
     write(tmp_path, [10], "evaluator", "dreamer_evaluation_return")
-    with RunLog(tmp_path, action_repeat=4) as log:
+    with RunLog(tmp_path, frames_per_policy_step=4) as log:
         ended = [EpisodeSummary(policy_step=s, episode_return=s / 10, length=3) for s in (10, 20)]
         log.write(
             Report(service="collector", episodes=tuple(ended)), policy_step=25, gradient_step=1
@@ -91,7 +91,7 @@ def test_a_line_is_taken_when_it_is_whole_and_a_foreign_one_is_left_out(tmp_path
 
 
 def test_nothing_that_json_cannot_hold_is_served(tmp_path, curves):
-    with RunLog(tmp_path, action_repeat=4) as log:
+    with RunLog(tmp_path, frames_per_policy_step=4) as log:
         values = {"dreamer_kl_nats": float("nan")}
         log.write(Report(service="learner", values=values), policy_step=1, gradient_step=1)
     found = curves.read_on()
@@ -129,7 +129,7 @@ def write_episodes(run_dir, policy_step, returns):
         EpisodeSummary(policy_step=step, episode_return=value, length=3)
         for step, value in returns.items()
     )
-    with RunLog(run_dir, action_repeat=4) as log:
+    with RunLog(run_dir, frames_per_policy_step=4) as log:
         report = Report(service="collector", episodes=ended)
         log.write(report, policy_step=policy_step, gradient_step=1)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections import Counter
 
 from dreamer_core.agent.agent import NonFiniteLoss
 from dreamer_core.envs.base import EnvironmentCrashed
-from dreamer_core.errors import BadInput, DreamerError
+from dreamer_core.errors import NO_ROOM, BadInput, DreamerError
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.types import Report
 from services.runtime.calls import Call, CallFailed, NotStarted, Raised
@@ -17,7 +16,6 @@ from services.runtime.crew import REQUIRED, ServiceLost
 
 logger = logging.getLogger(__name__)
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _RESUME = "Mend it and start the same command again: the run resumes from its directory"
 
 
@@ -38,7 +36,7 @@ def must_replace(call: Call, error: Raised) -> bool:
         raise cause
     if isinstance(cause, OSError) and not isinstance(error, NotStarted):
         is_saving = call.verb in ("save", "flush")
-        if is_saving or (call.verb == "insert" and cause.errno in _NO_ROOM):
+        if is_saving or (call.verb == "insert" and cause.errno in NO_ROOM):
             return False
     if isinstance(cause, EnvironmentCrashed | CallFailed):
         return True

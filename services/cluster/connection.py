@@ -18,6 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from dreamer_core.envs.base import OWN_PACKAGES
 from dreamer_core.errors import BadInput, Failed, naming
+from services.cluster.cluster_address import AUTO, require_address
 from services.cluster.ray_errors import deliberate, reason
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def connected(
     """Connects to the cluster at an address; without one, runs a cluster that ends with the block.
 
     Args:
-        address: HOST:PORT of Ray's control store.
+        address: HOST:PORT of Ray's control store, or `auto`.
         namespace: of the names of actors.
         object_store_bytes: shared memory of a cluster that is started here; None: Ray chooses.
         num_cpus: that it has for Ray; None for those of this machine.
@@ -53,8 +54,8 @@ def connected(
     Raises:
         NoCluster: there is no cluster at the address that lets this machine in, none can be
             started here, or it was lost.
-        BadInput: it cannot have that object store, the token cannot be written, or another package
-            would hide this program's own from its processes.
+        BadInput: that is no address, the cluster cannot have that object store, the token cannot be
+            written, or another package would hide this program's own from its processes.
     """
     _require_own_packages()
     if address is None:
@@ -130,10 +131,13 @@ def _hangups_kept_from_children() -> Generator[None]:
 
 def _join(address: str, namespace: str) -> None:
     """Connects to a cluster."""
+    require_address(address)
+    if address == AUTO and os.environ.get("RAY_ADDRESS"):
+        require_address(os.environ["RAY_ADDRESS"], "RAY_ADDRESS")
     try:
         _require_listener(address)
         ray.init(address=address, namespace=namespace, logging_level=logging.ERROR)
-    except (OSError, OverflowError, RuntimeError, ValueError, RayError) as error:
+    except (OSError, RuntimeError, UnicodeError, RayError) as error:  # UnicodeError: of a host
         raise NoCluster(
             f"Wanted to join the Ray cluster at {address}, but {_first_line(error)}. This machine "
             "has to be a node of it, with its token in RAY_AUTH_TOKEN or ~/.ray/auth_token; if it "
@@ -164,7 +168,7 @@ def _require_own_packages() -> None:
 def _require_listener(address: str) -> None:
     """Raises OSError where nothing listens at HOST:PORT, which Ray would try for minutes."""
     host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "/" not in host:
+    if host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
 
 

@@ -11,6 +11,7 @@ import tyro
 
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import require_types
+from services.cluster.cluster_address import require_address
 
 _LONGEST_S = 1e8  # three years
 _LIMITS = ("call_timeout_s", "collect_timeout_s", "evaluation_timeout_s")
@@ -36,7 +37,7 @@ class MetricsConfig:
     def __post_init__(self) -> None:
         require_types(self)
         if not 0 <= self.port <= 65_535:
-            raise BadInput(f"metrics.port={self.port} is no TCP port; choose 0 to 65535")
+            raise BadInput(f"port={self.port} is no TCP port; choose 0 to 65535")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +57,10 @@ class EvaluatorConfig:
         require_types(self)
         interval = self.interval_policy_steps
         if interval is not None and interval < 1:
-            raise BadInput(
-                f"evaluator.interval_policy_steps={interval} must be 1 or more, or None for none"
-            )
+            raise BadInput(f"interval_policy_steps={interval} must be 1 or more, or None for none")
         for name in ("episodes", "count"):
             if getattr(self, name) < 1:
-                raise BadInput(f"evaluator.{name}={getattr(self, name)} must be 1 or more")
+                raise BadInput(f"{name}={getattr(self, name)} must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,8 @@ class RuntimeConfig:
     """Ray, and how much is under way at once."""
 
     ray_address: str | None = None
-    """Cluster to run on; None starts one in this process that ends with it."""
+    """Cluster to run on, HOST:PORT or `auto`; None starts one in this process that ends with
+    it."""
     is_run_dir_shared: bool = False
     """Whether every node sees the run directory under the same path. If not, replay server and
     learner stay on the node of this process, which then needs the GPU."""
@@ -88,22 +88,22 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
+        if self.ray_address is not None:
+            require_address(self.ray_address)
         for name in ("object_store_bytes", "learner_calls_in_flight", *_LIMITS):
             if getattr(self, name) <= 0:
-                raise BadInput(f"runtime.{name}={getattr(self, name)} must be above 0")
+                raise BadInput(f"{name}={getattr(self, name)} must be above 0")
         for name in _LIMITS:
             if getattr(self, name) > _LONGEST_S:
-                raise BadInput(
-                    f"runtime.{name}={getattr(self, name)} must be {_LONGEST_S:g} or less"
-                )
+                raise BadInput(f"{name}={getattr(self, name)} must be {_LONGEST_S:g} or less")
         if self.object_store_bytes < 80_000_000:
             raise BadInput(
-                f"runtime.object_store_bytes={self.object_store_bytes} is below the 80000000 that "
+                f"object_store_bytes={self.object_store_bytes} is below the 80000000 that "
                 "Ray needs; raise it"
             )
         if self.max_fruitless_restarts < 0:
             raise BadInput(
-                f"runtime.max_fruitless_restarts={self.max_fruitless_restarts} must be 0 or more"
+                f"max_fruitless_restarts={self.max_fruitless_restarts} must be 0 or more"
             )
 
 

@@ -12,6 +12,7 @@ import tyro
 
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
+from services.cluster.cluster_address import require_address
 from services.cluster.connection import connected
 from services.logs import logging_to_file
 from services.sweep.directory import open_sweep
@@ -47,11 +48,14 @@ class SweepCommand:
     retries: int = 2
     """How often a run that failed is started again."""
     ray_address: str | None = None
-    """Cluster to run on; None starts one in this process that ends with it."""
+    """Cluster to run on, HOST:PORT or `auto`; None starts one in this process that ends with
+    it."""
     wait_for_nodes: bool = False
     """Accept sizes that no node of the cluster has yet, since it grows; wants --gpus-per-run."""
 
     def __post_init__(self) -> None:
+        if self.ray_address is not None:
+            require_address(self.ray_address)
         for name, least in (("seeds", 1), ("first_seed", 0), ("runs_at_once", 1), ("retries", 0)):
             value = getattr(self, name)
             if value is not None and value < least:

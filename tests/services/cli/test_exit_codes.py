@@ -110,8 +110,8 @@ FAILED = [
     (nothing, ("attach", "run"), "Wanted a running run to attach to"),
     (
         nothing,
-        ("attach", "run", "--ray-address", "127.0.0.1:99999"),
-        "join the Ray cluster at 127.0.0.1:99999",
+        ("attach", "run", "--ray-address", "127.0.0.1:1"),
+        "join the Ray cluster at 127.0.0.1:1",
     ),
     (nothing, (*LOCAL[:-1], "new", "--checkpoint.url", "http://127.0.0.1:1/x"), "checkpoint.url"),
     (

@@ -37,9 +37,14 @@ def test_bad_input_is_refused_in_one_paragraph_that_says_what_came_and_what_to_d
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--metrics.port", "70000"], ["metrics.port=70000", "0 to 65535"]),
+        (["--metrics.port", "70000"], ["--metrics: port=70000", "0 to 65535"]),
         (["--runtime.object-store-bytes", "5"], ["object_store_bytes=5", "raise"]),
         (["--evaluator.interval-policy-steps", "0"], ["interval_policy_steps=0", "None"]),
+        (["--runtime.ray-address", "head"], ["--runtime: ray_address='head'", "HOST:PORT", "auto"]),
+        (["--runtime.ray-address", "head:port"], ["ray_address='head:port'"]),
+        (["--runtime.ray-address", "head:65536"], ["ray_address='head:65536'"]),
+        (["--runtime.ray-address", "ray://head:10001"], ["ray_address='ray://head:10001'"]),
+        (["--runtime.ray-address="], ["ray_address=''"]),
         (["--runtime.learner-calls-in-flight", "0"], ["learner_calls_in_flight=0", "above 0"]),
     ],
 )
@@ -47,6 +52,12 @@ def test_bad_settings_of_the_services_are_refused(refused, arguments, parts):
     message = refused("train", "debug", *arguments)
     for part in parts:
         assert part in message, message
+
+
+@pytest.mark.parametrize("command", [("sweep", "debug"), ("attach", "run")])
+def test_what_is_no_address_of_a_cluster_is_refused(refused, command):
+    message = refused(*command, "--ray-address", "127.0.0.1:99999")
+    assert "ray_address='127.0.0.1:99999' must be HOST:PORT" in message
 
 
 def test_a_metrics_port_in_use_is_refused_before_anything_is_written(refused, tmp_path):

@@ -5,7 +5,9 @@ import os
 
 import pytest
 
+from dreamer_core.errors import BadInput
 from services.cluster import connection as cluster
+from services.cluster.cluster_address import require_address
 from services.cluster.connection import keep_token_private
 
 
@@ -87,3 +89,44 @@ def test_a_cluster_without_a_token_is_warned_of(token, monkeypatch, caplog):
         with caplog.at_level(logging.WARNING), joined:
             pass
         assert [record.getMessage().split(":")[0] for record in caplog.records] == words
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "head.of-it:1", "[::1]:65535", "auto"])
+def test_an_address_is_host_and_port_or_that_of_this_machine(address):
+    require_address(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "head", ":1", "head:", "head:0", "a b:1", "::1:6379", "ray://head:1", "local"]
+)
+def test_what_is_no_address_is_refused_with_what_would_be(address):
+    with pytest.raises(BadInput, match=rf"ray_address='{address}' must be HOST:PORT .* or auto "):
+        require_address(address)
+
+
+def join(address):
+    with cluster.connected(address, namespace="run"):
+        pass
+
+
+def test_an_address_in_the_environment_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "head")
+    with pytest.raises(BadInput, match="RAY_ADDRESS='head' must be HOST:PORT"):
+        join("auto")
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", 64 * "x"])
+def test_a_host_that_has_no_address_is_no_cluster(host):
+    with pytest.raises(cluster.NoCluster, match=host):
+        join(f"{host}:6379")
+
+
+@pytest.mark.parametrize("bug", [ValueError("num_cpus"), TypeError("no such option")])
+def test_a_bug_in_joining_stays_one(monkeypatch, bug):
+    def fail(**_options):
+        raise bug
+
+    monkeypatch.setattr(cluster.ray, "init", fail)
+    with pytest.raises(type(bug), match=str(bug)) as caught:
+        join("auto")
+    assert caught.value is bug

@@ -30,6 +30,7 @@ def require_types(config: Any) -> None:
     """
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
+        require_finite(name, value)
         if not _fits(value, hint):
             wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
             raise BadInput(f"{name}={value!r} must be {wanted}, but is {type(value).__name__}")
@@ -45,7 +46,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(hint, types.UnionType):
         return any(_fits(value, choice) for choice in hint.__args__)
     if hint is float:
-        return _fits(value, int) or (isinstance(value, float) and math.isfinite(value))
+        return _fits(value, int) or isinstance(value, float)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
@@ -53,6 +54,12 @@ def require(condition: bool, message: str) -> None:
     """Raises BadInput(message) unless the condition holds."""
     if not condition:
         raise BadInput(message)
+
+
+def require_finite(name: str, value: Any) -> None:
+    """Raises BadInput where a value is NaN or infinite, which every comparison would let pass."""
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    require(is_finite, f"{name}={value} must be finite, neither NaN nor infinite")
 
 
 def require_positive(config: Any, *names: str) -> None:

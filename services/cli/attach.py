@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tyro
 from rich.console import Console
 
 from dreamer_core.types import EpisodeSummary
+from services.cli.parsing import parse
 from services.runtime.attach import AttachCommand, attach
 from services.terminal.stop_request import StopRequest
 
 
 def run(arguments: list[str]) -> int:
     """Plays, and returns the exit code."""
-    command = tyro.cli(AttachCommand, args=arguments, prog="dreamer attach")
+    command = parse(AttachCommand, arguments, "dreamer attach")
     console = Console()
     should_stop = StopRequest(lambda _: None)  # an episode under way is given up
 

@@ -16,6 +16,7 @@ from dreamer_core.report.video import VIDEO_SUFFIXES, Video
 from dreamer_core.run.evaluation import evaluate_run
 from dreamer_core.run.rollout import EPISODE_LIMIT
 from dreamer_core.types import EpisodeSummary
+from services.cli.parsing import parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class EvalCommand:
 
 def run(arguments: list[str]) -> int:
     """Plays, and returns the exit code."""
-    command = tyro.cli(EvalCommand, args=arguments, prog="dreamer eval")
+    command = parse(EvalCommand, arguments, "dreamer eval")
     console = Console()
     played: list[EpisodeSummary] = []
     videos: list[Video] = []

@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from dreamer_core.run.export import export_policy
+from services.cli.parsing import parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class ExportCommand:
 
 def run(arguments: list[str]) -> int:
     """Exports, and returns the exit code."""
-    command = tyro.cli(ExportCommand, args=arguments, prog="dreamer export")
+    command = parse(ExportCommand, arguments, "dreamer export")
     exported = export_policy(command.run, command.to, step=command.checkpoint)
     console = Console()
     console.print(f"policy of gradient step {exported.facts['gradient_step']:,} {exported.path}")

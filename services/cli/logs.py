@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tyro
-
 from services.cli.dispatch import say
+from services.cli.parsing import parse
 from services.terminal import control
 
 
 def run(arguments: list[str]) -> int:
     """Prints the log of a run, and returns the exit code."""
-    command = tyro.cli(control.LogsCommand, args=arguments, prog="dreamer logs")
+    command = parse(control.LogsCommand, arguments, "dreamer logs")
     for line in control.log_lines(command):
         say(line)
     return 0

@@ -8,19 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.constructors import (
-    ConstructorRegistry,
-    PrimitiveConstructorSpec,
-    PrimitiveTypeInfo,
-)
 
 from dreamer_core import presets
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
+from services.cli.parsing import Root, parse
 from services.runtime.config import ServiceConfig
-
-Root = tyro.conf.arg(name="")
-"""Marks a config whose fields are options without a prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +58,8 @@ def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
         )
     name, rest = (arguments[0], arguments[1:]) if has_preset else ("atari", arguments)
     default = command(config=_as(PresetConfig, presets.preset(name)))
-    parsed = tyro.cli(
-        command,
-        args=rest,
-        default=default,
-        prog=f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}",
-        config=(tyro.conf.AvoidSubcommands,),
-        registry=_names(),
-    )
+    prog = f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}"
+    parsed = parse(command, rest, prog, default)
     return dataclasses.replace(parsed, config=_anywhere(_as(Config, parsed.config)))
 
 
@@ -82,25 +69,6 @@ def _anywhere(config: Config) -> Config:
     if not source or "://" in source:
         return config
     return dataclasses.replace(config, init_from=str(Path(source).absolute()))
-
-
-def _names() -> ConstructorRegistry:
-    """Has options of several names take them with commas or spaces between them."""
-    registry = ConstructorRegistry()
-
-    @registry.primitive_rule
-    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if info.type != tuple[str, ...]:
-            return None
-        return PrimitiveConstructorSpec(
-            nargs="*",
-            metavar="NAME,NAME",
-            instance_from_str=lambda words: tuple(x for x in ",".join(words).split(",") if x),
-            is_instance=lambda value: isinstance(value, tuple),
-            str_from_instance=list,
-        )
-
-    return registry
 
 
 def _as(kind: type[Config], config: Config) -> Config:

@@ -17,6 +17,7 @@ from rich.table import Table
 from dreamer_core.errors import BadInput
 from dreamer_core.replay.reader import Damage, ExportedEpisode, ReplayFiles
 from dreamer_core.storage.run_directory import RunPaths, read_config
+from services.cli.parsing import parse
 
 _DAMAGED_EXIT = 1
 
@@ -71,7 +72,7 @@ def run(arguments: list[str]) -> int:
         BadInput: a file cannot be read or written. Failed: the disk is full.
     """
     command: InspectCommand | VerifyCommand | ExportCommand
-    command = tyro.cli(_Command, args=arguments, prog="dreamer replay")
+    command = parse(_Command, arguments, "dreamer replay")
     read_config(command.run_dir)
     files, console = ReplayFiles(RunPaths(command.run_dir).replay), Console()
     if isinstance(command, InspectCommand):

@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from services.cli.parsing import parse
 from services.terminal.status import render_status
 
 
@@ -21,6 +22,6 @@ class StatusCommand:
 
 def run(arguments: list[str]) -> int:
     """Prints the status, and returns the exit code."""
-    command = tyro.cli(StatusCommand, args=arguments, prog="dreamer status")
+    command = parse(StatusCommand, arguments, "dreamer status")
     Console().print(render_status(command.run_dir))
     return 0

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tyro
 from rich.console import Console
 
+from services.cli.parsing import parse
 from services.terminal.stop_request import StopRequest
 from services.watch.server import WatchCommand, watch
 
 
 def run(arguments: list[str]) -> int:
     """Serves the page, and returns the exit code."""
-    command = tyro.cli(WatchCommand, args=arguments, prog="dreamer watch")
+    command = parse(WatchCommand, arguments, "dreamer watch")
     console = Console()
     should_stop = StopRequest(lambda _: None)  # there is nothing to finish first
 

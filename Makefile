@@ -89,20 +89,20 @@ BENCH := $(BIN)/dreamer bench
 
 .PHONY: bench
 bench: $(STAMP) ## Measure this machine: gradient step, policy, replay, environment, whole run.
-	$(BENCH) learner --preset atari --json $(RESULTS)/learner_50x50.json
-	$(BENCH) learner --preset atari --replay.batch-size 16 \
+	$(BENCH) learner atari --json $(RESULTS)/learner_50x50.json
+	$(BENCH) learner atari --replay.batch-size 16 \
 	  --json $(RESULTS)/learner_16x50.json
-	$(BENCH) learner --preset atari_tiny --behavior.horizon 5 --learner.num-threads 2 \
+	$(BENCH) learner atari_tiny --behavior.horizon 5 --learner.num-threads 2 \
 	  --json $(RESULTS)/learner_tiny.json
-	GOMP_SPINCOUNT=10000 $(BENCH) learner --preset atari_tiny --behavior.horizon 5 \
+	GOMP_SPINCOUNT=10000 $(BENCH) learner atari_tiny --behavior.horizon 5 \
 	  --learner.num-threads 2 --json $(RESULTS)/learner_tiny_spinning.json
-	$(BENCH) policy --preset atari --json $(RESULTS)/policy_atari.json
-	$(BENCH) policy --preset atari_tiny --json $(RESULTS)/policy_tiny.json
-	$(BENCH) env --preset atari --json $(RESULTS)/env.json
-	$(BENCH) replay --preset atari --rows 20000 200000 2000000 --seconds 8 \
+	$(BENCH) policy atari --json $(RESULTS)/policy_atari.json
+	$(BENCH) policy atari_tiny --json $(RESULTS)/policy_tiny.json
+	$(BENCH) env atari --json $(RESULTS)/env.json
+	$(BENCH) replay atari --rows 20000 200000 2000000 --seconds 8 \
 	  --json $(RESULTS)/replay.json
-	$(BENCH) run --preset atari_tiny --steps 1000000 --seconds 60 --json $(RESULTS)/run_tiny.json
-	$(BENCH) run --preset atari --seconds 60 --schedule.prefill-policy-steps 5000 \
+	$(BENCH) run atari_tiny --steps 1000000 --seconds 60 --json $(RESULTS)/run_tiny.json
+	$(BENCH) run atari --seconds 60 --schedule.prefill-policy-steps 5000 \
 	  --schedule.report-interval-gradient-steps 1 --replay.capacity-steps 100000 \
 	  --json $(RESULTS)/run_atari.json
 	$(MAKE) bench-tables

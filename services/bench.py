@@ -228,14 +228,16 @@ PARTS: dict[str, Callable[[BenchCommand], Measurement]] = {
 
 
 def require_writable(path: Path) -> None:
-    """Sees, before anything is measured, that a result can be written; makes its directory.
+    """Sees, before anything is measured, that a result can be written; leaves all as it was.
 
     Raises:
         BadInput: it cannot. Failed: the disk is full.
     """
     with _result(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not (path.exists() or path.is_symlink())
         path.open("ab").close()
+        if is_new:
+            path.unlink()
 
 
 def write(measurement: Measurement, path: Path) -> None:
@@ -245,7 +247,9 @@ def write(measurement: Measurement, path: Path) -> None:
 
 
 def _result(path: Path) -> AbstractContextManager[None]:
-    return naming(f"write the result to {path}", "Name another file with --json")
+    return naming(
+        f"write the result to {path}", "Name a file with --json, in a directory that is there"
+    )
 
 
 def render(measurement: Measurement) -> Group:

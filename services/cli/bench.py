@@ -6,7 +6,9 @@ from rich.console import Console
 
 from dreamer_core.errors import BadInput
 from services import bench
-from services.cli.options import take_option, with_preset
+from services.cli.options import with_preset
+
+_PRESET = "atari"
 
 
 def run(arguments: list[str]) -> int:
@@ -19,8 +21,8 @@ def run(arguments: list[str]) -> int:
             f"There is nothing named {part!r} to measure; known are {', '.join(bench.PARTS)}. "
             "See `dreamer bench --help`"
         )
-    name, rest = take_option("--preset", rest)
-    rest = [name or "atari", *rest]
+    if not rest or rest[0].startswith("-"):
+        rest = [_PRESET, *rest]
     command = with_preset(bench.BenchCommand, rest, f"dreamer bench {part} PRESET")
     if command.json is not None:
         bench.require_writable(command.json)

@@ -76,8 +76,8 @@ COMMANDS = (
         "the policy for other programs; FILE: `.onnx`, or `.pt2` of torch.export",
     ),
     Command(
-        "bench learner|policy|replay|env|run [--preset NAME] [--json FILE]",
-        "measures this machine",
+        "bench learner|policy|replay|env|run [PRESET] [--json FILE]",
+        "measures this machine; the preset is `atari` where none is named",
     ),
     Command(
         "presets [NAME]",

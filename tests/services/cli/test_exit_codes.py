@@ -59,7 +59,7 @@ BAD_INPUT = [
     # where the user wants something to be written
     (nothing, ("eval", "run", "--episodes", "1", "--video", "run/run.lock/x.gif"), "Name another"),
     (nothing, ("eval", "run", "--episodes", "1", "--video", "no/x.mp4"), "video no/x.mp4, but"),
-    (nothing, ("bench", "env", "--json", "run/run.lock/x.json"), "Name another file with --json"),
+    (nothing, ("bench", "env", "--json", "run/run.lock/x.json"), "Name a file with --json"),
     (nothing, ("replay", "export", "run", "--to", "run/run.lock/x"), "Not a directory"),
     (nothing, ("sweep", "debug", "--sweep-dir", "run/run.lock/x"), "--sweep-dir"),
     (nothing, (*TRAIN, "--metrics.address", "256.0.0.1"), "an address of this machine"),

@@ -11,6 +11,7 @@ import tyro
 
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import require_types
+from dreamer_core.run.rollout import EPISODE_LIMIT
 from services.cluster.cluster_address import require_address
 
 _LONGEST_S = 1e8  # three years
@@ -52,13 +53,15 @@ class EvaluatorConfig:
     """Evaluators, each of which plays its episodes; they get what processor time is left over."""
     mode: Literal["greedy", "sample"] = "greedy"
     """The actor's mode, or a sample of it; the latent state is sampled in both."""
+    episode_limit: int = EPISODE_LIMIT
+    """Policy steps after which an episode that is evaluated is cut off."""
 
     def __post_init__(self) -> None:
         require_types(self)
         interval = self.interval_policy_steps
         if interval is not None and interval < 1:
             raise BadInput(f"interval_policy_steps={interval} must be 1 or more, or None for none")
-        for name in ("episodes", "count"):
+        for name in ("episodes", "count", "episode_limit"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}={getattr(self, name)} must be 1 or more")
 

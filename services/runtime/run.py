@@ -102,6 +102,7 @@ def make_supervisor(
         spec,
         is_run_dir_shared=services.runtime.is_run_dir_shared,
         is_lockstep=services.lockstep,
+        episode_limit=services.evaluator.episode_limit,
     )
     crew = Crew(host, services.runtime, is_lockstep=services.lockstep)
     return Supervisor(

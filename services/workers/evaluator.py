@@ -14,7 +14,7 @@ from dreamer_core.envs.suites import make_env
 from dreamer_core.errors import Failed, naming
 from dreamer_core.report.metrics import LATEST
 from dreamer_core.report.video import save_episode
-from dreamer_core.run.rollout import Evaluation, evaluate_episode
+from dreamer_core.run.rollout import EPISODE_LIMIT, Evaluation, evaluate_episode
 from dreamer_core.types import EpisodeSummary, Report, WeightsSnapshot
 from services.logs import log_to_stderr
 
@@ -30,10 +30,15 @@ class Evaluator:
         config: of the run.
         env_seed: of the environment; differs from the collector's.
         is_given_up: asked between two policy steps; the episode ends then, without a result.
+        episode_limit: policy steps after which an episode is cut off.
     """
 
     def __init__(
-        self, config: Config, env_seed: int, is_given_up: Callable[[], bool] = lambda: False
+        self,
+        config: Config,
+        env_seed: int,
+        is_given_up: Callable[[], bool] = lambda: False,
+        episode_limit: int = EPISODE_LIMIT,
     ) -> None:
         log_to_stderr("evaluator")
         with contextlib.suppress(OSError, AttributeError):  # where the system allows it
@@ -42,6 +47,7 @@ class Evaluator:
         self._env = make_env(config.env, env_seed)
         self._policy = Policy(config, self._env.spec)
         self._is_given_up = is_given_up
+        self._episode_limit = episode_limit
         self._num_episodes = 0
 
     def evaluate(
@@ -112,6 +118,7 @@ class Evaluator:
             policy_step=policy_step,
             has_frames=has_frames,
             on_step=self._go_on,
+            limit=self._episode_limit,
         )
 
     def _go_on(self, _num_steps: int) -> None:

@@ -45,6 +45,7 @@ def test_bad_input_is_refused_in_one_paragraph_that_says_what_came_and_what_to_d
         (["--runtime.ray-address", "head:65536"], ["ray_address='head:65536'"]),
         (["--runtime.ray-address", "ray://head:10001"], ["ray_address='ray://head:10001'"]),
         (["--runtime.ray-address="], ["ray_address=''"]),
+        (["--evaluator.episode-limit", "0"], ["--evaluator: episode_limit=0", "1 or more"]),
         (["--runtime.learner-calls-in-flight", "0"], ["learner_calls_in_flight=0", "above 0"]),
     ],
 )

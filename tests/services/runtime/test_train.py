@@ -49,10 +49,18 @@ def lockstep(tmp_path_factory, ray_address):
         "--lockstep",
         "--evaluator.interval-policy-steps",
         "40",
+        "--evaluator.episode-limit",
+        "20",
     )
     assert exit_code_of("local", "debug", "--run-dir", root / "local", *options) == 0
     assert services.finish() == 0, services.stderr
     return root / "train", root / "local"
+
+
+def test_an_episode_that_is_evaluated_is_cut_off_at_the_limit_of_evaluations(lockstep):
+    lines = read_jsonl(lockstep[0] / "metrics.jsonl")
+    name = "dreamer_evaluation_length_policy_steps"
+    assert {line.values[name] for line in lines if name in line.values} == {20}
 
 
 def test_in_lockstep_the_services_compute_the_losses_of_one_process_bit_for_bit(lockstep):

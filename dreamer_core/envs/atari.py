@@ -135,6 +135,11 @@ class AtariEnvironment:
         """Those of the console."""
         return ATARI_FRAMES_PER_SECOND
 
+    @property
+    def render_s(self) -> float:
+        """0: the emulator draws every frame as it goes."""
+        return 0.0
+
     def state(self) -> dict[str, Any]:
         """Returns the emulator's state with its random numbers, and what is kept beside it."""
         return {

@@ -112,6 +112,11 @@ class Environment(Protocol):
         """Pace of env frames, of which a policy step takes several, as a person should see it."""
         ...
 
+    @property
+    def render_s(self) -> float:
+        """Seconds spent on rendering so far; 0 where that is not told apart from the rest."""
+        ...
+
     def state(self) -> dict[str, Any] | None:
         """Returns everything that the next steps depend on, as numbers, strings and arrays.
 

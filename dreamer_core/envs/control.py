@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -61,6 +62,7 @@ class ControlEnvironment:
             low, high = (np.broadcast_to(x, bounds.shape) for x in (bounds.minimum, bounds.maximum))
             box = spaces.Box(low, high, dtype=np.float64)
             self._actions = actions_of(config.task, box)
+        self._render_s = 0.0
         self._episode_steps: int | None = None
         self._begun_with: Any = None
         self._taken: list[FloatArray] = []
@@ -109,6 +111,11 @@ class ControlEnvironment:
     def frames_per_second(self) -> float:
         """Control steps a second of simulated time."""
         return 1 / float(self._env.control_timestep())
+
+    @property
+    def render_s(self) -> float:
+        """Seconds spent on rendering so far."""
+        return self._render_s
 
     def state(self) -> dict[str, Any]:
         """Returns what the episode began with, and the actions taken since."""
@@ -180,10 +187,12 @@ class ControlEnvironment:
         return image
 
     def _render(self, size: int) -> UInt8Array:
+        started_s = time.perf_counter()
         with calling(self._config.task, "rendering"):
             image: Any = self._env.physics.render(
                 size, size, camera_id=self._camera, render_flag_overrides=self._flags
             )
+        self._render_s += time.perf_counter() - started_s
         return np.array(image, np.uint8)
 
 

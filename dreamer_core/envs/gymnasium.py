@@ -176,6 +176,11 @@ class GymnasiumEnvironment:
             return float(declared)
         return FRAMES_PER_SECOND
 
+    @property
+    def render_s(self) -> float:
+        """0: Gymnasium does not tell it apart from a step."""
+        return 0.0
+
     def state(self) -> None:
         """Returns None: Gymnasium has no way to ask an environment for its state."""
         return

@@ -140,6 +140,13 @@ METRICS: dict[str, Metric] = {
     "dreamer_insert_wait_seconds_total": _counter(
         "Time the collector stood idle, waiting for an insert or for the learner to catch up."
     ),
+    "dreamer_env_seconds_total": _counter(
+        "Time of the collector in its environment, rendering included."
+    ),
+    "dreamer_render_seconds_total": _counter(
+        "Part of it that rendered images; 0 where the environment does not tell it apart."
+    ),
+    "dreamer_policy_seconds_total": _counter("Time of the collector in the policy's networks."),
     # Storage
     "dreamer_replay_steps": _gauge("Rows that the replay holds."),
     "dreamer_replay_episodes": _gauge("Episodes that the replay holds, the unfinished included."),

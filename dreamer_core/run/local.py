@@ -135,9 +135,10 @@ class LocalRun:
         counts = self._replay.counts()
         schedule.stored(counts.policy_steps)
         waited = {"dreamer_insert_wait_seconds_total": self._insert_wait_s}
-        self._pulse.counts, self._pulse.collector_values = counts, waited
+        values = waited | self._rollout.seconds()
+        self._pulse.counts, self._pulse.collector_values = counts, values
         if collected.episodes:
-            self._report(Report(service="collector", values=waited, episodes=collected.episodes))
+            self._report(Report(service="collector", values=values, episodes=collected.episodes))
 
     def _train(self) -> None:
         schedule = self.schedule

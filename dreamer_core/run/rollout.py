@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -60,6 +61,16 @@ class Rollout:
         self._episode_return = 0.0
         self._step: EnvStep | None = None
         self._state: PolicyState = self._policy.initial()
+        self._env_s = 0.0
+        self._policy_s = 0.0
+
+    def seconds(self) -> dict[str, float]:
+        """Returns by metric where the time of this rollout went so far."""
+        return {
+            "dreamer_env_seconds_total": self._env_s,
+            "dreamer_render_seconds_total": self._env.render_s,
+            "dreamer_policy_seconds_total": self._policy_s,
+        }
 
     def run(
         self, num_policy_steps: int, *, policy_step: int, weights: WeightsSnapshot | None
@@ -152,7 +163,9 @@ class Rollout:
             self._step = None
 
     def _reset(self) -> _Row:
+        started_s = time.perf_counter()
         self._step = self._env.reset()
+        self._env_s += time.perf_counter() - started_s
         self._state = self._policy.initial()
         self._episode += 1
         self._episode_step, self._episode_return = 0, 0.0
@@ -161,6 +174,7 @@ class Rollout:
     def _act(self) -> _Row:
         assert self._step is not None
         words = (*self._words, self._episode, self._episode_step)
+        started_s = time.perf_counter()
         if self._is_random:
             action = random_action(np.random.default_rng(words), self._env)
         else:
@@ -168,7 +182,10 @@ class Rollout:
             action, self._state = self._policy.act(
                 self._state, self._step.image, generator, "sample", vector=self._step.vector
             )
+        chosen_s = time.perf_counter()
         self._step = self._env.step(action)
+        self._policy_s += chosen_s - started_s
+        self._env_s += time.perf_counter() - chosen_s
         self._episode_step += 1
         self._episode_return += self._step.reward
         return _Row(self._step, action, self._episode_step)

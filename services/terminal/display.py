@@ -135,6 +135,19 @@ def _rows(progress: Progress) -> dict[str, list[tuple[str, str]]]:
     }
 
 
+def _collecting(progress: Progress) -> str:
+    """Says which parts of the time of collecting went where; "" while that is not known."""
+    names = ("env", "render", "policy")
+    env, rendering, policy = (
+        progress.values.get(f"dreamer_{name}_seconds_total", 0.0) for name in names
+    )
+    if env + policy == 0:
+        return ""
+    env, rendering, policy = (x / (env + policy) for x in (env, rendering, policy))
+    of_it = f" ({rendering:.0%} rendering)" if rendering else ""
+    return f"collecting: {env:.0%} environment{of_it}, {policy:.0%} policy"
+
+
 def render(
     progress: Progress, *, run_dir: Path | str, metrics_url: str | None, now_s: float
 ) -> RenderableType:
@@ -163,9 +176,10 @@ def render(
         body.add_row(*(text for cell in cells for text in cell))
     spent, left = format_duration(now_s - progress.started_s), format_duration(progress.time_left_s)
     foot = Text(f"{spent} so far, {left} left", style="bold")
+    collecting = _collecting(progress)
     title = Text.assemble(("DreamerV2", "bold"), f" · {run_dir}")
     return Panel(
-        Group(head, "", body, "", foot),
+        Group(head, "", body, "", *([collecting] if collecting else []), foot),
         title=title,
         title_align="left",
         subtitle=f"metrics at {metrics_url}" if metrics_url else None,
@@ -179,6 +193,7 @@ def render_line(progress: Progress) -> str:
     cells = dict(cell for cells in _rows(progress).values() for cell in cells)
     returns = progress.returns
     mean_return = format_number(sum(returns) / len(returns) if returns else None)
+    collecting = _collecting(progress)
     error = next(label for label in cells if label.endswith(" MSE"))
     return (
         f"{progress.share:4.0%}  {format_number(progress.policy_step)} policy steps"
@@ -188,6 +203,7 @@ def render_line(progress: Progress) -> str:
         f"  lag {cells['policy lag']}"
         f"  return {cells['last']} (mean of {len(returns)}: {mean_return})"
         f"  {error} {cells[error]}  KL {cells['KL, nats']}"
+        f"{collecting and f'  {collecting}'}"
         f"  {format_duration(progress.time_left_s)} left"
     )
 

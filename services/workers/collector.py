@@ -65,9 +65,11 @@ class Collector:
             weights=None if order.is_random else weights,
         )
         self._idle_since_s = time.monotonic()
-        values = {"dreamer_insert_wait_seconds_total": self._wait_s}
+        waited = {"dreamer_insert_wait_seconds_total": self._wait_s}
         return collected.chunks, Report(
-            service="collector", values=values, episodes=collected.episodes
+            service="collector",
+            values=waited | self._rollout.seconds(),
+            episodes=collected.episodes,
         )
 
     def close(self) -> None:

@@ -71,6 +71,10 @@ class CountingEnvironment:
     def frames_per_second(self) -> float:
         return 10.0
 
+    @property
+    def render_s(self) -> float:
+        return 0.25
+
     def state(self) -> dict[str, Any]:
         return {"episode": self._episode, "step": self._step}
 

@@ -101,6 +101,12 @@ def test_gray_is_one_channel_and_no_shadows_are_other_pixels(env):
     assert env.frames_per_second == pytest.approx(100)  # cartpole acts every 10 ms
 
 
+def test_the_seconds_of_rendering_are_counted(env):
+    assert env.render_s == 0
+    env.reset()
+    assert 0 < env.render_s < 10
+
+
 def test_an_unknown_task_is_refused_with_the_closest():
     with pytest.raises(UnknownTask, match="did you mean walker_walk"):
         make_env(config("walker_wlk"), seed=0)

@@ -1,5 +1,7 @@
 """Rollout: rows as the alignment chart wants them, wherever a call happens to cut an episode."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,29 @@ def collect(rollout, calls, weights=None):
 def joined(chunks):
     """All rows of the chunks, by column."""
     return {name: np.concatenate([getattr(c, name) for c in chunks]) for name in COLUMNS}
+
+
+def test_the_time_of_collecting_is_told_apart(monkeypatch):
+    rollout, env = make_rollout(length=50)
+    now_s = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])
+
+    def taking(seconds, call):
+        def timed(*arguments, **options):
+            now_s[0] += seconds
+            return call(*arguments, **options)
+
+        return timed
+
+    monkeypatch.setattr(env, "reset", taking(10, env.reset))
+    monkeypatch.setattr(env, "step", taking(2, env.step))
+    monkeypatch.setattr(rollout._policy, "act", taking(3, rollout._policy.act))
+    collect(rollout, [4, 1], make_weights())
+    assert rollout.seconds() == {
+        "dreamer_env_seconds_total": 10 + 5 * 2,
+        "dreamer_render_seconds_total": 0.25,
+        "dreamer_policy_seconds_total": 5 * 3,
+    }
 
 
 # Rows

@@ -159,6 +159,26 @@ def test_a_line_shows_the_same_numbers():
     )
 
 
+def test_where_the_time_of_collecting_goes_is_shown_once_it_is_known():
+    seconds = {
+        "dreamer_env_seconds_total": 60.0,
+        "dreamer_render_seconds_total": 50.0,
+        "dreamer_policy_seconds_total": 40.0,
+    }
+
+    def drawn_with(**changes):
+        report = Report(service="collector", values=seconds | changes)
+        progress = halfway().advance(report, policy_step=82_000, gradient_step=20_500, now_s=100.0)
+        table = text_of(render(progress, run_dir="x", metrics_url=None, now_s=100.0), width=80)
+        assert len(table.splitlines()) <= 14
+        return table, render_line(progress)
+
+    for text in drawn_with():
+        assert "collecting: 60% environment (50% rendering), 40% policy" in text
+    for text in drawn_with(dreamer_render_seconds_total=0.0):
+        assert "collecting: 60% environment, 40% policy" in text
+
+
 def test_without_a_terminal_lines_come_at_the_interval_and_at_the_end():
     now_s = [0.0]
     console = Console(file=io.StringIO(), width=40)

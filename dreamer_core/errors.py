@@ -19,6 +19,7 @@ BUG_EXIT = 70
 """Exit code of a command that met a bug."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors of a disk that is full."""
+_OTHER_KIND = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 class DreamerError(Exception):
@@ -64,3 +65,21 @@ def naming(wanted: str, to_do: str, refusal: type[BadInput] = BadInput) -> Gener
     except OSError as error:
         kind = Failed if error.errno in NO_ROOM else refusal
         raise kind(f"Wanted to {wanted}, but {error.strerror or error}. {to_do}") from error
+
+
+@contextmanager
+def refusing_other_kinds(place: str) -> Generator[None]:
+    """Refuses a file where a directory belongs, or the reverse; other errors of `place` pass.
+
+    Raises:
+        BadInput: something of another kind lies there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OTHER_KIND:
+            raise
+        raise BadInput(
+            f"Wanted to open {place}, but {error.filename or place}: {error.strerror}. A file lies "
+            "where a directory belongs, or the reverse; move it away, or name another place"
+        ) from error

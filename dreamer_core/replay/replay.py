@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dreamer_core.config import ReplayConfig
-from dreamer_core.errors import BadInput
+from dreamer_core.errors import BadInput, refusing_other_kinds
 from dreamer_core.files import wait_for_lock
 from dreamer_core.replay.checks import check_columns, check_flags, is_duplicate
 from dreamer_core.replay.draw import draw
@@ -83,8 +83,8 @@ class Replay:
         target: where to go back to before opening, if that loses nothing.
 
     Raises:
-        BadInput: the directory holds rows of another shape or format, or its files were renamed;
-            nothing was changed.
+        BadInput: the directory holds rows of another shape or format, its files were renamed, or it
+            is none; nothing was changed.
         ReplayInUse: the directory is open elsewhere.
     """
 
@@ -106,7 +106,7 @@ class Replay:
         self._fenced_inserts = 0
         self._config = config
         self._layout = Layout(tuple(image_shape), action_size, vector_size)
-        with explained("opening the replay", directory):
+        with explained("opening the replay", directory), refusing_other_kinds(str(directory)):
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self, directory)
             try:

@@ -26,7 +26,7 @@ from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dreamer_core.errors import BadInput, Failed, StorageFailed
+from dreamer_core.errors import BadInput, Failed, StorageFailed, refusing_other_kinds
 from dreamer_core.storage.store import TEMPORARY, Store
 
 _log = logging.getLogger(__name__)
@@ -163,8 +163,8 @@ def load(store: Store, step: int | None = None) -> Checkpoint | None:
     Nothing is unpickled but tensors and plain containers (`weights_only=True`).
 
     Raises:
-        BadInput: the step asked for was never saved or was deleted, or it was written in another
-            format version.
+        BadInput: the step asked for was never saved or was deleted, it was written in another
+            format version, or the place is no directory.
         CheckpointCorrupt: each candidate is damaged, or all are gone though there is a LATEST.
         StorageFailed: the place cannot be read, which is no damage of a checkpoint.
     """
@@ -214,9 +214,10 @@ def newest(store: Store) -> Manifest | None:
 
 @contextlib.contextmanager
 def _told(store: Store) -> Generator[None]:
-    """Raises StorageFailed where the store's directory cannot be read."""
+    """Raises StorageFailed where the store's directory cannot be read; BadInput: it is none."""
     try:
-        yield
+        with refusing_other_kinds(store.location):
+            yield
     except StorageFailed:
         raise
     except OSError as error:

@@ -5,7 +5,14 @@ import pickle
 
 import pytest
 
-from dreamer_core.errors import BadInput, DreamerError, Failed, StorageFailed, naming
+from dreamer_core.errors import (
+    BadInput,
+    DreamerError,
+    Failed,
+    StorageFailed,
+    naming,
+    refusing_other_kinds,
+)
 
 
 def over_a_path(error: BaseException, refusal: type[BadInput] = BadInput):
@@ -50,3 +57,19 @@ def test_a_failure_of_storage_keeps_its_number_on_the_way_to_another_process():
     arrived = pickle.loads(pickle.dumps(error))
     assert isinstance(arrived, Failed) and isinstance(arrived, OSError)
     assert arrived.errno == errno.ENOSPC and str(arrived) == str(error)
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.EISDIR, errno.ENOTDIR])
+def test_what_is_of_another_kind_than_it_should_be_is_bad_input_with_its_path(number):
+    with (
+        pytest.raises(BadInput, match="Wanted to open run, but run/replay: Is another"),
+        refusing_other_kinds("run"),
+    ):
+        raise OSError(number, "Is another", "run/replay")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), ValueError("shapes differ")])
+def test_other_errors_of_a_place_pass(error):
+    with pytest.raises(type(error)) as caught, refusing_other_kinds("run"):
+        raise error
+    assert caught.value is error

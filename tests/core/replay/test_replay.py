@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dreamer_core.errors import BadInput
 from dreamer_core.replay.replay import Replay, ReplayInUse, StaleIncarnation
 from tests.core.replay.counting import (
     CONFIG,
@@ -237,7 +238,7 @@ def test_a_directory_is_open_once_only(tmp_path, monkeypatch):
 
 def test_a_place_that_cannot_be_a_directory_is_refused_by_name(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="opening the replay failed"):
+    with pytest.raises(BadInput, match="Wanted to open .*file: File exists"):
         open_replay(tmp_path / "file")
 
 

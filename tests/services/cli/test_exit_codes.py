@@ -10,6 +10,13 @@ from tests.commands import PIXELS, SMALL, plain
 
 LOCAL = ("local", "debug", *SMALL, "--run-dir", "run")
 TRAIN = ("train", "debug", *SMALL, "--run-dir", "run", "--metrics.port", "0")
+EVAL = ("eval", "run")
+ON_A_RUN = (LOCAL, TRAIN, EVAL)
+REPLAY = (
+    ("replay", "inspect", "run"),
+    ("replay", "verify", "run"),
+    ("replay", "export", "run", "--to", "exported"),
+)
 
 
 def replace_by_directory(name):
@@ -24,7 +31,7 @@ def replace_by_directory(name):
 
 def replace_by_file(name):
     def arrange(run_dir):
-        shutil.rmtree(run_dir / name, ignore_errors=True)
+        shutil.rmtree(run_dir / name)
         (run_dir / name).write_text("")
 
     return arrange
@@ -55,6 +62,19 @@ BAD_INPUT = [
         replace_by_directory("replay/00000000.segment"),
         ("replay", "verify", "run"),
         "read the replay in run/replay, but Is a directory",
+    ),
+    *((replace_by_file("checkpoints"), words, "/checkpoints: Not a") for words in ON_A_RUN),
+    *((replace_by_file("replay"), words, "/replay: File exists") for words in (LOCAL, TRAIN)),
+    *((replace_by_file("replay"), words, "run/replay") for words in REPLAY),
+    *((replace_by_file(""), words, "into run, but File exists") for words in (LOCAL, TRAIN)),
+    *((replace_by_file(""), words, "but run holds no config") for words in (EVAL, *REPLAY)),
+    *(
+        (nothing, (*words[:-1], "run/run.lock/new"), "run.lock/new, but Not a directory")
+        for words in (LOCAL, (*TRAIN[:-4], "--metrics.port", "0", "--run-dir", ""))
+    ),
+    *(
+        (nothing, (*words[:-1], "run/run.lock/new"), "run/run.lock/new holds no config")
+        for words in (EVAL, *REPLAY[:2])
     ),
     # where the user wants something to be written
     (nothing, ("eval", "run", "--episodes", "1", "--video", "run/run.lock/x.gif"), "Name another"),
@@ -102,11 +122,6 @@ FAILED = [
     (full("x.mp4"), ("eval", "run", "--episodes", "1", "--video", "x.mp4"), "No space left"),
     (full("x.json"), ("bench", "env", "--seconds", "0.1", "--json", "x.json"), "No space left"),
     (nothing, ("status", "run", "--on", "http://127.0.0.1:1"), "ssh tunnel"),
-    (
-        replace_by_file("checkpoints"),
-        ("eval", "run"),
-        "checkpoints failed: Not a directory",
-    ),
     (nothing, ("attach", "run"), "Wanted a running run to attach to"),
     (
         nothing,

@@ -238,7 +238,7 @@ def test_a_directory_is_open_once_only(tmp_path, monkeypatch):
 
 def test_a_place_that_cannot_be_a_directory_is_refused_by_name(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="Wanted to open .*file: File exists"):
+    with pytest.raises(BadInput, match=r"Wanted to open .*file: File exists"):
         open_replay(tmp_path / "file")
 
 

@@ -27,11 +27,8 @@ def test_status_goes_on_where_checkpoints_cannot_be_read(dreamer, copied):
     assert "newest checkpoint none yet" in plain(dreamer("status", copied)[1])
     (copied / "checkpoints").write_text("")
     code, stdout, _ = dreamer("status", copied)
-    assert (
-        code == 0
-        and "newest checkpoint unknown: [Errno 20] reading checkpoints failed: Not a directory"
-        in plain(stdout)
-    )
+    assert code == 0 and "newest checkpoint unknown: Wanted to open" in plain(stdout)
+    assert "checkpoints: Not a directory" in plain(stdout)
     assert "policy steps 60 of 60" in plain(stdout)
 
 

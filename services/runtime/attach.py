@@ -29,15 +29,13 @@ from services.cluster.closing import close_all, is_canceled
 from services.cluster.connection import connected
 from services.cluster.ray_errors import deliberate, failed_to_start, reason
 from services.runtime.address import ClusterAddress, read_address
-from services.runtime.crew import EXCHANGE
+from services.runtime.contact import Contact
 from services.runtime.placement import guest_options
 from services.workers.evaluator import Evaluator
 
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
-_ANSWER_S = 30.0  # for what needs no work
-_SILENCE_S = 30.0  # a run without an exchange for so long has ended: it replaces a lost one at once
 _MAX_FRUITLESS_RESTARTS = 5
 
 
@@ -125,8 +123,8 @@ def attach(
         on_start()
         with closing(_Crowd(command, on_episode)) as crowd:
             while not (crowd.is_done or should_stop()):
-                if _has_ended(command):
-                    raise _ended(command, crowd.num_played)
+                if _has_ended(command) or crowd.contact.is_lost:
+                    raise _ended(command, crowd)
                 crowd.work()
             return crowd.num_played
 
@@ -150,9 +148,11 @@ def _has_ended(command: AttachCommand) -> bool:
     return command.ray_address is None and (holder(paths) is None or not paths.cluster.exists())
 
 
-def _ended(command: AttachCommand, num_played: int) -> NotRunning:
+def _ended(command: AttachCommand, crowd: _Crowd) -> NotRunning:
+    unnoted = crowd.contact.num_unnoted
     return NotRunning(
-        f"The run in {command.run_dir} has ended; {num_played} episodes were played before"
+        f"The run in {command.run_dir} has ended; {crowd.num_played} episodes were played before"
+        + (f", and it did not confirm that it has the last {unnoted} of them" if unnoted else "")
     )
 
 
@@ -166,18 +166,17 @@ class _Crowd:
         self._on_episode = on_episode
         self._config: Config | None = None
         self._fixed: tuple[Any, int] | None = None  # the checkpoint's weights and policy steps
-        self._exchange: Any = None
-        self._answered_s = time.monotonic()
         self._playing: dict[Any, str] = {}  # reference of what is played to who plays it
         self._actors: dict[str, Any] = {}
         self._num_begun = 0
         self._fruitless_restarts = 0
+        self.contact = Contact()
         self.num_played = 0
 
     @property
     def is_done(self) -> bool:
-        """Whether all episodes are played."""
-        return self.num_played == self._command.num_episodes
+        """Whether all episodes are played, and the run has their results."""
+        return self.num_played == self._command.num_episodes and not self.contact.num_unnoted
 
     def work(self) -> None:
         """Gives the idle something to play, and takes what was played."""
@@ -186,10 +185,11 @@ class _Crowd:
             is_wanted = limit is None or self._num_begun < limit
             if is_wanted and name not in self._playing.values() and not self._begin(name):
                 break  # no weights yet, or the exchange is being replaced, or the run is ending
+        self.contact.leave()
         if not self._playing:
             time.sleep(_POLL_S)
-            return
-        for played in ray.wait(list(self._playing), timeout=_POLL_S)[0]:
+        playing = list(self._playing)
+        for played in ray.wait(playing, timeout=_POLL_S)[0] if playing else ():
             name = self._playing.pop(played)
             try:
                 self._take(ray.get(played))
@@ -242,23 +242,11 @@ class _Crowd:
 
     def _weights(self) -> tuple[Any, int] | None:
         """A reference to the weights to play with, and the policy steps behind them."""
-        try:
-            self._exchange = self._exchange or ray.get_actor(EXCHANGE)
-            config: Config = self._config or self._ask("config")
-            newest: Any = self._ask("newest")
-        except (ValueError, RayError):
-            self._exchange = None
-            if time.monotonic() - self._answered_s > _SILENCE_S:
-                raise _ended(self._command, self.num_played) from None
-            time.sleep(1.0)  # enough for the run to say that it has ended
-            return None
-        self._answered_s, self._config = time.monotonic(), config
-        if self._command.weights != LATEST:
-            return self._checkpoint(config)
-        return newest and (newest[0][0], newest[1])
-
-    def _ask(self, method: str) -> Any:
-        return ray.get(getattr(self._exchange, method).remote(), timeout=_ANSWER_S)
+        self._config = self._config or self.contact.config()
+        newest = self.contact.newest()
+        if self._config is None or newest is None or self._command.weights == LATEST:
+            return newest
+        return self._checkpoint(self._config)
 
     def _checkpoint(self, config: Config) -> tuple[Any, int]:
         if self._fixed is None:
@@ -274,7 +262,7 @@ class _Crowd:
         self._fruitless_restarts = 0
         version: int = report.labels["weights_version"]
         self._on_episode(report.episodes[0], version)
-        self._leave(report)
+        self.contact.found(report)
         if video is not None:
             suffix, content = video
             name = f"{version:012d}-{self._command.mode}-{secrets.token_hex(3)}{suffix}"
@@ -287,18 +275,3 @@ class _Crowd:
             (directory / name).write_bytes(video)
         except OSError as error:  # its result has reached the run, and the next may fit
             logger.warning("A video was not written: %s", error)
-
-    def _leave(self, report: Report) -> None:
-        """Brings a report to the run, which takes it up soon."""
-        for _ in range(2):  # the exchange may just have been replaced
-            if _has_ended(self._command):  # Ray would wait long for its cluster
-                break
-            try:
-                self._exchange = self._exchange or ray.get_actor(EXCHANGE)
-                ray.get(self._exchange.leave.remote(report), timeout=_ANSWER_S)
-            except (ValueError, RayError):
-                self._exchange = None
-                time.sleep(1.0)
-            else:
-                return
-        logger.warning("A result did not reach the run, which may have ended")

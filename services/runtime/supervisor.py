@@ -25,6 +25,7 @@ from services.runtime.calls import Call, CallFailed, Lost, Raised, Silent
 from services.runtime.crew import EXCHANGE, Crew, ServiceLost
 from services.runtime.evaluations import Evaluations
 from services.runtime.faults import Faults, must_replace
+from services.runtime.guests import Guests
 from services.runtime.recovery import Recovery
 from services.runtime.saves import Saves
 from services.runtime.traffic import Traffic
@@ -72,6 +73,7 @@ class Supervisor:
         counts = start.standing.counts
         self._pulse = Pulse(schedule, counts, frames_per_policy_step, crew.host.now_s)
         self._traffic = Traffic(crew, schedule, self._pulse, self._report)
+        self._guests = Guests(crew, self._report)
         self._recovery = Recovery(
             crew=crew,
             schedule=schedule,
@@ -100,10 +102,11 @@ class Supervisor:
                 self._wait()
                 if self._pulse.is_due():
                     self._beat()
-                    self._take_reports()
+                    self._guests.take()
             self._evaluations.drop()
-            self._take_reports()
+            self._guests.take()
             self._settle(_STOP_S if should_stop() else math.inf)
+            self._guests.take()
             self._beat()
             if self._save(is_stopping=should_stop()):
                 return
@@ -125,6 +128,7 @@ class Supervisor:
                 self._wait()
                 if self._pulse.is_due():
                     self._beat()
+                    self._guests.take()
                 if patience.has_run_out(now_s := self.crew.host.now_s()):
                     waited_s = now_s - patience.began_s
                     logger.info("The last evaluation takes %.0f s; a stop ends it", waited_s)
@@ -162,12 +166,6 @@ class Supervisor:
             on_done=self._report,
             max_starts=max_starts,
         )
-
-    def _take_reports(self) -> None:
-        """Fetches what evaluators of other jobs have left."""
-        if not self._calls.in_flight(EXCHANGE, "take"):
-            left = self.crew.host.call(EXCHANGE, "take")
-            self._calls.add(EXCHANGE, "take", left, self._report_all)
 
     # Saving at the end
 
@@ -243,10 +241,6 @@ class Supervisor:
 
     def _beat(self) -> None:
         for report in self._pulse.reports(checkpoint_age_s=self._saves.age_s):
-            self._report(report)
-
-    def _report_all(self, reports: list[Report]) -> None:
-        for report in reports:
             self._report(report)
 
     def _report(self, report: Report) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dreamer_core.config import Config
@@ -21,7 +21,8 @@ class Exchange:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._newest: tuple[list[Any], int] | None = None
-        self._reports = deque[Report](maxlen=_MAX_REPORTS)
+        self._left: dict[tuple[str, int], Report] = {}
+        self._noted: dict[str, int] = {}
 
     def post(self, weights: list[Any], policy_step: int) -> None:
         """Takes over the newest weights.
@@ -40,12 +41,37 @@ class Exchange:
         """Returns what was posted last; None before the first."""
         return self._newest
 
-    def leave(self, report: Report) -> None:
-        """Keeps a report for the run; the oldest goes if too many are left."""
-        self._reports.append(report)
+    def leave(self, guest: str, number: int, reports: Sequence[Report]) -> int:
+        """Keeps what a guest has for the run, and tells how much of it the run has noted.
 
-    def take(self) -> list[Report]:
-        """Returns the reports left since the last call."""
-        reports = list(self._reports)
-        self._reports.clear()
-        return reports
+        A guest leaves its reports until they are noted: this process may be replaced before the
+        run has fetched them, and takes no more than it has room for.
+
+        Args:
+            guest: name of the job, its own.
+            number: of the first report among all that the guest has had, from 0.
+            reports: that one and those after it.
+
+        Returns:
+            How many of the guest's reports, from its first, are noted.
+        """
+        noted = self._noted.get(guest, 0)
+        for own_number, report in enumerate(reports, number):
+            key = guest, own_number
+            if own_number >= noted and (key in self._left or len(self._left) < _MAX_REPORTS):
+                self._left[key] = report
+        return noted
+
+    def take(self, noted: Mapping[str, int]) -> dict[tuple[str, int], Report]:
+        """Returns the reports that are left, by guest and number; in order for each guest.
+
+        Args:
+            noted: how many of each guest's reports the run has noted; these go.
+        """
+        self._noted.update(noted)
+        self._left = {
+            (guest, number): report
+            for (guest, number), report in self._left.items()
+            if number >= self._noted.get(guest, 0)
+        }
+        return self._left

@@ -7,9 +7,12 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from dreamer_core.envs.base import EnvironmentCrashed, UnknownTask
+from dreamer_core.presets import preset
 from dreamer_core.report.read import read_jsonl
+from dreamer_core.types import Report
 from services.runtime import attach as attach_module
 from services.runtime.attach import AttachCommand, NotRunning
+from services.workers.exchange import Exchange
 from tests.runs import ROOT, restarts
 from tests.services.attended import evaluations
 
@@ -117,3 +120,31 @@ def test_videos_that_could_not_be_written_are_refused_first(tmp_path, monkeypatc
     command = AttachCommand(run_dir=tmp_path, video=True)
     with pytest.raises(ValueError, match="cannot be written from here"):
         attach_module.attach(command, on_episode=lambda *_: None, should_stop=lambda: True)
+
+
+# The way of a report into the run
+
+
+def left(values):
+    return [Report(service="evaluator", values={"dreamer_evaluation_return": v}) for v in values]
+
+
+def test_an_exchange_keeps_reports_until_the_run_has_noted_them():
+    exchange = Exchange(preset("atari_tiny"))
+    assert exchange.leave("a", 0, left([1.0, 2.0])) == 0
+    assert exchange.leave("a", 0, left([1.0, 2.0, 3.0])) == 0
+    assert exchange.leave("b", 0, left([4.0])) == 0
+    assert list(exchange.take({})) == [("a", 0), ("a", 1), ("a", 2), ("b", 0)]
+    assert list(exchange.take({"a": 2})) == [("a", 2), ("b", 0)]
+    assert exchange.leave("a", 0, left([1.0, 2.0, 3.0])) == 2
+    assert list(exchange.take({"a": 3, "b": 1})) == []
+
+
+def test_an_exchange_that_is_full_loses_nothing():
+    exchange = Exchange(preset("atari_tiny"))
+    assert exchange.leave("a", 0, left(range(1200))) == 0
+    assert len(exchange.take({})) == 1000
+    exchange.take({"a": 1000})
+    assert exchange.leave("a", 0, left(range(1200))) == 1000
+    assert next(iter(exchange.take({}))) == ("a", 1000)
+    assert len(exchange.take({})) == 200

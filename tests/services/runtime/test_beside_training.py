@@ -3,6 +3,7 @@
 import pytest
 
 from dreamer_core.errors import BadInput
+from dreamer_core.types import Report
 from tests.services.runtime.taped_run import TapedRun, error
 
 ALL = (32, 8)
@@ -58,3 +59,24 @@ def test_what_an_evaluator_refuses_is_no_bug(tmp_path, caplog):
     run.when("evaluator-0", "evaluate", 1, error(BadInput("no such game on this host")))
     assert run.run().counts == ALL
     assert "no such game" in caplog.text and "A bug" not in caplog.text
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_what_a_guest_found_is_in_the_run_once_though_exchanges_die(tmp_path, number):
+    run = TapedRun(tmp_path)
+    run.seconds.update(take=0.1, collect=5.0)
+    noted, found = 0, [Report(service="guest", labels={"number": i}) for i in range(6)]
+
+    def visit(_process):
+        nonlocal noted
+        exchange = run.host.process("exchange")
+        if exchange is not None and exchange.service is not None:
+            noted += exchange.service.leave("guest", noted, found[noted : noted + 2]) - noted
+
+    run.when("collector", "collect", "each", visit)
+    run.when("exchange", "take", number, run.kill("exchange"))
+    run.when("exchange", "post", 3, run.kill("exchange"))
+    assert run.run().counts == ALL
+    assert run.starts("exchange") >= 2
+    told = [report.labels["number"] for report in run.reports if report.service == "guest"]
+    assert told == sorted(set(told)) and len(told) >= noted > 0

@@ -4,7 +4,6 @@ import errno
 
 import pytest
 
-from dreamer_core.types import Report
 from tests.services.runtime.taped_run import TapedRun, error
 
 ALL = (32, 8)
@@ -172,19 +171,6 @@ def test_nothing_waits_for_an_evaluation_when_a_run_is_stopped(tmp_path):
     run.stops_at_s = 6.0
     run.run()
     assert run.ended_s < 9.0
-
-
-def test_reports_that_evaluators_of_other_jobs_left_are_taken(tmp_path):
-    run = TapedRun(tmp_path)
-    left = []
-
-    def leave(_process):
-        left.append(Report(service="evaluator", values={"dreamer_evaluation_return": 3.0}))
-        run.host.process("exchange").service.leave(left[0])
-
-    run.when("collector", "collect", 3, leave)
-    run.run()
-    assert left[0] in run.reports
 
 
 @pytest.mark.parametrize("is_lockstep", [True, False])

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from dreamer_core.envs.base import CLOSE_S, OWN_PACKAGES, EnvironmentCrashed
+from dreamer_core.envs.leaving import on_c_exit
 from dreamer_core.errors import DreamerError
 from dreamer_core.waiting import Patience
 
@@ -141,6 +142,16 @@ class _Calls:
         """Whether this thread is in a call, and the process the one that made it."""
         return self._pid == os.getpid() and threading.get_ident() in self._under_way
 
+    def left_in(self) -> str | None:
+        """What is wrong with an exit of this thread; None where it is in no call."""
+        if not self.is_under_way():
+            return None
+        words = self._under_way[threading.get_ident()][0]
+        return (
+            f"dreamer: the program was ended during {words}: C code in it called exit(). Have it "
+            "raise an exception instead"
+        )
+
     def _watch(self) -> None:
         while True:
             time.sleep(_LOOK_S)
@@ -166,3 +177,4 @@ def _exit_unless_called(status: int) -> None:
 
 # An environment that leaves so would end a run with the exit code that it likes, 0 among them.
 os._exit = _exit_unless_called
+on_c_exit(_calls.left_in)

@@ -86,6 +86,7 @@ class Replay:
         BadInput: the directory holds rows of another shape or format, its files were renamed, or it
             is none; nothing was changed.
         ReplayInUse: the directory is open elsewhere.
+        StorageFailed: it cannot be made, read or written.
     """
 
     def __init__(

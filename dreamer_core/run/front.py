@@ -1,9 +1,11 @@
 """The front door of a run: what `dreamer local` and `dreamer train` do alike around the training.
 
-config, spec = check(config, run_dir)           before anything is written
+config, spec = check(config, run_dir)       before anything is written
 with open_front(config, spec, run_dir, observe) as front:
-...                                         train; hand every report to front.observe
-return front.result(schedule, pictures)     draw the curve, say what was left behind
+    ...                                     train; hand every report to front.observe
+    has_open_loop = front.draws(...)
+    return front.result(schedule, has_open_loop=has_open_loop)
+                                            draw the curve, say what was left behind
 """
 
 from __future__ import annotations
@@ -129,6 +131,8 @@ def open_front(
 
     Raises:
         RunDirectoryError: see `open_run`.
+        BadInput: its log cannot be opened.
+        Failed: its disk is full.
     """
     with (
         open_run(run_dir, config) as paths,

@@ -177,8 +177,12 @@ def train_local(
 
     Raises:
         RunDirectoryError: see `open_run`.
-        BadInput: the environment or the checkpoint does not fit.
-        OSError: checkpoints or other files cannot be written.
+        BadInput: see `check`, Trainer and Replay.
+        EnvironmentCrashed: the environment failed while it was played.
+        CheckpointCorrupt, OutOfMemory: see Trainer.
+        ReplayInUse: see Replay.
+        StorageFailed: replay or checkpoints cannot be read or written.
+        Failed: the place of the checkpoints does not answer, or a disk is full.
         NonFiniteLoss: see DreamerAgent.train_step.
     """
     config, spec = check(config, run_dir)

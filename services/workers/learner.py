@@ -24,7 +24,7 @@ class Learner:
         checkpoints: directory of the checkpoints, unless the config names another place.
 
     Raises:
-        ValueError: the checkpoint does not fit the run, the environment or the model.
+        BadInput, CheckpointCorrupt, StorageFailed, OutOfMemory: see Trainer.
     """
 
     def __init__(self, config: Config, spec: EnvSpec, checkpoints: Path) -> None:
@@ -79,7 +79,11 @@ class Learner:
         rollout: Mapping[str, Any] | None = None,
         weights: WeightsSnapshot | None = None,
     ) -> Report:
-        """Writes a checkpoint; see Trainer.save."""
+        """Writes a checkpoint; see Trainer.save.
+
+        Raises:
+            StorageFailed: it could not be written; the last checkpoint is the good one.
+        """
         return self._trainer.save(
             policy_step=policy_step, position=position, rollout=rollout, weights=weights
         )

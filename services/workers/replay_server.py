@@ -23,7 +23,7 @@ class ReplayServer:
         target: see Replay.
 
     Raises:
-        ValueError: the directory holds episodes of another environment.
+        BadInput, ReplayInUse, StorageFailed: see Replay.
     """
 
     def __init__(
@@ -42,7 +42,11 @@ class ReplayServer:
         )
 
     def insert(self, chunks: Sequence[EpisodeChunk]) -> ReplayCounts:
-        """Stores chunks; when the counts return, they are on disk."""
+        """Stores chunks; when the counts return, they are on disk.
+
+        Raises:
+            StaleIncarnation, StorageFailed: see Replay.insert.
+        """
         for chunk in chunks:
             self._replay.insert(chunk)
         return self._replay.counts()

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import re
 import signal
+import sys
 
 import pytest
 
@@ -16,14 +17,24 @@ SMALL = (*PIXELS, "--env.action-repeat", "1", "--learner.device", "cpu", "--step
 
 @contextlib.contextmanager
 def own_process():
-    """Gives back what a command takes over for the rest of its process: log and signals."""
+    """Gives back what a command takes over for its process: log, signals, the token of Ray."""
     handlers, level = logging.root.handlers, logging.root.level
     taken = {number: signal.getsignal(number) for number in SIGNALS}
     logging.root.handlers = []
+    forget_token()
     yield
+    forget_token()
     logging.root.handlers, logging.root.level = handlers, level
     for number, handler in taken.items():
         signal.signal(number, handler)
+
+
+def forget_token():
+    """Has Ray look for its token anew; it keeps the first that it finds."""
+    if "ray" in sys.modules:
+        from ray._raylet import AuthenticationTokenLoader
+
+        AuthenticationTokenLoader.instance().reset_cache()
 
 
 def exit_code_of(*arguments):

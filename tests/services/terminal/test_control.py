@@ -9,6 +9,7 @@ import pytest
 
 from services.cluster import remote
 from services.terminal import control
+from tests.commands import forget_token
 from tests.runs import checkpoint_counts
 
 
@@ -82,6 +83,17 @@ def assert_names_the_way(dreamer, monkeypatch):
 
 def test_a_job_server_that_does_not_answer_is_named_with_what_to_do(assert_names_the_way):
     assert_names_the_way("http://127.0.0.1:1")
+
+
+def test_the_token_of_one_command_is_not_that_of_the_next(
+    assert_names_the_way, monkeypatch, request
+):
+    from ray._raylet import AuthenticationTokenLoader
+
+    assert_names_the_way("http://127.0.0.1:1", token="1" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "2" * 64)
+    request.addfinalizer(forget_token)
+    assert AuthenticationTokenLoader.instance().get_raw_token() == "2" * 64
 
 
 def test_a_missing_token_is_named_with_what_to_do(assert_names_the_way, monkeypatch, tmp_path):

@@ -4,11 +4,13 @@ import logging
 import os
 
 import pytest
+from ray.exceptions import RayError
 
 from dreamer_core.errors import BadInput
 from services.cluster import connection as cluster
 from services.cluster.cluster_address import require_address
 from services.cluster.connection import keep_token_private
+from tests.runs import ROOT
 
 
 @pytest.fixture
@@ -130,3 +132,46 @@ def test_a_bug_in_joining_stays_one(monkeypatch, bug):
     with pytest.raises(type(bug), match=str(bug)) as caught:
         join("auto")
     assert caught.value is bug
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The directory that a command is given in; Ray would be lost as soon as it is asked for."""
+
+    def fail(**_options):
+        raise RayError("reached")
+
+    monkeypatch.setattr(cluster.ray, "init", fail)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", ["services/__init__.py", "dreamer_core/__init__.py"])
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_a_foreign_package_that_would_hide_ours_from_rays_processes_is_refused(
+    here, place, address
+):
+    (here / place).parent.mkdir()
+    (here / place).write_text("")
+    name = place.partition("/")[0]
+    with pytest.raises(BadInput, match=f"{here} holds a package '{name}'.* rename it"):
+        join(address)
+
+
+def test_a_foreign_module_of_that_name_is_refused_too(here):
+    (here / "services.py").write_text("")
+    with pytest.raises(BadInput, match=r"holds a package 'services'"):
+        join("auto")
+
+
+@pytest.mark.parametrize("place", ["services", "my_package", "below/services"])
+def test_what_hides_nothing_is_let_pass(here, place):
+    (here / place).mkdir(parents=True)  # without __init__.py it comes behind every package
+    with pytest.raises(cluster.NoCluster, match="reached"):
+        join("auto")
+
+
+def test_the_directory_of_this_program_itself_is_let_pass(here, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(cluster.NoCluster, match="reached"):
+        join("auto")

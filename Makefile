@@ -67,6 +67,10 @@ simulate: $(STAMP) ## Break simulated runs in SCHEDULES (20000) ways, or as in S
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(SCHEDULES))
 SCHEDULES ?= 20000
 
+.PHONY: simulate-record
+simulate-record: $(STAMP) ## Put SCHEDULES and all faults put in on purpose on record.
+	$(BIN)/python -m tests.simulation --all --schedules $(SCHEDULES) --json benchmarks/results/simulation.json
+
 .PHONY: test-soak
 test-soak: $(STAMP) ## Kill something of one run every half a minute for SOAK_SECONDS, 900.
 	DREAMER_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/faults -m soak

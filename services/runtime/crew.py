@@ -120,8 +120,11 @@ class Crew:
         return {name for name in REQUIRED if not self._is_alive(name, self.limits.call_timeout_s)}
 
     def whose_silence(self, service: str, verb: str) -> str:
-        """Whose fault it is that a call is not answered: many wait for something of the replay."""
-        needs_replay = verb in ("train", "insert", "flush", "save")
+        """Whose fault it is that a call is not answered: many wait for something of the replay.
+
+        Whatever is asked of the learner waits behind steps that wait for their batches.
+        """
+        needs_replay = service == "learner" or verb in ("insert", "flush")
         is_replay = needs_replay and not self._is_alive("replay", _PROBE_S)
         return "replay" if is_replay else service
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from dreamer_core.types import Report
 from services.runtime.config import EvaluatorConfig
 from services.runtime.crew import Crew
+
+logger = logging.getLogger(__name__)
 
 
 class Evaluations:
@@ -50,13 +53,16 @@ class Evaluations:
         """Has idle evaluators play.
 
         Args:
-            weights: reference to those of the policy.
+            weights: reference to those of the policy; None of them are not played.
             policy_steps: of the run by now.
             of_policy_steps: of the run when the weights were made.
             on_done: takes what each reports.
             max_starts: how many of them may be new: many at once would take the processors from
                 training; None for all.
         """
+        if weights is None:  # a loss amid the last publishing took the run back
+            logger.warning("Not evaluated: there are no weights to play with")
+            return
         starts = len(self.names) if max_starts is None else max_starts
         for index, name in enumerate(self.names):
             if self._crew.calls.in_flight(name, "evaluate"):

@@ -3,6 +3,7 @@
 python -m tests.simulation --schedules 20000         what CI runs
 python -m tests.simulation --seed 1849               one of them again, with its tape
 python -m tests.simulation --mutants                 after how many schedules is each fault found
+python -m tests.simulation --all --json FILE         both, as one record
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def main():
         result, failing = {"found_after_schedules": _find_mutants()}, []
     else:
         result, failing = _run(arguments)
+        if arguments.all:
+            result["found_after_schedules"] = _find_mutants()
     result |= machine()
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
     if arguments.json is not None:
@@ -52,6 +55,7 @@ def _parse():
     parser.add_argument("--schedules", type=int, default=20_000)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--mutants", action="store_true", help="look for faults put in on purpose")
+    parser.add_argument("--all", action="store_true", help="schedules first, then these faults")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     return parser.parse_args()
 

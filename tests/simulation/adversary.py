@@ -26,6 +26,7 @@ KINDS = {
 }
 """What it does, and how often."""
 _WRITES = ("insert", "flush", "save")
+_RETRY_S = 5.0  # after which what a full disk refused is tried again
 _MOMENTS = 80  # events in which a run of the usual length is broken
 
 
@@ -44,7 +45,7 @@ class Adversary:
         self._plan = list(zip(moments, kinds, strict=True))[::-1]
         self._event = 0
         self._host = None
-        self._full_until_s = -math.inf
+        self._full_until_s, self._broken_s = -math.inf, 0.0
         self._slow = {}
         self._crashes = False
         self._sent = []
@@ -57,11 +58,16 @@ class Adversary:
         """Whether nothing more will happen."""
         return not self._plan
 
+    def quiet_since_s(self):
+        """Since when nothing is slow or full; what hangs or is cut off knows that itself."""
+        slow_until_s = (until_s for until_s, _ in self._slow.values())
+        return max(self._full_until_s + _RETRY_S, self._broken_s, *slow_until_s, 0.0)
+
     def take(self, host, *, is_lockstep, is_run_dir_shared):
         """Follows one life of the run."""
         self._host, self._is_shared, self.wants_stop = host, is_run_dir_shared, False
         self._is_lockstep, self._sent = is_lockstep, []
-        self._full_until_s, self._slow = -math.inf, {}
+        self._full_until_s, self._broken_s, self._slow = -math.inf, 0.0, {}
         host.on_event, host.on_effect, host.on_death = self._moment, self._effect, self._death
 
     def saw_call(self, verb, arguments):
@@ -74,13 +80,17 @@ class Adversary:
         usual = {"collect": 0.5, "train": 0.2, "evaluate": 3.0, "save": 0.2, "__init__": 0.5}
         until_s, factor = self._slow.get(service, (0.0, 1.0))
         factor = factor if self._host.now_s() < until_s else 1.0
-        return usual.get(verb, 0.01) * factor * self._random.uniform(0.5, 1.5)
+        seconds = usual.get(verb, 0.01) * factor * self._random.uniform(0.5, 1.5)
+        if factor > 1.0:
+            self._broken_s = max(self._broken_s, self._host.now_s() + seconds)
+        return seconds
 
     def _moment(self):
         self._event += 1
         while self._plan and self._plan[-1][0] <= self._event:
             _, kind = self._plan.pop()
             self.done.append(kind)
+            self._broken_s = max(self._broken_s, self._host.now_s())
             getattr(self, f"_{kind.replace(' ', '_')}")()
 
     def _pick(self, names=SERVICES):

@@ -102,11 +102,17 @@ class SimulatedHost:
         self._number = 0
         self._processes = {}
         self.on_event = _nothing  # the adversary's moment, before each event
+        self.on_start = _nothing  # (service, arguments)
+        self.on_silence = _nothing  # (process that is ended because nothing came of it)
         self.on_call = _nothing  # (service, verb, arguments)
         self.on_effect = _nothing  # (process, task); may raise in place of the service
         self.on_done = _nothing  # (process, task, value)
         self.on_death = _nothing  # (process, the task that it was doing or None)
         self.tape = []
+        self.is_loop_blocked = False
+        """The supervisor waits for one answer and looks after nothing else, as in a recovery."""
+        self.loop_since_s = 0.0
+        """Since when it does not."""
         self.most_in_flight = Counter()
         self._in_flight = Counter()
 
@@ -119,6 +125,7 @@ class SimulatedHost:
         maker = self._makers[service.partition("-")[0]]
         process = Process(service, lambda: maker(*arguments))
         self._processes[service] = process
+        self.on_start(service, arguments)
         self.note(f"start {service}" + (f" {arguments[0]}" if service == "collector" else ""))
         self._count(service, "__init__")
         self._enqueue(process, Task("__init__", (), []))
@@ -136,7 +143,10 @@ class SimulatedHost:
         return refs[0] if num_results == 1 else refs
 
     def get(self, reference, timeout_s):
-        self._run(lambda: reference.is_done, timeout_s)
+        if not reference.is_done:
+            self.is_loop_blocked = True
+            self._run(lambda: reference.is_done, timeout_s)
+            self.is_loop_blocked, self.loop_since_s = False, self._clock_s
         if not reference.is_done:
             raise Silent(f"no answer of the {reference.process} in {timeout_s:g} s")
         if reference.error is not None:
@@ -151,14 +161,16 @@ class SimulatedHost:
         return service in self._processes
 
     def kill(self, service):
-        process = self._processes.pop(service, None)
-        if process is not None:
-            self.note(f"end {service}")
-            self.die(process)
+        if service in self._processes:
+            self.on_silence(self._processes[service])
+        self.end([service])
 
     def end(self, services):
         for service in services:
-            self.kill(service)
+            process = self._processes.pop(service, None)
+            if process is not None:
+                self.note(f"end {service}")
+                self.die(process)
 
     # What an adversary does
 
@@ -166,6 +178,10 @@ class SimulatedHost:
         """The present life of a service, or None."""
         process = self._processes.get(service)
         return process if process is not None and process.is_alive else None
+
+    def processes(self):
+        """The present life of every service, dead or not."""
+        return list(self._processes.values())
 
     def die(self, process, reason="it was killed"):
         """Ends a process at once; a call that it was doing may have had its effect or not."""

@@ -9,7 +9,10 @@ from dreamer_core.replay import draw, replay
 from dreamer_core.replay.replay import Replay
 from dreamer_core.run.schedule import Schedule
 from services.runtime.calls import Calls
+from services.runtime.crew import Crew
+from services.runtime.evaluations import Evaluations
 from services.runtime.recovery import Recovery
+from services.runtime.saves import Saves
 from services.runtime.traffic import Traffic
 from services.workers.replay_server import ReplayServer
 from tests.simulation.scenario import undisturbed
@@ -47,6 +50,19 @@ def _delete_at_once(replay):
     replay._index.forget_oldest(segment.num_records)
 
 
+def _begin_as_before(saves, *, is_exact):
+    """A try that died with its services still counts."""
+    saves._has_resume_point = is_exact
+
+
+def _count_whenever_asked(evaluations, policy_steps):
+    return policy_steps > evaluations._evaluated_at
+
+
+def _publish_once(schedule):
+    return schedule.published_version is None
+
+
 _replace_dead = Recovery._replace_dead
 _finish = draw._BatchBuffers.finish
 
@@ -61,6 +77,15 @@ MUTANTS = {
     "keep calls of before in lockstep": (Calls, "drop", lambda *_: None),
     "never take the replay back": (replay, "rewind", lambda *_: False),
     "forget the resume point": (SimulatedLearner, "resume_point", lambda _: (None,) * 4),
+    "keep the clock of a save that died": (Saves, "began", _begin_as_before),
+    "save only at the end": (Saves, "is_due", lambda _: False),
+    "never evaluate": (Evaluations, "is_due", lambda *_: False),
+    "evaluate before it is due": (Evaluations, "is_due", _count_whenever_asked),
+    "wait for evaluations at the end": (Evaluations, "drop", lambda _: None),
+    "never post weights": (Traffic, "post", lambda _: None),
+    "publish once": (Schedule, "should_publish", _publish_once),
+    "blame whoever waits": (Crew, "whose_silence", lambda _crew, service, _verb: service),
+    "blame the replay": (Crew, "whose_silence", lambda *_: "replay"),
     "delete what is evicted at once": (Replay, "_evict_oldest_segment", _delete_at_once),
 }
 

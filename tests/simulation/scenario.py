@@ -33,6 +33,7 @@ from services.runtime.supervisor import Supervisor
 from tests.simulation.adversary import Adversary
 from tests.simulation.host import PowerCut, SimulatedHost
 from tests.simulation.services import make_config, makers, names_of
+from tests.simulation.watch import Watch
 
 MEMORY = Path("/dev/shm")
 MAX_LIVES = 25
@@ -43,7 +44,8 @@ RUNTIME = RuntimeConfig(
     evaluation_timeout_s=20.0,
     learner_calls_in_flight=MAX_IN_FLIGHT,
 )
-KEEPING, EVICTING = make_config(), make_config(capacity=24, segment=8)
+KEEPING = make_config(save_interval_s=5.0)
+EVICTING = make_config(capacity=24, segment=8, save_interval_s=5.0)
 EVALUATOR = EvaluatorConfig(interval_policy_steps=12)
 
 
@@ -141,7 +143,7 @@ class Story:
         self.is_finished = False
         self.is_exact = variant.is_lockstep and variant.has_state
         self._has_resume_point = False  # a whole checkpoint of this run can be resumed exactly
-        self.host = self.supervisor = self.schedule = None
+        self.host = self.schedule = self.watch = None
 
     def live(self):
         """One life of the run, from the start of its supervisor to its end."""
@@ -164,7 +166,7 @@ class Story:
         finally:
             outcome.tape += [f"--- life {outcome.lives}", *self.host.tape, f"--- {end}"]
             outcome.ends[end] += 1
-            for process in list(self.host._processes.values()):
+            for process in self.host.processes():
                 self.host.die(process)
         self._check_in_flight()
 
@@ -184,12 +186,22 @@ class Story:
 
         def on_event():
             self._check_counts()
+            self.watch.check()
             moment()
 
         host.on_event, host.on_done, host.on_call = on_event, self._see_result, self._see_call
         self.schedule = Schedule(
             config.schedule, steps=config.steps, is_lockstep=variant.is_lockstep
         )
+        self.watch = Watch(
+            host=host,
+            schedule=self.schedule,
+            config=config,
+            evaluator=EVALUATOR,
+            is_lockstep=variant.is_lockstep,
+            quiet_since_s=self.adversary.quiet_since_s,
+        )
+        host.on_start, host.on_silence = self.watch.started, self.watch.killed
 
     def _supervise(self):
         crew = Crew(self.host, RUNTIME, is_lockstep=self.variant.is_lockstep)
@@ -199,11 +211,14 @@ class Story:
             saves=Saves(crew, self.config.checkpoint.interval_s),
             evaluations=Evaluations(crew, EVALUATOR),
             faults=Faults(RUNTIME.max_fruitless_restarts),
-            observe=lambda *_: None,
+            observe=self.watch.observe,
         )
+        self.watch.begin(supervisor)
         supervisor.run(lambda: self.adversary.wants_stop)
         supervisor.evaluate(lambda: self.adversary.wants_stop)
         supervisor.close()
+        if self.schedule.is_done:
+            self.watch.check_end()
 
     def _seen(self, make_collector):
         """A collector of another incarnation plays something else than one that goes on.
@@ -226,6 +241,9 @@ class Story:
     def _see_call(self, service, verb, arguments):
         """The bounds of the ratio, by what replay and learner hold and not by what is counted."""
         self.adversary.saw_call(verb, arguments)
+        self.watch.called(service, verb, arguments)
+        if verb not in ("sample", "collect"):
+            return
         config, replay = self.config.schedule, self.host.process("replay")
         if replay is None or replay.service is None:
             return
@@ -243,6 +261,7 @@ class Story:
             assert asked <= self.config.steps, f"{asked} steps asked of {self.config.steps}"
 
     def _see_result(self, process, task, value):
+        self.watch.answered(process, task, value)
         if process.name == "replay" and task.verb == "insert":
             for chunk in task.arguments[0].value:
                 names = names_of(chunk.image).tolist()

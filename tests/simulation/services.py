@@ -28,7 +28,17 @@ SPEC = EnvSpec(image_shape=(2, 2, 1), action_size=1, is_discrete=False, action_n
 replay_server.log_to_stderr = lambda _service: None  # it is this process's log
 
 
-def make_config(*, steps=32, prefill=8, ratio=3, collect=4, publish=2, capacity=1_000, segment=64):
+def make_config(
+    *,
+    steps=32,
+    prefill=8,
+    ratio=3,
+    collect=4,
+    publish=2,
+    capacity=1_000,
+    segment=64,
+    save_interval_s=12.0,
+):
     """A run of 8 gradient steps."""
     return replace(
         preset("debug"),
@@ -43,7 +53,7 @@ def make_config(*, steps=32, prefill=8, ratio=3, collect=4, publish=2, capacity=
         replay=ReplayConfig(
             capacity_steps=capacity, batch_size=2, batch_length=5, segment_steps=segment
         ),
-        checkpoint=CheckpointConfig(interval_s=12.0, keep=2),
+        checkpoint=CheckpointConfig(interval_s=save_interval_s, keep=2),
     )
 
 

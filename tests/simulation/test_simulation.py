@@ -7,7 +7,7 @@ from tests.simulation.scenario import Variant, run, simulate, undisturbed
 
 SOON = dict.fromkeys(
     ("keep calls of before in lockstep", "keep the collector whose chunk was lost"), 400
-) | {"forget the fence": 1_000, "delete what is evicted at once": 150}
+) | {"forget the fence": 1_000, "delete what is evicted at once": 150, "blame whoever waits": 400}
 """Schedules within which each fault is found; 50 for all others."""
 
 
@@ -24,6 +24,9 @@ class Nobody:
 
     def seconds(self, service, verb):
         return 0.1
+
+    def quiet_since_s(self):
+        return 0.0
 
 
 def test_a_run_to_which_nothing_happens_is_finished_in_one_life():

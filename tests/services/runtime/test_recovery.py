@@ -176,6 +176,14 @@ def test_a_learner_that_waits_for_a_silent_replay_is_not_to_blame(tmp_path):
     assert (run.starts("learner"), run.starts("replay")) == (1, 2)
 
 
+def test_a_learner_whose_weights_wait_behind_a_step_for_a_silent_replay_is_not_to_blame(tmp_path):
+    run = TapedRun(tmp_path)
+    run.seconds.update({("replay", "sample"): 0.3, ("learner", "train"): 1.0})
+    run.when("learner", "train", 2, run.freeze("replay"))
+    assert run.run().counts == ALL
+    assert (run.starts("learner"), run.starts("replay")) == (1, 2)
+
+
 def test_a_save_that_is_silent_is_given_up_and_done_again_by_a_new_learner(tmp_path):
     run = TapedRun(tmp_path)
     run.when("learner", "save", 1, run.freeze("learner"))

@@ -1,0 +1,203 @@
+"""What must hold beside the rows: evaluations, reports, publishing, saves, and who is ended.
+
+Everything is judged by the calls that the supervisor makes, by what the services answer and by what
+`observe` is shown. Where something has to happen in time, the time counts from the end of the
+newest fault on.
+"""
+
+from __future__ import annotations
+
+from services.runtime.crew import REQUIRED
+from tests.simulation.host import Ref
+
+EVALUATION_SLACK_S = 1.0
+"""Within so long an evaluation is begun once it is due, if its evaluator is idle."""
+SAVE_SLACK_S = 2.0
+"""... a checkpoint is asked for once it is due: in lockstep what is under way is finished first."""
+
+
+class Watch:
+    """Follows one life of a run.
+
+    Args:
+        host: simulated, of this life.
+        schedule: of this life.
+        config: of the run.
+        evaluator: EvaluatorConfig.
+        is_lockstep: whether calls go one at a time.
+        quiet_since_s: gives since when nothing is wrong, as far as the adversary knows.
+    """
+
+    def __init__(self, *, host, schedule, config, evaluator, is_lockstep, quiet_since_s):
+        self.host, self.schedule, self.config = host, schedule, config
+        self._evaluator, self._is_lockstep = evaluator, is_lockstep
+        self._adversary_quiet_since_s = quiet_since_s
+        self._changed_s = 0.0  # a service was started or ended
+        self._evaluated_at = self._due_since_s = None
+        self._evaluations = []  # [(report, whether the run was done when it was asked for)]
+        self._was_done_when_asked = False
+        self._made, self._resumed, self._posted = {}, {}, {}  # by identity of a reference
+        self._snapshot_policy_step = None
+        self._last_posted = None
+        self._has_weights = False
+        self._saved_s = self._tried_s = 0.0
+        self._has_sought_point = False
+        self._unshown, self._shown = {}, {}  # reports by identity
+        self.supervisor = None
+
+    def quiet_s(self):
+        """For how long nothing has been wrong; negative while something is."""
+        ends_s = (max(p.frozen_until_s, p.cut_until_s) for p in self.host.processes())
+        began_s = max(self._changed_s, self.host.loop_since_s)
+        return self.host.now_s() - max(began_s, self._adversary_quiet_since_s(), *ends_s)
+
+    # What the supervisor does
+
+    def begin(self, supervisor):
+        """The supervisor has brought its services up."""
+        self.supervisor = supervisor
+        self._evaluated_at = self.schedule.policy_steps
+
+    def started(self, service, _arguments):
+        """A service was started."""
+        if not service.startswith("evaluator"):
+            self._changed_s = self.host.now_s()
+        if service == "learner" and self._is_lockstep:
+            self._unshown.clear()  # its calls were dropped, and the steps are taken again
+            self._has_weights = False
+        if service == "replay":
+            self._has_sought_point = False
+
+    def killed(self, process):
+        """The supervisor ends a service because of its silence."""
+        if self._is_lockstep or not process.is_alive or self._hangs(process):
+            return
+        hanging = [name for name in REQUIRED if self._hangs(self.host.process(name))]
+        assert not hanging, f"the {process} was ended, but {hanging} did not answer"
+
+    def _hangs(self, process):
+        if process is None or not process.is_alive:
+            return False
+        return max(process.frozen_until_s, process.cut_until_s) > self.host.now_s()
+
+    def called(self, service, verb, arguments):
+        """The supervisor asks for something."""
+        match verb:
+            case "snapshot":
+                self._snapshot_policy_step = self.schedule.policy_steps
+            case "post":
+                self._see_post(*arguments)
+            case "evaluate":
+                self._see_evaluation(*arguments)
+            case "collect" if not arguments[1].is_random:
+                self._see_policy(arguments[0])
+            case "save":
+                self._tried_s = self.host.now_s()
+                self._has_sought_point = True
+            case "restore":
+                self._has_sought_point = True
+        if self._is_lockstep and verb in ("collect", "sample"):
+            assert self._has_sought_point, f"{verb} before there is a point to go back to"
+
+    def _see_post(self, references, policy_step):
+        (weights,) = references
+        assert id(weights) in self._made or id(weights) in self._resumed
+        if id(weights) in self._made:
+            made_at = self._made[id(weights)][1]
+            assert policy_step == made_at, f"weights of step {made_at} posted as of {policy_step}"
+        self._posted[id(weights)] = self._last_posted = weights
+        self._has_weights = True
+
+    def _see_evaluation(self, weights, _episodes, _mode, policy_step):
+        schedule, interval = self.schedule, self._evaluator.interval_policy_steps
+        wanted = 1 if schedule.is_done else interval
+        since = schedule.policy_steps - self._evaluated_at
+        assert since >= wanted, f"an evaluation after {since} steps"
+        self._evaluated_at = schedule.policy_steps
+        self._was_done_when_asked = schedule.is_done
+        self._check_shared(weights)
+        if id(weights) in self._made:
+            made_at = self._made[id(weights)][1]
+            assert policy_step == made_at, f"weights of step {made_at} played as of {policy_step}"
+        is_newest = weights.value.version == schedule.gradient_steps
+        is_quiet = self.quiet_s() > EVALUATION_SLACK_S  # else the last publishing may have failed
+        assert is_newest or not (schedule.is_done and is_quiet), "older weights are played at last"
+
+    def _see_policy(self, weights):
+        self._check_shared(weights)
+        lag = self.schedule.gradient_steps - weights.value.version
+        publish = self.config.schedule.publish_interval_gradient_steps
+        bound = publish - 1 if self._is_lockstep else 2 * publish
+        is_quiet = self._is_lockstep or self.quiet_s() > 2.0
+        assert lag <= bound or not is_quiet, f"the policy is {lag} gradient steps old"
+
+    def _check_shared(self, weights):
+        assert isinstance(weights, Ref)
+        is_shared = id(weights) in self._posted or id(weights) in self._resumed
+        assert is_shared, "weights are used that were never posted"
+
+    # What the services answer
+
+    def answered(self, process, task, value):
+        """A call has had its effect."""
+        match task.verb:
+            case "snapshot":
+                self._made[id(task.refs[0])] = task.refs[0], self._snapshot_policy_step
+            case "resume_point":
+                self._resumed[id(task.refs[3])] = task.refs[3]
+            case "save":
+                self._saved_s = self.host.now_s()
+            case "train" if value is not None:
+                self._unshown[id(value)] = value
+            case "evaluate":
+                self._evaluations.append((value, self._was_done_when_asked))
+            case "take" if self._last_posted is not None:
+                newest = process.service.newest()
+                assert newest is not None, "the exchange never got the newest weights"
+                assert newest[0][0] is self._last_posted, "the exchange holds older weights"
+
+    # What is shown
+
+    def observe(self, report, policy_steps, gradient_steps):
+        """Checks a report and what it is shown with."""
+        schedule, values = self.schedule, report.values
+        assert (policy_steps, gradient_steps) == (schedule.policy_steps, schedule.gradient_steps)
+        assert values.get("dreamer_policy_steps_total", 0) <= policy_steps
+        assert values.get("dreamer_gradient_steps_total", 0) <= schedule.gradient_steps_issued
+        assert values.get("dreamer_policy_lag_gradient_steps", 0) >= 0
+        if report.service in ("learner", "evaluator"):
+            assert id(report) not in self._shown, f"a report is shown twice: {report}"
+            self._shown[id(report)] = report
+            self._unshown.pop(id(report), None)
+        if report.service == "evaluator" and schedule.is_done:
+            is_late = any(value is report and not is_last for value, is_last in self._evaluations)
+            assert not is_late, "the end of the run waited for an evaluation"
+
+    # After every event, and at the end
+
+    def check(self):
+        """What has to have happened by now."""
+        if self.supervisor is None or self.schedule.is_done or self.host.is_loop_blocked:
+            return
+        now_s, interval_s = self.host.now_s(), self.config.checkpoint.interval_s
+        if now_s - max(self._saved_s, self._tried_s) > interval_s + SAVE_SLACK_S:
+            late_s = min(now_s - max(self._saved_s, self._tried_s) - interval_s, self.quiet_s())
+            assert late_s <= SAVE_SLACK_S, f"no checkpoint was asked for, {late_s:.1f} s too late"
+        self._check_evaluation(now_s)
+
+    def _check_evaluation(self, now_s):
+        due = self._evaluated_at + self._evaluator.interval_policy_steps
+        is_due = self.schedule.policy_steps >= due and self._has_weights
+        if not is_due or self.supervisor.crew.calls.in_flight("evaluator-0", "evaluate"):
+            self._due_since_s = None
+        elif self._due_since_s is None:
+            self._due_since_s = now_s
+        elif now_s - self._due_since_s > EVALUATION_SLACK_S:
+            assert self.quiet_s() <= EVALUATION_SLACK_S, "an evaluation that is due is not begun"
+
+    def check_end(self):
+        """What a life that has finished its run has shown."""
+        assert not self._unshown, f"never shown: {list(self._unshown.values())}"
+        is_quiet = self.quiet_s() > EVALUATION_SLACK_S
+        is_evaluated = self._evaluated_at == self.config.steps
+        assert is_evaluated or not is_quiet, "the final weights were not evaluated"

@@ -58,7 +58,7 @@ def _run(arguments: list[str]) -> int:
             f"There is no command {command!r}; known are {', '.join(NAMES)}. See `dreamer --help`"
         )
     if command in ANYWHERE:
-        from services.cli.options import take_option  # noqa: PLC0415
+        from services.cli.parsing import take_option  # noqa: PLC0415
 
         cluster, rest = take_option("--on", rest)
         if cluster is not None:

@@ -1,4 +1,4 @@
-"""What several commands share of the command line: `PRESET [options]`, and taking options out."""
+"""What several commands share of the command line: the settings, and `PRESET [options]`."""
 
 from __future__ import annotations
 
@@ -75,13 +75,3 @@ def _as(kind: type[Config], config: Config) -> Config:
     """The same settings as another class."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return kind(**values)
-
-
-def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Takes `NAME VALUE` or `NAME=VALUE` out of the arguments; None where it is not among them."""
-    for index, argument in enumerate(arguments):
-        if argument.startswith(f"{name}="):
-            return argument.split("=", 1)[1], arguments[:index] + arguments[index + 1 :]
-        if argument == name and index + 1 < len(arguments):
-            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
-    return None, arguments

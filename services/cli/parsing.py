@@ -64,6 +64,16 @@ def parse(command: Any, arguments: list[str], prog: str, default: Any = None) ->
     raise parsed.error
 
 
+def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Takes `NAME VALUE` or `NAME=VALUE` out of the arguments; None where it is not among them."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith(f"{name}="):
+            return argument.split("=", 1)[1], arguments[:index] + arguments[index + 1 :]
+        if argument == name and index + 1 < len(arguments):
+            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
+    return None, arguments
+
+
 def _registry() -> ConstructorRegistry:
     """How tyro makes values that it would make otherwise by itself."""
     registry = ConstructorRegistry()

@@ -24,10 +24,17 @@ class TapedRun:
     """Prefill 8 steps, 4 a collect call, 3 steps a gradient step, 32 in all: 8 gradient steps."""
 
     def __init__(
-        self, directory, *, is_lockstep=False, evaluate_every=None, evaluators=1, **runtime
+        self,
+        directory,
+        *,
+        is_lockstep=False,
+        has_state=True,
+        evaluate_every=None,
+        evaluators=1,
+        **runtime,
     ):
         self.config = make_config()
-        made = makers(self.config, directory, is_lockstep=is_lockstep)
+        made = makers(self.config, directory, is_lockstep=is_lockstep, has_state=has_state)
         self.seconds = dict(SECONDS)
         self.host = SimulatedHost(made, self._take)
         self.calls, self.reports, self._script, self._seen = [], [], [], Counter()

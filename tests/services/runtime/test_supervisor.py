@@ -151,6 +151,13 @@ def test_the_last_evaluation_is_of_the_final_weights(tmp_path):
     assert told[-1].values["dreamer_evaluation_gradient_steps"] == ALL[1]
 
 
+def test_nothing_is_played_without_weights_after_a_loss_amid_the_last_publishing(tmp_path):
+    run = TapedRun(tmp_path, is_lockstep=True, evaluate_every=1000, has_state=False)
+    run.when("learner", "snapshot", 5, run.kill("learner"))
+    assert run.run().counts == ALL
+    assert run.number_of("evaluator-0", "evaluate") == 0
+
+
 def test_a_run_that_was_done_is_not_evaluated_again(tmp_path):
     TapedRun(tmp_path, evaluate_every=1000).run()
     again = TapedRun(tmp_path, evaluate_every=1000).run()

@@ -30,6 +30,10 @@ _OURS = "this project; does not change the algorithm"
 
 _MAX_THREADS = 1024
 
+EPISODE_LIMIT = 27_000
+"""Policy steps of the longest episode that is played for a score, where nothing else is said: that
+of the Atari protocol (sec. 3), so that an environment without an end is evaluated too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvConfig:

@@ -80,6 +80,12 @@ class AtariEnvironment:
         """Sizes; constant over the environment's life."""
         return self._spec
 
+    @property
+    def spaces(self) -> tuple[str, str]:
+        """Observations and actions in the environment's own words."""
+        height, width = self._ale.getScreenDims()
+        return f"a screen of {width} x {height} pixels", f"{ACTION_COUNT} actions of the console"
+
     def reset(self) -> EnvStep:
         """Starts a game and lets 0 to `max_noops` frames pass, uniformly drawn."""
         self._ale.reset_game()
@@ -184,13 +190,18 @@ class AtariEnvironment:
             self._ale.getScreenRGB(screen)
 
 
+def is_game(task: str) -> bool:
+    """Whether a game has this name, however spelled."""
+    return _letters(task) in _games()
+
+
 def find_rom(task: str) -> str:
     """Returns ALE's name of a game, however spelled: `MsPacman`, `ms_pacman`, `Ms. Pacman`.
 
     Raises:
         UnknownTask: no game has this name.
     """
-    names = {_letters(rom): rom for rom in roms.get_all_rom_ids()}
+    names = _games()
     rom = names.get(_letters(task))
     if rom is None:
         close = difflib.get_close_matches(_letters(task), names, n=3)
@@ -200,6 +211,11 @@ def find_rom(task: str) -> str:
             f"ale_py.roms.get_all_rom_ids() lists all {len(names)}"
         )
     return rom
+
+
+def _games() -> dict[str, str]:
+    """Letters of each game's name to ALE's name of it."""
+    return {_letters(rom): rom for rom in roms.get_all_rom_ids()}
 
 
 def _letters(name: str) -> str:

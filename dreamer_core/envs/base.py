@@ -83,6 +83,11 @@ class Environment(Protocol):
         """Sizes; constant over the environment's life."""
         ...
 
+    @property
+    def spaces(self) -> tuple[str, str]:
+        """Observations and actions in the environment's own words, for a person."""
+        ...
+
     def reset(self) -> EnvStep:
         """Starts an episode; also allowed in the middle of one.
 

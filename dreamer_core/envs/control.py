@@ -79,6 +79,12 @@ class ControlEnvironment:
         """Sizes; constant over the environment's life."""
         return self._spec
 
+    @property
+    def spaces(self) -> tuple[str, str]:
+        """Observations and actions in the environment's own words."""
+        size = f"{IMAGE_SIZE} x {IMAGE_SIZE} pixels of camera {self._camera}"
+        return size, f"{self._actions.size} joints, each in [-1, 1]"
+
     def reset(self) -> EnvStep:
         """Starts an episode from the next initial state."""
         self._begin(self._env.task.random.get_state())

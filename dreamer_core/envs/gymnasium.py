@@ -90,6 +90,12 @@ class GymnasiumEnvironment:
         """Sizes; constant over the environment's life."""
         return self._spec
 
+    @property
+    def spaces(self) -> tuple[str, str]:
+        """Observations and actions in the environment's own words."""
+        with calling(self._config.task, "telling its spaces"):
+            return str(self._env.observation_space), str(self._env.action_space)
+
     def reset(self) -> EnvStep:
         """Starts an episode; the first one hands over the seed.
 

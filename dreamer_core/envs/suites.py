@@ -8,11 +8,15 @@ any Gymnasium environment that observes an image or numbers. Images of other siz
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Literal
+
+import gymnasium
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.atari import AtariEnvironment
+from dreamer_core.envs.atari import AtariEnvironment, is_game
 from dreamer_core.envs.base import (
     Environment,
     EnvironmentCrashed,
@@ -36,6 +40,7 @@ __all__ = [
     "make_env",
     "opened",
     "resize_image",
+    "suite_of",
 ]
 
 
@@ -56,6 +61,26 @@ def make_env(config: EnvConfig, seed: int) -> Environment:
     if config.suite == "control":
         return ControlEnvironment(config, seed)
     return GymnasiumEnvironment(config, seed)
+
+
+def suite_of(task: str) -> Literal["atari", "gymnasium", "control"]:
+    """Returns the suite that a task must be of by its name alone.
+
+    Raises:
+        UnknownTask: it is no name of any.
+    """
+    if any(mark in task for mark in ":/") or task in gymnasium.registry:
+        return "gymnasium"
+    if is_game(task):
+        return "atari"
+    if re.search(r"-v\d+$", task):
+        return "gymnasium"
+    if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", task):
+        return "control"
+    raise UnknownTask(
+        f"{task!r} is no game of Atari, no DOMAIN_TASK of DeepMind Control, no id of Gymnasium and "
+        "no package.module:make_env; correct it, or say whose it is with --env.suite"
+    )
 
 
 @contextmanager

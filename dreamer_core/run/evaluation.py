@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dreamer_core.agent.policy import ActionMode, Policy
+from dreamer_core.config import EPISODE_LIMIT
 from dreamer_core.envs.suites import opened
 from dreamer_core.errors import naming
 from dreamer_core.report.video import Video, save_episode
 from dreamer_core.run.restored import checkpoint_weights
-from dreamer_core.run.rollout import EPISODE_LIMIT, evaluate_episode
+from dreamer_core.run.rollout import evaluate_episode
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EpisodeSummary
 from dreamer_core.waiting import Patience

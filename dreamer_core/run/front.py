@@ -18,19 +18,22 @@ from pathlib import Path
 
 from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config, EnvConfig
-from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput, DreamerError
 from dreamer_core.report.curves import plot_learning_curve
 from dreamer_core.report.log import RunLog
+from dreamer_core.run.findings import findings
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.restored import require_beginning
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.run.settled import settled
 from dreamer_core.run.trainer import require_place
+from dreamer_core.run.trial import try_environment
 from dreamer_core.storage.run_directory import RunPaths, open_run
 from dreamer_core.types import EnvSpec, Report
 
 logger = logging.getLogger(__name__)
+
+_STEPS_TRIED = 8  # policy steps before a run directory is made; `dreamer check-env` takes more
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,10 @@ def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tup
     Raises:
         BadInput: the environment, the device, the place of the checkpoints or the networks to begin
             with are not to be had.
+        EnvironmentCrashed: the environment failed in its first steps.
         Failed: the place of the checkpoints does not answer, or its disk is full.
     """
-    spec = environment_spec(config.env)
-    _warn_of_two_skips(config.env, spec)
+    spec = _tried(config.env)
     config = settled(config, spec)
     if is_trained_here:
         choose_execution(config.learner)
@@ -70,15 +73,14 @@ def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tup
     return config, spec
 
 
-def _warn_of_two_skips(config: EnvConfig, spec: EnvSpec) -> None:
-    """Says that an environment which skips frames itself is made to skip more of them."""
-    skipped = spec.frames_per_policy_step // config.action_repeat
-    if config.action_repeat > 1 and skipped > 1:
-        logger.warning(
-            "Each action lasts %d frames: %s plays %d in each of its steps, of which a policy step "
-            "takes env.action_repeat=%d; --env.action-repeat 1 leaves it at %d",
-            *(spec.frames_per_policy_step, config.task, skipped, config.action_repeat, skipped),
-        )
+def _tried(config: EnvConfig) -> EnvSpec:
+    """The sizes of an environment that was made and played for a moment; says what looks wrong."""
+    trial = try_environment(config, steps=_STEPS_TRIED)
+    if trial.crash is not None:
+        raise trial.crash
+    for finding in findings(config, trial):
+        logger.warning("%s. %s", finding.what, finding.advice)
+    return trial.spec
 
 
 @dataclass(frozen=True, slots=True)

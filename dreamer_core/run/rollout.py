@@ -13,7 +13,7 @@ import numpy as np
 from dreamer_core.agent.policy import ActionMode, Policy, PolicyState, step_generator
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.bars import picture_of
-from dreamer_core.config import Config
+from dreamer_core.config import EPISODE_LIMIT, Config
 from dreamer_core.envs.base import Environment, EnvStep
 from dreamer_core.seeds import Stream
 from dreamer_core.types import (
@@ -23,10 +23,6 @@ from dreamer_core.types import (
     UInt8Array,
     WeightsSnapshot,
 )
-
-EPISODE_LIMIT = 27_000
-"""Policy steps of the longest episode that is played for a score, where nothing else is said: that
-of the Atari protocol (sec. 3), so that an environment without an end is evaluated too."""
 
 
 @dataclass(frozen=True, slots=True)

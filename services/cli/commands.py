@@ -36,13 +36,18 @@ COMMANDS = (
         "many runs, several at once, on this machine or a Ray cluster; resumes",
     ),
     Command(
+        "check-env SUITE-OR-TASK [--steps 500] [--to FILE] [--env.field VALUE ...]",
+        "plays an environment at random: what it is, what the agent sees (a picture), what is "
+        "wrong or risky and what to do about it",
+    ),
+    Command(
         "eval RUN_DIR [--episodes N] [--mode greedy|sample] [--checkpoint STEP] [--video FILE] "
         "[--episode-limit N]",
         "plays the newest checkpoint or another that is kept; FILE: `.mp4`, `.webm` or `.gif`",
     ),
     Command(
         "attach RUN_DIR [--evaluators N] [--episodes N | --forever] [--mode greedy|sample] "
-        "[--weights latest|STEP] [--video]",
+        "[--weights latest|STEP] [--video] [--episode-limit N]",
         "plays beside a running run; the results go into it",
     ),
     Command(

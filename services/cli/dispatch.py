@@ -71,7 +71,7 @@ def _run(arguments: list[str]) -> int:
         rest[:1] = map(_with_home, rest[:1])
     else:
         rest = [_with_home(argument) for argument in rest]
-    module = importlib.import_module(f"services.cli.{command}")
+    module = importlib.import_module(f"services.cli.{command.replace('-', '_')}")
     return module.run(rest)
 
 

@@ -10,11 +10,11 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
+from dreamer_core.config import EPISODE_LIMIT
 from dreamer_core.errors import BadInput
 from dreamer_core.report.metrics import mean_info
 from dreamer_core.report.video import VIDEO_SUFFIXES, Video
 from dreamer_core.run.evaluation import evaluate_run
-from dreamer_core.run.rollout import EPISODE_LIMIT
 from dreamer_core.types import EpisodeSummary
 from services.cli.parsing import parse
 

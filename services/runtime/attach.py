@@ -16,7 +16,7 @@ import ray
 import tyro
 from ray.exceptions import RayError, RayTaskError
 
-from dreamer_core.config import Config
+from dreamer_core.config import EPISODE_LIMIT, Config
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput, Failed
@@ -56,6 +56,8 @@ class AttachCommand:
     """The actor's mode, or a sample of it; the latent state is sampled in both."""
     weights: str = LATEST
     """`latest`, always the newest of the learner, or the gradient step of a checkpoint."""
+    episode_limit: int = EPISODE_LIMIT
+    """Policy steps after which an episode is cut off."""
     video: bool = False
     """Write each episode to videos/ in the run directory."""
     ray_address: str | None = None
@@ -63,10 +65,10 @@ class AttachCommand:
     then its path on the machine of the learner."""
 
     def __post_init__(self) -> None:
-        for name in ("evaluators", "episodes"):
+        for name in ("evaluators", "episodes", "episode_limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise BadInput(f"--{name} {value}: wanted 1 or more")
+                raise BadInput(f"--{name.replace('_', '-')} {value}: wanted 1 or more")
         if self.weights != LATEST and not self.weights.isdecimal():
             raise BadInput(
                 f"--weights {self.weights}: wanted {LATEST}, or the gradient step of a checkpoint"
@@ -231,7 +233,9 @@ class _Crowd:
             seed = env_seed(self._config.seed, ATTACHED_INCARNATION + secrets.randbelow(2**20))
             here = ray.get_runtime_context().get_node_id()
             make: Any = ray.remote(Evaluator).options(**guest_options(here))
-            self._actors[name] = make.remote(self._config, seed, is_canceled)
+            self._actors[name] = make.remote(
+                self._config, seed, is_canceled, self._command.episode_limit
+            )
         command = self._command
         played = self._actors[name].play.remote(
             weights, command.mode, policy_step, command.weights, has_video=command.video

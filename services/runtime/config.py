@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from dreamer_core.config import EPISODE_LIMIT
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import require_types
-from dreamer_core.run.rollout import EPISODE_LIMIT
 from services.cluster.cluster_address import require_address
 
 _LONGEST_S = 1e8  # three years

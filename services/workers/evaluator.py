@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dreamer_core.agent.policy import ActionMode, Policy
-from dreamer_core.config import Config
+from dreamer_core.config import EPISODE_LIMIT, Config
 from dreamer_core.envs.suites import make_env
 from dreamer_core.errors import Failed, naming
 from dreamer_core.report.metrics import LATEST
 from dreamer_core.report.video import save_episode
-from dreamer_core.run.rollout import EPISODE_LIMIT, Evaluation, evaluate_episode
+from dreamer_core.run.rollout import Evaluation, evaluate_episode
 from dreamer_core.types import EpisodeSummary, Report, WeightsSnapshot
 from services.logs import log_to_stderr
 

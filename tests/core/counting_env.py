@@ -58,6 +58,10 @@ class CountingEnvironment:
         self._episode, self._step = self._episode + 1, 0
         return self._arrive(0.0)
 
+    @property
+    def spaces(self) -> tuple[str, str]:
+        return "a count", "any"
+
     def step(self, action: FloatArray) -> EnvStep:
         assert self._step < self._length, "step after the end of an episode"
         self.actions.append(action.copy())

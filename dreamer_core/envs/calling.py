@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
 from dreamer_core.envs.base import CLOSE_S, OWN_PACKAGES, EnvironmentCrashed
@@ -31,8 +31,7 @@ class _Left(BaseException):
     """What `os._exit` raises in a call of the user's code."""
 
 
-@contextmanager
-def calling(task: str, doing: str) -> Generator[None]:
+def calling(task: str, doing: str) -> AbstractContextManager[None]:
     """Runs a block of the user's code.
 
     Args:
@@ -43,23 +42,45 @@ def calling(task: str, doing: str) -> Generator[None]:
         EnvironmentCrashed: the block raised or tried to end the process; DreamerErrors go through,
             and so does Ctrl-C.
     """
-    _calls.begin(f"{doing} of {task}")
+    return _Call(task, doing)
+
+
+class _Call(AbstractContextManager[None]):
+    """A block of the user's code; no generator, through which no StopIteration could be raised."""
+
+    def __init__(self, task: str, doing: str) -> None:
+        self._task, self._doing = task, doing
+
+    def __enter__(self) -> None:
+        _calls.begin(f"{self._doing} of {self._task}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        try:
+            if error is None or isinstance(error, DreamerError) or _is_ctrl_c(error):
+                return
+            raise EnvironmentCrashed(self._words(error)) from error
+        finally:
+            _calls.end()
+
+    def _words(self, error: BaseException) -> str:
+        if isinstance(error, _Left):
+            return (
+                f"{self._task} wanted to end the whole program (os._exit) during {self._doing}; "
+                "have it raise an exception instead"
+            )
+        name, said = type(error).__name__, _said_by(error)
+        words = f"{self._task} raised {name} during {self._doing}: {said}".removesuffix(": ")
+        return words + _advice(error, said)
+
+
+def _said_by(error: BaseException) -> str:
+    """The words of an exception, whose class may be of the user's making."""
     try:
-        yield
-    except DreamerError:
-        raise
-    except _Left as error:
-        raise EnvironmentCrashed(
-            f"{task} wanted to end the whole program (os._exit) during {doing}; have it raise an "
-            "exception instead"
-        ) from error
-    except BaseException as error:
-        if isinstance(error, GeneratorExit) or _is_ctrl_c(error):
-            raise
-        words = f"{task} raised {type(error).__name__} during {doing}: {error}".removesuffix(": ")
-        raise EnvironmentCrashed(words + _advice(error)) from error
-    finally:
-        _calls.end()
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 (the first failure is the one to tell)
+        return f"(its __str__ raised {type(failure).__name__})"
 
 
 @contextmanager
@@ -91,17 +112,18 @@ def closing(task: str) -> Generator[None]:
 
 def _is_ctrl_c(error: BaseException) -> bool:
     """Whether an exception is Python's answer to Ctrl-C, and not what a `raise` has made."""
+    if not isinstance(error, KeyboardInterrupt):
+        return False
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     assert trace is not None
     raised_by = trace.tb_frame.f_code.co_code[trace.tb_lasti]
-    return isinstance(error, KeyboardInterrupt) and dis.opname[raised_by] != "RAISE_VARARGS"
+    return dis.opname[raised_by] != "RAISE_VARARGS"
 
 
-def _advice(error: BaseException) -> str:
+def _advice(error: BaseException, words: str) -> str:
     """What may be done about an exception of which the usual reason is known."""
-    words = str(error)
     if isinstance(error, ValueError) and "expected 5, got 4" in words:
         return (
             ". A wrapper of Gymnasium was given 4 values by step and wants 5 (old Gym interface); "

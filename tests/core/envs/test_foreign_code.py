@@ -29,7 +29,20 @@ class Quit(BaseException):
     """Of a library that wants to get through every `except Exception`."""
 
 
-@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), Quit("enough")])
+class Mute(Exception):
+    """Of a class whose own words fail."""
+
+    def __str__(self) -> str:
+        raise AttributeError("no words")
+
+
+LEAVING = [
+    *(SystemExit(0), KeyboardInterrupt(), Quit("enough")),
+    *(StopIteration("no more levels"), GeneratorExit(), StopAsyncIteration(), Mute()),
+]
+
+
+@pytest.mark.parametrize("error", LEAVING)
 @pytest.mark.parametrize("method", ["reset", "step"])
 def test_what_leaves_by_an_exception_of_any_kind_is_a_crash(
     wrap: Wrap, monkeypatch: pytest.MonkeyPatch, error: BaseException, method: str

@@ -1,5 +1,6 @@
 """What the pages name as proof is there."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -34,3 +35,17 @@ def test_the_figures_of_the_simulation_are_those_on_record():
     assert f"{record['schedules']:,} schedules, {num_faults:,} faults, {lives:,} lives" in page
     for name, schedules in record["found_after_schedules"].items():
         assert f"| {name} | {schedules:,} |" in page
+
+
+def test_every_member_that_the_architecture_names_is_there():
+    members = {}
+    for path in (*(ROOT / "dreamer_core").rglob("*.py"), *(ROOT / "services").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                names = members.setdefault(node.name, set())
+                names |= {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+                names |= {part.target.id for part in node.body if isinstance(part, ast.AnnAssign)}
+    page = PAGES[ROOT / "docs" / "architecture.md"]
+    named = set(re.findall(r"`([A-Z]\w+)\.(\w+)`", page))
+    assert len(named) > 30
+    assert [pair for pair in sorted(named) if pair[1] not in members.get(pair[0], ())] == []

@@ -31,7 +31,6 @@ class Guests:
             self._crew.calls.add(EXCHANGE, "take", left, self._note)
 
     def _note(self, left: dict[tuple[str, int], Report]) -> None:
-        for (guest, number), report in left.items():
-            if number >= self._noted.get(guest, 0):
-                self._report(report)
-                self._noted[guest] = number + 1
+        for (guest, number), report in left.items():  # none that `take` said is noted
+            self._report(report)
+            self._noted[guest] = number + 1

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2  # longest wait before signals and clocks are looked at again
 _FLUSH_S = 5.0  # a replay silent for longer is replaced when a stop was asked for
+_LAST_TRIES = 3  # to publish the final weights
 _STOP_S = 10.0  # what is under way gets so long once a stop was asked for
 
 
@@ -116,12 +117,14 @@ class Supervisor:
 
         To be called once they are saved: a stop or a loss gives the evaluation up.
         """
-        schedule, traffic = self.schedule, self._traffic
+        schedule = self.schedule
         if not (schedule.is_done and self._evaluations.is_last_wanted(schedule.policy_steps)):
             return
         try:
-            traffic.publish()
-            self._settle()
+            for _ in range(_LAST_TRIES):  # a service may be lost over it
+                if schedule.published_version != schedule.gradient_steps:
+                    self._traffic.publish()
+                    self._settle()
             self._evaluate()
             patience = Patience(self.crew.host.now_s())
             while self._calls and not should_stop():

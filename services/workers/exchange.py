@@ -74,4 +74,4 @@ class Exchange:
             for (guest, number), report in self._left.items()
             if number >= self._noted.get(guest, 0)
         }
-        return self._left
+        return dict(self._left)

@@ -63,6 +63,10 @@ class Adversary:
         slow_until_s = (until_s for until_s, _ in self._slow.values())
         return max(self._full_until_s + _RETRY_S, self._broken_s, *slow_until_s, 0.0)
 
+    def slow_until_s(self, service):
+        """Until when a service is slow; 0 for never."""
+        return self._slow.get(service, (0.0, 1.0))[0]
+
     def take(self, host, *, is_lockstep, is_run_dir_shared):
         """Follows one life of the run."""
         self._host, self._is_shared, self.wants_stop = host, is_run_dir_shared, False
@@ -172,6 +176,8 @@ class Adversary:
         """What is left of a call that its service died in."""
         if task is None or process.service is None:
             return
+        if any(getattr(argument, "error", None) is not None for argument in task.arguments):
+            return  # a call is not begun without what it is handed
         arguments = [getattr(a, "value", a) for a in task.arguments]
         if task.verb == "insert" and arguments[0] is not None:
             if getattr(process, "is_torn", False):

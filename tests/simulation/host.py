@@ -199,12 +199,12 @@ class SimulatedHost:
     def freeze(self, process, seconds):
         """The process does nothing for so long."""
         self.note(f"freeze {process} {seconds:.0f} s")
-        process.frozen_until_s = self._clock_s + seconds
+        process.frozen_until_s = max(process.frozen_until_s, self._clock_s + seconds)
 
     def cut(self, process, seconds):
         """Nothing reaches the process or comes from it; it counts as dead when that lasts."""
         self.note(f"cut {process} {seconds:.0f} s")
-        process.cut_until_s = self._clock_s + seconds
+        process.cut_until_s = max(process.cut_until_s, self._clock_s + seconds)
         if seconds > DETECTION_S:
             self.at(DETECTION_S, lambda: self.lose_node(process))
 

@@ -11,9 +11,11 @@ from dreamer_core.run.schedule import Schedule
 from services.runtime.calls import Calls
 from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
+from services.runtime.guests import Guests
 from services.runtime.recovery import Recovery
 from services.runtime.saves import Saves
 from services.runtime.traffic import Traffic
+from services.workers.exchange import Exchange
 from services.workers.replay_server import ReplayServer
 from tests.simulation.scenario import undisturbed
 from tests.simulation.services import SimulatedLearner
@@ -66,6 +68,20 @@ def _publish_once(schedule):
 _replace_dead = Recovery._replace_dead
 _finish = draw._BatchBuffers.finish
 
+
+def _note_at_once(exchange, noted):
+    left = _take(exchange, noted)
+    exchange._noted |= {guest: number + 1 for guest, number in left}
+    return left
+
+
+def _report_only(guests, left):
+    for report in left.values():
+        guests._report(report)
+
+
+_take = Exchange.take
+
 MUTANTS = {
     "acknowledge before the write": (ReplayServer, "insert", _acknowledge_first),
     "forget the fence": (Replay, "fence", lambda *_: None),
@@ -86,6 +102,8 @@ MUTANTS = {
     "publish once": (Schedule, "should_publish", _publish_once),
     "blame whoever waits": (Crew, "whose_silence", lambda _crew, service, _verb: service),
     "blame the replay": (Crew, "whose_silence", lambda *_: "replay"),
+    "note a guest's reports before the run has them": (Exchange, "take", _note_at_once),
+    "forget what of a guest is noted": (Guests, "_note", _report_only),
     "delete what is evicted at once": (Replay, "_evict_oldest_segment", _delete_at_once),
 }
 

@@ -169,6 +169,7 @@ class Story:
             for process in self.host.processes():
                 self.host.die(process)
         self._check_in_flight()
+        self.watch.check_life()
 
     def _set_up(self):
         variant, config = self.variant, self.config
@@ -200,6 +201,7 @@ class Story:
             evaluator=EVALUATOR,
             is_lockstep=variant.is_lockstep,
             quiet_since_s=self.adversary.quiet_since_s,
+            slow_until_s=self.adversary.slow_until_s,
         )
         host.on_start, host.on_silence = self.watch.started, self.watch.killed
 

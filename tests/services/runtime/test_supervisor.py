@@ -151,11 +151,28 @@ def test_the_last_evaluation_is_of_the_final_weights(tmp_path):
     assert told[-1].values["dreamer_evaluation_gradient_steps"] == ALL[1]
 
 
-def test_nothing_is_played_without_weights_after_a_loss_amid_the_last_publishing(tmp_path):
+@pytest.mark.parametrize("is_lockstep", [True, False])
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_loss_amid_the_last_publishing_has_the_final_weights_published_again(
+    tmp_path, is_lockstep, lost
+):
+    undisturbed = TapedRun(tmp_path / "a", is_lockstep=is_lockstep, evaluate_every=1000).run()
+    last = undisturbed.number_of("learner", "snapshot")
+    run = TapedRun(tmp_path / "b", is_lockstep=is_lockstep, evaluate_every=1000)
+    for number in range(last, last + lost):
+        run.when("learner", "snapshot", number, run.kill("learner"))
+    assert run.run().counts == ALL
+    told = [r.values for r in run.reports if r.service == "evaluator"]
+    assert [values["dreamer_evaluation_gradient_steps"] for values in told] == [ALL[1]]
+
+
+def test_nothing_is_played_where_the_last_publishing_fails_again_and_again(tmp_path, caplog):
     run = TapedRun(tmp_path, is_lockstep=True, evaluate_every=1000, has_state=False)
-    run.when("learner", "snapshot", 5, run.kill("learner"))
+    for number in range(5, 8):
+        run.when("learner", "snapshot", number, run.kill("learner"))
     assert run.run().counts == ALL
     assert run.number_of("evaluator-0", "evaluate") == 0
+    assert "no weights to play with" in caplog.text
 
 
 def test_a_run_that_was_done_is_not_evaluated_again(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.calling import OLD_INTERFACE
+from dreamer_core.types import UInt8Array
 
 _WORD_LENGTH = 80
 
@@ -66,6 +67,22 @@ def frame_of(task: str, answer: Any) -> Frame:
         is_terminal=_flag(task, "terminated", terminated),
         is_truncated=_flag(task, "truncated", truncated),
         info=info,
+    )
+
+
+def picture_from(task: str, answer: Any) -> UInt8Array:
+    """Returns what render answered as [H, W, 1 or 3], without an alpha.
+
+    Raises:
+        EnvironmentCrashed: it is no picture.
+    """
+    if isinstance(answer, np.ndarray) and answer.dtype == np.uint8 and answer.size:
+        array: UInt8Array = answer[..., None] if answer.ndim == 2 else answer
+        if array.ndim == 3 and array.shape[2] in (1, 3, 4):
+            return array[..., :3].copy()
+    raise EnvironmentCrashed(
+        f"{task}: render returned {_words(answer)}, wanted for render_mode='rgb_array' is an array "
+        "of uint8 and shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"
     )
 
 

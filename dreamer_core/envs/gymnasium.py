@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,16 @@ import numpy as np
 from dreamer_core.bars import picture_of
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.actions import actions_of
-from dreamer_core.envs.answers import frame_of, observation_and_info, require_float32
+from dreamer_core.envs.answers import (
+    frame_of,
+    observation_and_info,
+    picture_from,
+    require_float32,
+)
 from dreamer_core.envs.base import (
     FRAMES_PER_SECOND,
     IMAGE_SIZE,
+    EnvironmentCrashed,
     EnvStep,
     Seen,
     close_or_warn,
@@ -28,6 +35,8 @@ from dreamer_core.envs.loading import load
 from dreamer_core.envs.observations import image_reader
 from dreamer_core.envs.vectors import vector_reader
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
+
+logger = logging.getLogger(__name__)
 
 _MOST_FRAMES_PER_SECOND = 1000
 
@@ -67,6 +76,7 @@ class GymnasiumEnvironment:
                 self._image = image_reader(config, self._env, has_vector=has_vector)
                 self._actions = actions_of(config.task, self._env.action_space)
                 frames_per_step = frames_per_env_step(self._env)
+                self._renders = self._env.render_mode == "rgb_array"
         except BaseException:
             if env is None:
                 close_or_warn(self)
@@ -156,20 +166,30 @@ class GymnasiumEnvironment:
     def screen(self) -> UInt8Array:
         """Returns the newest observed image in its own size and colours.
 
-        Where none is observed: what the environment renders, or else the vector as bars.
+        Where none is observed: what the environment renders, or else the vector as bars. That it
+        fails to render is a warning: no agent sees that picture.
 
         Raises:
             ValueError: nothing was observed yet.
-            EnvironmentCrashed: the environment raised while it rendered.
         """
         if self._seen is None:
             raise ValueError("screen needs an observed image; call reset first")
         if self._image is not None and self._image.observed is not None:
             return self._image.observed.copy()
-        if self._env.render_mode == "rgb_array":
-            with calling(self._config.task, "render"):
-                return np.array(self._env.render(), np.uint8)
+        if self._renders and (rendered := self._rendered()) is not None:
+            return rendered
         return picture_of(self._seen.image, self._seen.vector)
+
+    def _rendered(self) -> UInt8Array | None:
+        """What the environment renders; None, and never asked again, where that is no picture."""
+        try:
+            with calling(self._config.task, "render"):
+                answer: Any = self._env.render()
+            return picture_from(self._config.task, answer)
+        except EnvironmentCrashed as error:
+            logger.warning("%s. Its numbers are shown as bars instead", error)
+            self._renders = False
+            return None
 
     @property
     def frames_per_second(self) -> float:

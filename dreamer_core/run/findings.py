@@ -38,7 +38,7 @@ def findings(config: EnvConfig, trial: Trial) -> list[Finding]:
         config: of the environment.
         trial: of it; one shorter than `ENOUGH_STEPS` is judged by what a few steps can show.
     """
-    found = [*_crash(trial), *_observations(trial), *_skips(config, trial)]
+    found = [*_crashes(trial), *_actions(trial), *_observations(trial), *_skips(config, trial)]
     if trial.num_steps >= ENOUGH_STEPS:
         found += [*_rewards(trial), *_episodes(config, trial), *_changes(config, trial)]
         found += [*_repeats(trial), *_speed(config, trial)]
@@ -62,10 +62,22 @@ def suggestions(config: EnvConfig, trial: Trial) -> list[str]:
     return options
 
 
-def _crash(trial: Trial) -> Iterator[Finding]:
+def _crashes(trial: Trial) -> Iterator[Finding]:
     if trial.crash is not None:
         advice = "Correct the environment: a run would stop here"
         yield Finding(f"It crashed at policy step {trial.num_steps}: {trial.crash}", advice, True)
+    if trial.second_crash is not None:
+        yield Finding(
+            f"A second one, made after the first was closed, failed: {trial.second_crash}",
+            "A run makes several, one after the other and in processes at the same time: have "
+            "close() give back whatever there is only one of, or claim nothing of that kind",
+            is_wrong=True,
+        )
+    if trial.close_failure is not None:
+        yield Finding(
+            f"It failed to close: {trial.close_failure}",
+            "Correct its close(); a run goes on, but what close() should give back stays taken",
+        )
 
 
 def _observations(trial: Trial) -> Iterator[Finding]:
@@ -88,6 +100,17 @@ def _observations(trial: Trial) -> Iterator[Finding]:
             f"Numbers of the vector reach {trial.largest:.3g}",
             "Bring them to about [-1, 1] with gymnasium.wrappers.RescaleObservation or "
             "NormalizeObservation: they are not scaled here, and large ones outweigh all else",
+        )
+
+
+def _actions(trial: Trial) -> Iterator[Finding]:
+    spec = trial.spec
+    classes = spec.action_classes or (spec.action_size,)
+    if spec.is_discrete and max(classes) == 1:
+        yield Finding(
+            "There is one action only, so there is nothing to learn to do",
+            "See that action_space holds all that the agent may do",
+            is_wrong=True,
         )
 
 
@@ -133,7 +156,8 @@ def _never_ends(config: EnvConfig, trial: Trial) -> bool:
 def _episodes(config: EnvConfig, trial: Trial) -> Iterator[Finding]:
     if _never_ends(config, trial):
         yield Finding(
-            f"No episode ended within {trial.num_steps} policy steps, and there is no limit",
+            f"No episode ended within {trial.num_steps} policy steps, and "
+            "env.time_limit_steps is off",
             "--env.time-limit-steps N ends them; returns are told of episodes that end. Try more "
             "--steps if it has a limit of its own",
         )

@@ -12,7 +12,7 @@ import numpy as np
 from dreamer_core.bars import picture_of
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.base import Environment, EnvironmentCrashed, EnvStep
-from dreamer_core.envs.suites import opened
+from dreamer_core.envs.suites import make_env, opened
 from dreamer_core.run.rollout import random_action
 from dreamer_core.types import EnvSpec, UInt8Array
 
@@ -69,6 +69,10 @@ class Trial:
     """Policy steps that were compared for that."""
     crash: EnvironmentCrashed | None = None
     """What ended the trial early."""
+    second_crash: EnvironmentCrashed | None = None
+    """How the second environment failed, where the first did not."""
+    close_failure: EnvironmentCrashed | None = None
+    """How it failed to close."""
 
     @property
     def num_unfinished(self) -> int:
@@ -99,25 +103,47 @@ def try_environment(
         UnknownTask, UnsupportedEnvironment, EnvironmentCrashed: see `make_env`.
     """
     began_s = time.perf_counter()
-    with opened(config, seed) as env:
-        trial = Trial(spec=env.spec, spaces=env.spaces)
-        trial.seconds["make"] = time.perf_counter() - began_s
-        seen: list[EnvStep] = []
-        before: EnvStep | None = None
-        try:
-            for is_reset, step in _played(env, steps, seed, trial.seconds):
-                _note(trial, step, is_reset=is_reset, before=before)
-                if trial.num_steps % math.ceil(steps / _MOST_PICTURES) == 0:
-                    _take_picture(trial, step)
-                before = step
-                if len(seen) < _MOST_COMPARED:
-                    seen.append(step)
-            trial.screen = env.screen()
-        except EnvironmentCrashed as crash:
-            trial.crash = crash
+    env = make_env(config, seed)
+    made_s = time.perf_counter() - began_s
+    seen: list[EnvStep] = []
+    try:
+        trial = _first(env, steps, seed, seen)
+    finally:
+        failure = _close(env)
+    trial.seconds["make"], trial.close_failure = made_s, failure
     if is_repeated and trial.crash is None:
-        _repeat(config, seed, seen, trial)
+        try:
+            _repeat(config, seed, seen, trial)
+        except EnvironmentCrashed as crash:
+            trial.second_crash = crash
     return trial
+
+
+def _first(env: Environment, steps: int, seed: int, seen: list[EnvStep]) -> Trial:
+    """Plays an environment, and puts the first steps into `seen`."""
+    trial = Trial(spec=env.spec, spaces=env.spaces)
+    before: EnvStep | None = None
+    try:
+        for is_reset, step in _played(env, steps, seed, trial.seconds):
+            _note(trial, step, is_reset=is_reset, before=before)
+            if trial.num_steps % math.ceil(steps / _MOST_PICTURES) == 0:
+                _take_picture(trial, step)
+            before = step
+            if len(seen) < _MOST_COMPARED:
+                seen.append(step)
+        trial.screen = env.screen()
+    except EnvironmentCrashed as crash:
+        trial.crash = crash
+    return trial
+
+
+def _close(env: Environment) -> EnvironmentCrashed | None:
+    """Closes an environment, and returns how it failed to."""
+    try:
+        env.close()
+    except EnvironmentCrashed as failure:
+        return failure
+    return None
 
 
 def _played(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGINT, _end)
     from services.cli.dispatch import dispatch  # noqa: PLC0415 (with Ctrl-C taken care of)
 
-    dispatch(arguments)
+    try:
+        dispatch(arguments)
+    except SystemExit as end:
+        if threading.active_count() > 1:
+            from services.cli.ending import end_despite_threads  # noqa: PLC0415 (seldom needed)
+
+            end_despite_threads(end.code if isinstance(end.code, int) else 0)
+        raise
 
 
 def _end(_number: int, _frame: Any) -> None:

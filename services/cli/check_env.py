@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -124,7 +125,7 @@ def _options(name: str, config: EnvConfig, suggested: list[str]) -> str:
             options.append(f"--env.{'' if value else 'no-'}{option}")
         else:
             text = ",".join(value) if isinstance(value, tuple) else str(value)
-            options.append(f"--env.{option} {text}")
+            options.append(f"--env.{option} {shlex.quote(text)}")
     return " ".join([*options, *suggested])
 
 

@@ -172,7 +172,38 @@ def test_without_an_image_the_screen_shows_what_the_environment_renders():
 
 
 def make_rendered() -> gymnasium.Env[Any, Any]:
+    return rendering(lambda: np.full((5, 6, 3), [1, 2, 3], np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1), (5, 6, 3), (5, 6, 4)])
+def test_the_screen_shows_a_rendered_picture_of_any_form_without_its_alpha(
+    wrap: Wrap, shape: tuple[int, ...]
+):
+    env = wrap(rendering(lambda: np.full(shape, 9, np.uint8)))
+    env.reset()
+    assert env.screen().shape == (5, 6, 3 if shape[2:] in ((3,), (4,)) else 1)
+
+
+@pytest.mark.parametrize(
+    ("render", "said"),
+    [
+        (lambda: None, "render returned None"),
+        (lambda: [np.zeros((5, 6, 3), np.uint8)], "render returned"),
+        (lambda: np.zeros((5, 6, 3)), "an array of float64 and shape"),
+        (lambda: np.zeros((5, 6, 2), np.uint8), "an array of uint8 and shape"),
+        (lambda: 1 / 0, "raised ZeroDivisionError during render"),
+    ],
+)
+def test_one_that_fails_to_render_is_a_warning_and_its_screen_shows_bars(
+    wrap: Wrap, caplog: Any, render: Any, said: str
+):
+    env = wrap(rendering(render))
+    env.reset()
+    assert [env.screen().shape for _ in range(2)] == [(64, 64, 1)] * 2
+    assert said in caplog.text and caplog.text.count("shown as bars") == 1
+
+
+def rendering(render: Any) -> gymnasium.Env[Any, Any]:
     inner = Showing(FREE, np.zeros(2, np.float32))
-    inner.render_mode = "rgb_array"
-    inner.render = lambda: np.full((5, 6, 3), [1, 2, 3], np.uint8)  # type: ignore[method-assign]
+    inner.render_mode, inner.render = "rgb_array", render
     return inner

@@ -1,5 +1,6 @@
 """Small Gymnasium environments, each with something that a trial must see."""
 
+import threading
 import time
 
 import gymnasium
@@ -90,3 +91,26 @@ class Slow(Odd):
     def step(self, action):
         time.sleep(0.05)
         return super().step(action)
+
+
+class Threaded(Odd):
+    def __init__(self):
+        threading.Thread(target=time.sleep, args=(600,), name="physics").start()
+
+
+class Single(Odd):
+    made = 0
+
+    def __init__(self):
+        Single.made += 1
+        if Single.made % 2 == 0:
+            raise OSError("the port is taken")
+
+
+class Unclosable(Odd):
+    def close(self):
+        raise ConnectionError("the game server did not answer")
+
+
+class Idle(Odd):
+    action_space = spaces.Discrete(1)

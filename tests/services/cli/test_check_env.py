@@ -40,12 +40,12 @@ def test_a_crash_is_a_finding(dreamer):
 
 
 def test_settings_tried_and_suggested_are_in_the_command_to_train_with(dreamer):
-    options = ("--env.action-repeat", "2", "--steps", "120")
+    options = ("--env.action-repeat", "2", "--env.log-info", "is done,score", "--steps", "120")
     code, stdout, _ = dreamer("check-env", f"{ODD}:Endless", *options)
     line = plain(stdout).partition("Train on it: ")[2]
     assert code == 0 and line.strip() == (
         f"dreamer train gymnasium_tiny --env.task {ODD}:Endless --env.action-repeat 2 "
-        "--env.time-limit-steps 1000"
+        "--env.log-info 'is done,score' --env.time-limit-steps 1000"
     )
 
 

@@ -1,0 +1,47 @@
+"""The end of a command whose environment left threads: said, and soon."""
+
+import subprocess
+import sys
+
+import pytest
+
+END = """
+import sys, threading, time
+from services.cli.ending import end_despite_threads
+threading.Thread(target=time.sleep, args=({seconds},), name="physics", daemon={is_daemon}).start()
+print("done")
+end_despite_threads({code}, wait_s=1.0)
+sys.exit({code})
+"""
+
+
+def end_of(seconds, code, is_daemon=False):
+    """(exit code, stdout, stderr) of a process that ends with a thread of so many seconds."""
+    lines = END.format(seconds=seconds, code=code, is_daemon=is_daemon)
+    command = [sys.executable, "-c", lines]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_thread_that_does_not_end_is_named_and_the_exit_code_kept(code):
+    got, stdout, stderr = end_of(600, code)
+    assert (got, stdout) == (code, "done\n") and "still run: physics" in stderr
+
+
+@pytest.mark.parametrize(("seconds", "is_daemon"), [(0.3, False), (600, True)])
+def test_threads_that_end_soon_and_daemons_are_nobodys_concern(seconds, is_daemon):
+    assert end_of(seconds, 0, is_daemon) == (0, "done\n", "")
+
+
+def test_a_command_ends_although_its_environment_left_a_thread(tmp_path):
+    task = "tests.core.run.odd_envs:Threaded"
+    lines = (
+        "import services.cli.ending as ending; ending.end_despite_threads.__defaults__ = (1.0,); "
+        "import services.cli; "
+        f"services.cli.main(['check-env', '{task}', '--to', '{tmp_path / 'sheet.png'}'])"
+    )
+    command = [sys.executable, "-c", lines]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Train on it" in done.stdout and "still run: physics" in done.stderr

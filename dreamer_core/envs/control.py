@@ -83,7 +83,7 @@ class ControlEnvironment:
     def spaces(self) -> tuple[str, str]:
         """Observations and actions in the environment's own words."""
         size = f"{IMAGE_SIZE} x {IMAGE_SIZE} pixels of camera {self._camera}"
-        return size, f"{self._actions.size} joints, each in [-1, 1]"
+        return size, f"{self._actions.size} joint{'s' * (self._actions.size > 1)}, each in [-1, 1]"
 
     def reset(self) -> EnvStep:
         """Starts an episode from the next initial state."""

@@ -15,7 +15,7 @@ def run(arguments: list[str]) -> int:
     """Measures, and returns the exit code."""
     part, *rest = arguments or [""]
     if part in ("-h", "--help"):
-        part, rest = "PART", ["--help"]
+        part, rest = "|".join(bench.PARTS), ["--help"]
     elif part not in bench.PARTS:
         raise BadInput(
             f"There is nothing named {part!r} to measure; known are {', '.join(bench.PARTS)}. "

@@ -138,18 +138,18 @@ def _facts(config: EnvConfig, trial: Trial) -> Iterator[tuple[str, str]]:
         colours = "gray" if spec.image_shape[-1] == 1 else "colour"
         parts.append(f"an image of 64 x 64, {colours}")
     if spec.vector_size:
-        parts.append(f"{spec.vector_size} numbers")
+        parts.append(_counted(spec.vector_size, "number"))
     yield "agent sees", " and ".join(parts)
     yield "actions", trial.spaces[1]
     kind = "one of" if spec.action_classes is None else "a choice of each of"
     classes = spec.action_classes or (spec.action_size,)
     counts = ", ".join(map(str, classes))
-    numbers = f"{spec.action_size} numbers in [-1, 1]"
+    numbers = f"{_counted(spec.action_size, 'number')} in [-1, 1]"
     yield "agent acts", f"{kind} {counts}" if spec.is_discrete else numbers
     frames = spec.frames_per_policy_step
     yield (
         "policy step",
-        f"{frames} frame{'s' * (frames > 1)} (action repeat {config.action_repeat})",
+        f"{_counted(frames, 'frame')} (action repeat {config.action_repeat})",
     )
     if not trial.num_steps:
         return
@@ -171,6 +171,8 @@ def _facts(config: EnvConfig, trial: Trial) -> Iterator[tuple[str, str]]:
 def _episodes(config: EnvConfig, trial: Trial) -> str:
     limit = config.time_limit_steps
     bound = "" if limit is None else f"; the limit is {limit:,} policy steps"
+    if config.suite == "control":
+        bound = bound or "; the suite ends them after 1,000 frames"
     if not trial.lengths:
         return f"none ended{bound}"
     lengths, returns = np.array(trial.lengths), np.array(trial.returns)
@@ -182,6 +184,14 @@ def _episodes(config: EnvConfig, trial: Trial) -> str:
     )
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{1e3 * seconds:,.0f} ms"
+
+
 def _speed(trial: Trial) -> str:
     seconds, steps = trial.seconds, trial.num_steps
     step_s, reset_s = seconds.get("step", 0.0), seconds.get("reset", 0.0)
@@ -189,7 +199,7 @@ def _speed(trial: Trial) -> str:
     render = f", {seconds['render'] / (step_s + reset_s):.0%} of all that rendering"
     return (
         f"{format_number(trial.steps_per_second)} policy steps a second: "
-        f"{1e3 * step_s / steps:.3g} ms a step, {1e3 * reset_s / max(1, resets):.3g} ms a reset"
+        f"{_milliseconds(step_s / steps)} a step, {_milliseconds(reset_s / max(1, resets))} a reset"
         + (render if seconds["render"] else "")
         + f"; made in {seconds['make']:.2g} s; a million policy steps take "
         + format_duration(1e6 / trial.steps_per_second)

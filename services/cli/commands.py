@@ -55,7 +55,7 @@ COMMANDS = (
         "a web page of the agent at play beside what its world model dreams",
     ),
     Command("status RUN_DIR", "where a run stands, running or not"),
-    Command("logs RUN_DIR [--follow]", "its starts, stops, checkpoints and faults"),
+    Command("logs RUN_DIR [--follow]", "its starts, stops, restarts and faults"),
     Command("stop RUN_DIR", "has a running run write a checkpoint and end"),
     Command(
         "submit CLUSTER PRESET ...",

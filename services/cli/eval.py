@@ -74,8 +74,9 @@ def run(arguments: list[str]) -> int:
             f"{evaluation.length} policy steps{_told(evaluation.info)}{_end(evaluation, command)}"
         )
     mean = sum(episode.episode_return for episode in played) / len(played)
+    plural = "s" * (len(played) > 1)
     console.print(
-        f"mean return {mean:g} over {len(played)} episodes, mode {command.mode}"
+        f"mean return {mean:g} over {len(played)} episode{plural}, mode {command.mode}"
         f"{_told(mean_info(played))}"
     )
     for video in videos:

@@ -1,4 +1,4 @@
-"""`dreamer logs`: starts, stops, checkpoints and faults of a run."""
+"""`dreamer logs`: starts, stops and faults of a run."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def run(arguments: list[str]) -> int:
     """Trains many runs, and returns the exit code."""
     refuse_options_of_one_run(arguments)
     command = with_preset(SweepCommand, arguments, "dreamer sweep PRESET")
-    console = Console()
+    console = Console(log_path=False)
     with SweepDisplay(command.directory, console=console) as display:
         log_through(console)
         should_stop = StopRequest(console.log)

@@ -18,6 +18,8 @@ from services.terminal.display import Display
 from services.terminal.lasting import LastingStream
 from services.terminal.stop_request import StopRequest
 
+_CHATTY = ("absl", "OpenGL")
+
 
 def train_shown(
     config: Config,
@@ -26,7 +28,7 @@ def train_shown(
 ) -> int:
     """Runs a training under the live display and says what it left behind."""
     run_dir = run_dir or default_run_dir(config)
-    console = Console(file=cast(TextIO, LastingStream(sys.stdout)))
+    console = Console(file=cast(TextIO, LastingStream(sys.stdout)), log_path=False)
     with Display(config.steps, run_dir, console=console) as display:
         log_through(display.console)
         should_stop = StopRequest(display.console.log)
@@ -54,4 +56,10 @@ def train_shown(
 def log_through(console: Console) -> None:
     """Puts log lines above the live display."""
     handler = RichHandler(console=console, show_path=False, omit_repeated_times=False)
+    handler.addFilter(_is_for_the_user)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)
+
+
+def _is_for_the_user(record: logging.LogRecord) -> bool:
+    """Whether a line tells of the run, and not how dm_control and OpenGL were imported."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _CHATTY

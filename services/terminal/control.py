@@ -32,7 +32,7 @@ class StopCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class LogsCommand:
-    """Prints the log of a run: starts, stops, checkpoints, what failed and was replaced."""
+    """Prints the log of a run: starts, stops, what failed and was replaced."""
 
     run_dir: tyro.conf.Positional[Path]
     """Directory of the run."""

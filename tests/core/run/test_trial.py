@@ -90,6 +90,13 @@ def test_settings_are_suggested_that_mend_what_was_found():
     assert suggestions(config, trial) == []
 
 
+def test_control_ends_its_episodes_itself_however_short_the_trial_was():
+    _, trial, _ = tried("Endless")
+    config = EnvConfig(suite="control", task="cartpole_swingup", time_limit_steps=None)
+    assert "No episode ended" not in words(findings(config, trial))
+    assert suggestions(config, trial) == []
+
+
 def test_two_skips_are_a_risk():
     config = EnvConfig(suite="gymnasium", task="ALE/Pong-v5", action_repeat=4)
     trial = try_environment(config, steps=2)

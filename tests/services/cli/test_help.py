@@ -19,6 +19,7 @@ from tests.commands import plain
         ("replay", "{inspect,verify,export} --on"),
         ("export", "STR --to --checkpoint"),
         ("presets", "[NAME]"),
+        ("bench", "learner|policy|replay|env|run --seconds --json"),
     ],
 )
 def test_help_of_each_command_lists_its_options(dreamer, command, options):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
+from pathlib import Path
 from typing import Literal
 
 import gymnasium
@@ -87,6 +88,8 @@ def suite_of(task: str) -> Literal["atari", "gymnasium", "control"]:
 def opened(config: EnvConfig, seed: int) -> Generator[Environment]:
     """Makes an environment and closes it after the block; one that fails to close is a warning.
 
+    Where it changes the working directory, that is as before after the block.
+
     Args:
         config: as in `make_env`, as is the seed.
         seed: 0 or more.
@@ -94,11 +97,12 @@ def opened(config: EnvConfig, seed: int) -> Generator[Environment]:
     Raises:
         UnknownTask, UnsupportedEnvironment, EnvironmentCrashed: see `make_env`.
     """
-    env = make_env(config, seed)
-    try:
-        yield env
-    finally:
-        close_or_warn(env)
+    with chdir(Path.cwd()):
+        env = make_env(config, seed)
+        try:
+            yield env
+        finally:
+            close_or_warn(env)
 
 
 def environment_spec(config: EnvConfig) -> EnvSpec:

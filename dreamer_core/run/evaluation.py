@@ -53,7 +53,8 @@ def evaluate_run(
             run, or the video cannot be written.
         StorageFailed: the place of the checkpoints cannot be read.
     """
-    config = read_config(run_dir)
+    config, run_dir = read_config(run_dir), run_dir.absolute()
+    video = None if video is None else video.absolute()  # the environment may change directories
     with opened(config.env, seed) as env:
         weights, policy_step = checkpoint_weights(run_dir, config, env.spec, step=step)
         policy = Policy(config, env.spec)

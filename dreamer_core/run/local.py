@@ -185,6 +185,7 @@ def train_local(
         Failed: the place of the checkpoints does not answer, or a disk is full.
         NonFiniteLoss: see DreamerAgent.train_step.
     """
+    run_dir = run_dir.absolute()  # an environment may change the working directory
     config, spec = check(config, run_dir)
     with open_front(config, spec, run_dir, observe) as front:
         run = LocalRun(config, front.paths, spec, front.observe)

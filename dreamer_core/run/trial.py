@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import chdir
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -103,13 +105,14 @@ def try_environment(
         UnknownTask, UnsupportedEnvironment, EnvironmentCrashed: see `make_env`.
     """
     began_s = time.perf_counter()
-    env = make_env(config, seed)
-    made_s = time.perf_counter() - began_s
     seen: list[EnvStep] = []
-    try:
-        trial = _first(env, steps, seed, seen)
-    finally:
-        failure = _close(env)
+    with chdir(Path.cwd()):  # which an environment may change
+        env = make_env(config, seed)
+        made_s = time.perf_counter() - began_s
+        try:
+            trial = _first(env, steps, seed, seen)
+        finally:
+            failure = _close(env)
     trial.seconds["make"], trial.close_failure = made_s, failure
     if is_repeated and trial.crash is None:
         try:

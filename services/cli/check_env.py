@@ -14,7 +14,7 @@ from rich.console import Console
 
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.suites import suite_of
-from dreamer_core.errors import BadInput
+from dreamer_core.errors import BadInput, naming
 from dreamer_core.presets import PRESETS, preset
 from dreamer_core.report.contact_sheet import save_contact_sheet
 from dreamer_core.run.findings import ENOUGH_STEPS, findings, suggestions
@@ -51,6 +51,8 @@ class CheckEnvCommand:
             raise BadInput(f"--steps {self.steps}: wanted 1 or more")
         if self.seed < 0:
             raise BadInput(f"--seed {self.seed}: wanted 0 or more")
+        if self.to is not None and self.to.suffix.lower() != ".png":
+            raise BadInput(f"--to {self.to}: wanted a name that ends in .png")
 
 
 def run(arguments: list[str]) -> int:
@@ -69,7 +71,8 @@ def run(arguments: list[str]) -> int:
             _say(console, f"  {first:<13}{line}")
     if trial.pictures:
         tiles = [(f"{p.step}, reward {p.reward:.2g}", p.image) for p in trial.pictures]
-        save_contact_sheet(path, trial.screen, tiles)
+        with naming(f"write the picture {path}", "Name another file with --to"):
+            save_contact_sheet(path, trial.screen, tiles)
         _say(console, f"  picture      {path}")
     found = findings(config, trial)
     for finding in found:

@@ -61,6 +61,7 @@ def train(
         Raised: a service met a bug of ours.
     """
     require_lasting_checkpoints(config)
+    run_dir = run_dir.absolute()  # an environment may change the working directory
     config, spec = check(config, run_dir, is_trained_here=services.runtime.ray_address is None)
     with ExitStack() as stack:
         exporter = stack.enter_context(
@@ -74,7 +75,7 @@ def train(
 
         front = stack.enter_context(open_front(config, spec, run_dir, show))
         stack.enter_context(logging_to_file("supervisor", front.paths.log))
-        stack.enter_context(ray_cluster(services, namespace=str(run_dir.absolute())))
+        stack.enter_context(ray_cluster(services, namespace=str(run_dir)))
         write_address(front.paths)
         stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
         on_start(exporter.url)

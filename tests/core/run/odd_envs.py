@@ -1,5 +1,6 @@
 """Small Gymnasium environments, each with something that a trial must see."""
 
+import os
 import threading
 import time
 
@@ -110,6 +111,11 @@ class Single(Odd):
 class Unclosable(Odd):
     def close(self):
         raise ConnectionError("the game server did not answer")
+
+
+class Wandering(Odd):
+    def __init__(self):
+        os.chdir("/")
 
 
 class Idle(Odd):

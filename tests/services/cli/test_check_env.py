@@ -1,5 +1,8 @@
 """`dreamer check-env`: what it says of an environment, its picture, its exit code."""
 
+import os
+from pathlib import Path
+
 import cv2
 import pytest
 
@@ -62,7 +65,27 @@ def test_names_of_nothing_are_refused(refused):
     assert "closest: pong" in refused("check-env", "pongg", "--env.suite", "atari")
     assert "but nothing was named first" in refused("check-env")
     assert "wanted 1 or more" in refused("check-env", "pong", "--steps", "0")
+    assert "ends in .png" in refused("check-env", "pong", "--to", "sheet.jpg")
     assert "atari, control, gymnasium" in refused("check-env", "pong", "--env.suite", "nosuch")
+
+
+def test_a_picture_that_cannot_be_written_is_bad_input_with_its_path(dreamer, tmp_path):
+    (tmp_path / "taken.png").mkdir()
+    for path in (tmp_path / "nowhere" / "sheet.png", tmp_path / "taken.png"):
+        code, _, stderr = dreamer("check-env", f"{ODD}:Odd", "--steps", "2", "--to", path)
+        assert code == 2 and f"write the picture {path}" in plain(stderr), stderr
+
+
+def test_one_that_changes_the_working_directory_moves_nothing_that_is_written(dreamer, tmp_path):
+    env = ("--env.suite", "gymnasium", "--env.task", f"{ODD}:Wandering")
+    small = ("--env.action-repeat", "1", "--env.time-limit-steps", "None", "--steps", "60")
+    assert dreamer("check-env", f"{ODD}:Wandering", "--steps", "2", "--to", "a.png")[0] == 0
+    assert dreamer("local", "debug", *env, *small, "--run-dir", "run")[0] == 0
+    os.chdir(tmp_path)  # in a process of its own the command would have ended here
+    code, _, stderr = dreamer("eval", "run", "--episodes", "1", "--video", "a.gif")
+    assert code == 0, stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.gif", "run"}
+    assert (tmp_path / "run" / "learning_curve.png").exists() and Path.cwd() == tmp_path
 
 
 @pytest.mark.parametrize("command", ["local", "train"])

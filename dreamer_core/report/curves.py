@@ -101,9 +101,7 @@ def _draw_returns(axes: AnyAxes, episodes: list[Point], evaluations: list[Point]
     if returns or evaluations:
         axes.legend(loc="best", frameon=False)
     else:
-        axes.set_yticks([])
-        where = {"ha": "center", "va": "center", "color": GREY, "transform": axes.transAxes}
-        axes.text(0.5, 0.5, "no episode has ended yet", **where)
+        _say_nothing_is_there(axes, "no episode has ended yet")
     axes.set_ylabel("episode return")
     _tidy(axes)
 
@@ -114,7 +112,11 @@ def _draw_losses(axes: AnyAxes, image_mse: list[Point], kl: list[Point]) -> None
         (axes, image_mse, "image MSE a pixel", GREEN),
         (right, kl, "KL, nats", ORANGE),
     )
+    if not image_mse and not kl:
+        _say_nothing_is_there(axes, "no losses have been reported yet")
     for side, points, label, color in series:
+        if not points:
+            side.set_yticks([])
         frames, values = _columns(points)
         marker = "o" if len(values) < 3 else ""
         side.plot(frames, values, color=color, linewidth=1.5, marker=marker)
@@ -125,6 +127,12 @@ def _draw_losses(axes: AnyAxes, image_mse: list[Point], kl: list[Point]) -> None
             side.set_yscale("log")
     _tidy(axes)
     right.spines["top"].set_visible(False)
+
+
+def _say_nothing_is_there(axes: AnyAxes, words: str) -> None:
+    axes.set_yticks([])
+    where = {"ha": "center", "va": "center", "color": GREY, "transform": axes.transAxes}
+    axes.text(0.5, 0.5, words, **where)
 
 
 def _tidy(axes: AnyAxes) -> None:

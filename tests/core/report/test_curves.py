@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from dreamer_core.errors import BadInput
-from dreamer_core.report.curves import plot_learning_curve, running_mean
+from dreamer_core.report.curves import _draw_losses, plot_learning_curve, running_mean
 from dreamer_core.report.log import RunLog
 from dreamer_core.types import EpisodeSummary, Report
 from tests.core.report.images import pixels
@@ -59,6 +60,13 @@ def test_a_learning_curve_is_drawn_at_every_stage_of_a_run(tmp_path, run):
     path = plot_learning_curve(write_run(tmp_path, **run))
     assert path == tmp_path / "learning_curve.png"
     assert pixels(path).shape == (780, 1080, 3)
+
+
+def test_a_curve_without_losses_says_so_and_has_no_numbers_at_their_axes():
+    axes = Figure().subplots()
+    _draw_losses(axes, [], [])
+    assert [text.get_text() for text in axes.texts] == ["no losses have been reported yet"]
+    assert not axes.get_yticks().size
 
 
 def test_a_learning_curve_needs_a_run(tmp_path):

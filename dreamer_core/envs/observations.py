@@ -104,7 +104,7 @@ class ImageReader:
         """Returns an image of the declared shape as uint8."""
         space = self._part.space
         is_uint8 = space.dtype == np.uint8
-        is_number = image.dtype == np.uint8 if is_uint8 else image.dtype.kind in "iuf"
+        is_number = image.dtype == np.uint8 if is_uint8 else image.dtype.kind in "biuf"
         if image.shape != space.shape or not is_number:
             raise EnvironmentCrashed(
                 f"{self._task} declares a {space.dtype} image of shape {space.shape}, but returned "
@@ -189,7 +189,7 @@ def _shape_flaw(shape: tuple[int, ...]) -> str | None:
 
 def _value_flaw(box: Any) -> str | None:
     """Returns why no pixel holds such values; None if one may."""
-    if box.dtype.kind not in "iuf":
+    if box.dtype.kind not in "biuf":
         return f"holds {box.dtype}"
     bounds = np.abs([box.low.astype(np.float64), box.high.astype(np.float64)])
     if box.dtype == np.uint8 or (bounds < UNBOUNDED).all():
@@ -223,8 +223,9 @@ def _chosen(config: EnvConfig, parts: list[Part], space: Any) -> Part:
     raise UnsupportedEnvironment(
         f"{config.task} must observe an image: a Box with shape [H, W], [H, W, 1 or 3] or "
         f"[1 or 3, H, W] and sides of {MIN_SIDE} pixels or more, of uint8 or of other numbers with "
-        f"declared bounds, alone or in a Dict; or else numbers, of which those in a Dict are named "
-        f"with --env.vector-keys. It observes {space}: {'; '.join(flaws)}. {_ADVICE}"
+        f"declared bounds, alone or in a Dict; or else numbers: those in a Dict or Tuple are named "
+        "with --env.vector-keys, and a Box of several axes that is no image is flattened with "
+        f"gymnasium.wrappers.FlattenObservation. It observes {space}: {'; '.join(flaws)}. {_ADVICE}"
     )
 
 

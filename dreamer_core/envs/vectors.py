@@ -84,7 +84,8 @@ def vector_reader(config: EnvConfig, space: Any) -> VectorReader | None:
     parts = {part.name: part for part in parts_of(space)}
     whole = parts.get("")
     if whole is not None and not config.vector_keys:
-        is_vector = vector_flaw(whole.space) is None and len(whole.space.shape) <= 1
+        is_flat = not isinstance(whole.space, spaces.Box) or len(whole.space.shape) <= 1
+        is_vector = is_flat and vector_flaw(whole.space) is None
         return VectorReader(config.task, [whole]) if is_vector else None
     for key in config.vector_keys:
         flaw = vector_flaw(parts[key].space) if key in parts else "is no part of it"

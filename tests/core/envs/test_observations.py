@@ -122,7 +122,7 @@ def test_a_name_that_is_no_key_is_refused_with_those_there_are(wrap: Wrap):
         (spaces.Box(0, 255, (4, 64, 64, 3), np.uint8), "has four axes, as a stack of frames"),
         (spaces.Box(-np.inf, np.inf, (64, 64)), "declares no bounds.*TransformObservation"),
         (spaces.Box(-3e38, 3e38, (64, 64)), "declares no bounds"),
-        (spaces.Box(0, 1, (64, 64), np.bool_), "holds bool"),
+        (spaces.Box(0, 3, (8, 8), np.int64), "has a side below"),
     ],
 )
 def test_what_is_no_image_is_refused_with_its_flaw(wrap: Wrap, space: spaces.Space[Any], flaw: str):
@@ -162,3 +162,28 @@ def test_an_observation_without_its_image_is_a_crash(wrap: Wrap):
     inner.observe = dict
     with pytest.raises(EnvironmentCrashed, match="KeyError during reading its observation"):
         wrap(inner).reset()
+
+
+def test_truth_values_are_an_image_of_black_and_white(wrap: Wrap):
+    shown = np.arange(64 * 64).reshape(64, 64) % 2 == 0
+    image = wrap(Showing(spaces.Box(0, 1, (64, 64), np.bool_), shown)).reset().image
+    assert (image[..., 0] == np.where(shown, 255, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [(spaces.MultiBinary((2, 3)), 6), (spaces.MultiDiscrete(np.array([[3, 4], [2, 2]])), 11)],
+)
+def test_choices_of_several_axes_are_a_vector_without_a_name(
+    wrap: Wrap, space: spaces.Space[Any], size: int
+):
+    vector = wrap(Showing(space, space.sample())).reset().vector
+    assert vector is not None and vector.shape == (size,) and set(vector) <= {0, 1}
+
+
+def test_numbers_of_several_axes_are_refused_with_the_wrapper_that_flattens_them(wrap: Wrap):
+    board = Showing(spaces.Box(0, 3, (8, 8), np.int64), np.ones((8, 8), np.int64))
+    with pytest.raises(UnsupportedEnvironment, match="FlattenObservation"):
+        wrap(board)
+    vector = wrap(gymnasium.wrappers.FlattenObservation(board)).reset().vector
+    assert vector is not None and vector.tolist() == [1] * 64

@@ -81,6 +81,11 @@ class AtariEnvironment:
         return self._spec
 
     @property
+    def own_limit_steps(self) -> None:
+        """None: a game says nothing of the kind."""
+        return
+
+    @property
     def spaces(self) -> tuple[str, str]:
         """Observations and actions in the environment's own words."""
         height, width = self._ale.getScreenDims()

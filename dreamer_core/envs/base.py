@@ -88,6 +88,11 @@ class Environment(Protocol):
         """Observations and actions in the environment's own words, for a person."""
         ...
 
+    @property
+    def own_limit_steps(self) -> int | None:
+        """Policy steps after which it says that it ends an episode itself; None if it does not."""
+        ...
+
     def reset(self) -> EnvStep:
         """Starts an episode; also allowed in the middle of one.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -28,6 +29,7 @@ from dreamer_core.envs.calling import calling, closing
 from dreamer_core.envs.rendering import choose_renderer
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
+_STEPS_OF_SUITE = 1_000
 _SCREEN_SIZE = 240  # height and width of what a person looks at, in pixels
 _CAMERAS = {f"quadruped_{task}": 2 for task in ("walk", "run", "escape", "fetch")}
 """Where the released code takes another camera than the first."""
@@ -78,6 +80,11 @@ class ControlEnvironment:
     def spec(self) -> EnvSpec:
         """Sizes; constant over the environment's life."""
         return self._spec
+
+    @property
+    def own_limit_steps(self) -> int:
+        """1,000 steps of the simulator, as in every task of the suite."""
+        return math.ceil(_STEPS_OF_SUITE / self._config.action_repeat)
 
     @property
     def spaces(self) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,6 +100,13 @@ class GymnasiumEnvironment:
     def spec(self) -> EnvSpec:
         """Sizes; constant over the environment's life."""
         return self._spec
+
+    @property
+    def own_limit_steps(self) -> int | None:
+        """The limit with which its id is registered."""
+        with calling(self._config.task, "telling its limit"):
+            limit: Any = getattr(self._env.spec, "max_episode_steps", None)
+        return None if limit is None else math.ceil(limit / self._config.action_repeat)
 
     @property
     def spaces(self) -> tuple[str, str]:

@@ -149,7 +149,7 @@ def _rewards(trial: Trial) -> Iterator[Finding]:
 
 
 def _never_ends(config: EnvConfig, trial: Trial) -> bool:
-    has_limit = config.time_limit_steps is not None or config.suite == "control"
+    has_limit = (config.time_limit_steps or trial.own_limit_steps) is not None
     return not trial.lengths and not has_limit and trial.num_steps >= ENOUGH_STEPS
 
 

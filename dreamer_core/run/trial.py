@@ -40,6 +40,8 @@ class Trial:
     spec: EnvSpec
     spaces: tuple[str, str]
     """Observations and actions in the environment's own words."""
+    own_limit_steps: int | None
+    """Policy steps after which it says that it ends an episode itself; None if it does not."""
     num_steps: int = 0
     """Policy steps taken."""
     rewards: list[float] = field(default_factory=list[float])
@@ -124,7 +126,7 @@ def try_environment(
 
 def _first(env: Environment, steps: int, seed: int, seen: list[EnvStep]) -> Trial:
     """Plays an environment, and puts the first steps into `seen`."""
-    trial = Trial(spec=env.spec, spaces=env.spaces)
+    trial = Trial(spec=env.spec, spaces=env.spaces, own_limit_steps=env.own_limit_steps)
     before: EnvStep | None = None
     try:
         for is_reset, step in _played(env, steps, seed, trial.seconds):

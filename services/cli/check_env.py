@@ -172,8 +172,8 @@ def _facts(config: EnvConfig, trial: Trial) -> Iterator[tuple[str, str]]:
 
 
 def _episodes(config: EnvConfig, trial: Trial) -> str:
-    limit = config.time_limit_steps
-    bound = "" if limit is None else f"; the limit is {limit:,} policy steps"
+    limits = [n for n in (config.time_limit_steps, trial.own_limit_steps) if n is not None]
+    bound = f"; the limit is {min(limits):,} policy steps" if limits else ""
     if config.suite == "control":
         bound = bound or "; the suite ends them after 1,000 frames"
     if not trial.lengths:

@@ -59,6 +59,10 @@ class CountingEnvironment:
         return self._arrive(0.0)
 
     @property
+    def own_limit_steps(self) -> int | None:
+        return None
+
+    @property
     def spaces(self) -> tuple[str, str]:
         return "a count", "any"
 

@@ -47,7 +47,7 @@ def test_an_episode_is_a_thousand_control_steps_and_ends_by_its_limit(env):
     steps = play(env, [0.0] * 4)
     assert [step.is_last for step in steps] == [False] * 4 + [True]
     assert not any(step.is_terminal for step in steps)
-    assert make_env(config(), seed=5)._env._step_limit == 1000
+    assert make_env(config(), seed=5)._env._step_limit == 1000 == 2 * env.own_limit_steps
     with pytest.raises(ValueError, match="call reset first"):
         env.step(np.zeros(1, np.float32))
 

@@ -1,6 +1,7 @@
 """What a trial sees of an environment, and what is found wrong or risky with it."""
 
 import cv2
+import gymnasium
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from dreamer_core.presets import preset
 from dreamer_core.report.contact_sheet import save_contact_sheet
 from dreamer_core.run.findings import findings, suggestions
 from dreamer_core.run.trial import try_environment
+from tests.core.run.odd_envs import Endless
 
 TINY = preset("gymnasium_tiny").env
 
@@ -90,11 +92,25 @@ def test_settings_are_suggested_that_mend_what_was_found():
     assert suggestions(config, trial) == []
 
 
-def test_control_ends_its_episodes_itself_however_short_the_trial_was():
-    _, trial, _ = tried("Endless")
-    config = EnvConfig(suite="control", task="cartpole_swingup", time_limit_steps=None)
+def test_an_environment_that_says_its_limit_is_suggested_no_other_however_short_the_trial_was():
+    config, trial, _ = tried("Endless")
+    trial.own_limit_steps = 500
     assert "No episode ended" not in words(findings(config, trial))
     assert suggestions(config, trial) == []
+
+
+def test_the_limit_of_a_registered_id_is_known():
+    gymnasium.register("Endless-v0", Endless, max_episode_steps=150)
+    try:
+        config = EnvConfig(
+            suite="gymnasium", task="Endless-v0", action_repeat=2, time_limit_steps=None
+        )
+        trial = try_environment(config, steps=70)
+        assert trial.own_limit_steps == 75 and trial.lengths == []
+        trial = try_environment(config, steps=110)
+        assert trial.lengths == [75] and suggestions(config, trial) == []
+    finally:
+        del gymnasium.registry["Endless-v0"]
 
 
 def test_two_skips_are_a_risk():

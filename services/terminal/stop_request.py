@@ -6,18 +6,21 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 INTERRUPTED_EXIT = 130
 """Exit code after Ctrl-C."""
+_ECHO_S = 0.1  # a signal that comes again within it is the same
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
 class StopRequest:
     """Turns Ctrl-C, SIGTERM and SIGHUP into a question that the training loop asks.
 
-    The first signal asks for a clean stop; a second Ctrl-C ends the process at once. Both are
+    The first signal asks for a clean stop; a second Ctrl-C ends the process at once, unless it
+    comes faster than fingers are: `timeout` signals its command and then the whole group. Both are
     noticed in a thread of their own, since the main thread may be inside a call that lets no Python
     run for long.
 
@@ -28,6 +31,7 @@ class StopRequest:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self.signal: signal.Signals | None = None
+        self._taken_s = 0.0
         reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         threading.Thread(target=self._follow, args=(reading,), daemon=True).start()
@@ -61,10 +65,10 @@ class StopRequest:
 
     def _take(self, number: signal.Signals) -> None:
         if self.signal is not None:
-            if number == signal.SIGINT:
+            if number == signal.SIGINT and time.monotonic() - self._taken_s > _ECHO_S:
                 if sys.stdout.isatty():
                     os.write(sys.stdout.fileno(), _SHOW_CURSOR)
                 os._exit(INTERRUPTED_EXIT)
             return
-        self.signal = number
+        self.signal, self._taken_s = number, time.monotonic()
         self._say("Stopping: finishing what is under way and writing a checkpoint ...")

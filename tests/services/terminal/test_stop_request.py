@@ -33,6 +33,7 @@ def test_a_second_ctrl_c_ends_the_process_whatever_it_is_in():
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline().startswith("Stopping: ")
         asked_s = time.monotonic()
+        time.sleep(0.2)  # as fast as fingers are
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert time.monotonic() - asked_s < 2
@@ -46,6 +47,17 @@ def test_each_signal_asks_for_a_stop_once(number, code):
         process.send_signal(number)
         assert process.communicate(timeout=10)[0].count("Stopping: ") == 1
         assert process.returncode == code
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(tmp_path):
+    saved = tmp_path / "saved"
+    code = WAITING.replace("sys.exit", f"time.sleep(0.5); open({str(saved)!r}, 'w'); sys.exit")
+    with started(code) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline().startswith("Stopping: ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert saved.exists()
 
 
 def test_under_nohup_a_terminal_may_go_away():

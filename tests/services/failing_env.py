@@ -109,5 +109,5 @@ def make_env_with_a_process() -> Catch:
 
 
 def make_broken_env() -> FailingCatch:
-    """Task name: `tests.services.failing_env:make_broken_env`."""
-    return FailingCatch(0)
+    """Fails before anything is stored; task name: `tests.services.failing_env:make_broken_env`."""
+    return FailingCatch(9)  # the trial before a run takes 8, and preset debug collects 10 at once

@@ -90,7 +90,7 @@ class Large(Odd):
 
 class Slow(Odd):
     def step(self, action):
-        time.sleep(0.05)
+        time.sleep(0.035)
         return super().step(action)
 
 

@@ -51,10 +51,10 @@ BAD_INPUT = [
     (replace_by_directory("config.json"), ("status", "run"), "holds no config.json"),
     (replace_by_directory("run.lock"), ("status", "run"), "see who trains in run, but Is a dir"),
     (replace_by_directory("run.lock"), ("stop", "run"), "see who trains in run, but Is a dir"),
-    (replace_by_directory("run.lock"), LOCAL, "write a run into run, but Is a directory"),
+    (replace_by_directory("run.lock"), LOCAL, "/run, but Is a directory. Choose another place"),
     (replace_by_directory("metrics.jsonl"), ("status", "run"), "metrics.jsonl, but Is a directory"),
-    (replace_by_directory("metrics.jsonl"), LOCAL, "log to run, but Is a directory"),
-    (replace_by_file("tensorboard"), LOCAL, "log to run, but File exists"),
+    (replace_by_directory("metrics.jsonl"), LOCAL, "/run, but Is a directory. Make room"),
+    (replace_by_file("tensorboard"), LOCAL, "/run, but File exists. Make room"),
     (replace_by_directory("supervisor.log"), ("logs", "run"), "supervisor.log, but Is a directory"),
     (replace_by_directory("supervisor.log"), TRAIN, "supervisor.log, but Is a directory"),
     (append_to_the_log, ("status", "run"), "metrics.jsonl:"),
@@ -66,7 +66,10 @@ BAD_INPUT = [
     *((replace_by_file("checkpoints"), words, "/checkpoints: Not a") for words in ON_A_RUN),
     *((replace_by_file("replay"), words, "/replay: File exists") for words in (LOCAL, TRAIN)),
     *((replace_by_file("replay"), words, "run/replay") for words in REPLAY),
-    *((replace_by_file(""), words, "into run, but File exists") for words in (LOCAL, TRAIN)),
+    *(
+        (replace_by_file(""), words, "/run, but File exists. Choose another place")
+        for words in (LOCAL, TRAIN)
+    ),
     *((replace_by_file(""), words, "but run holds no config") for words in (EVAL, *REPLAY)),
     *(
         (nothing, (*words[:-1], "run/run.lock/new"), "run.lock/new, but Not a directory")
@@ -78,7 +81,7 @@ BAD_INPUT = [
     ),
     # where the user wants something to be written
     (nothing, ("eval", "run", "--episodes", "1", "--video", "run/run.lock/x.gif"), "Name another"),
-    (nothing, ("eval", "run", "--episodes", "1", "--video", "no/x.mp4"), "video no/x.mp4, but"),
+    (nothing, ("eval", "run", "--episodes", "1", "--video", "no/x.mp4"), "/no/x.mp4, but"),
     (nothing, ("bench", "env", "--json", "run/run.lock/x.json"), "Name a file with --json"),
     (nothing, ("replay", "export", "run", "--to", "run/run.lock/x"), "Not a directory"),
     (nothing, ("sweep", "debug", "--sweep-dir", "run/run.lock/x"), "--sweep-dir"),

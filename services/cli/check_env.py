@@ -174,8 +174,6 @@ def _facts(config: EnvConfig, trial: Trial) -> Iterator[tuple[str, str]]:
 def _episodes(config: EnvConfig, trial: Trial) -> str:
     limits = [n for n in (config.time_limit_steps, trial.own_limit_steps) if n is not None]
     bound = f"; the limit is {min(limits):,} policy steps" if limits else ""
-    if config.suite == "control":
-        bound = bound or "; the suite ends them after 1,000 frames"
     if not trial.lengths:
         return f"none ended{bound}"
     lengths, returns = np.array(trial.lengths), np.array(trial.returns)

@@ -27,14 +27,15 @@ class Contact:
     def __init__(self) -> None:
         self._guest = secrets.token_hex(8)
         self._exchange: Any = None
-        self._answered_s = time.monotonic()
+        self._silent_since_s: float | None = None  # when it was first asked in vain
         self._num_noted = 0
         self._found: list[Report] = []
 
     @property
     def is_lost(self) -> bool:
-        """Whether the run has not answered for so long that it must have ended."""
-        return time.monotonic() - self._answered_s > _SILENCE_S
+        """Whether the run was asked in vain for so long that it must have ended."""
+        silent_s = 0.0 if self._silent_since_s is None else time.monotonic() - self._silent_since_s
+        return silent_s > _SILENCE_S
 
     @property
     def num_unnoted(self) -> int:
@@ -71,7 +72,8 @@ class Contact:
             answer = ray.get(getattr(self._exchange, method).remote(*arguments), timeout=_ANSWER_S)
         except (ValueError, RayError):
             self._exchange = None
+            self._silent_since_s = self._silent_since_s or time.monotonic()
             time.sleep(_PAUSE_S)
             return None
-        self._answered_s = time.monotonic()
+        self._silent_since_s = None
         return answer

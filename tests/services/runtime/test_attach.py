@@ -12,6 +12,7 @@ from dreamer_core.report.read import read_jsonl
 from dreamer_core.types import Report
 from services.runtime import attach as attach_module
 from services.runtime.attach import AttachCommand, NotRunning
+from services.runtime.contact import Contact
 from services.workers.exchange import Exchange
 from tests.runs import ROOT, restarts
 from tests.services.attended import evaluations
@@ -148,3 +149,22 @@ def test_an_exchange_that_is_full_loses_nothing():
     assert exchange.leave("a", 0, left(range(1200))) == 1000
     assert next(iter(exchange.take({}))) == ("a", 1000)
     assert len(exchange.take({})) == 200
+
+
+def test_a_run_is_lost_once_it_was_asked_in_vain_for_long_and_not_while_nobody_asks(monkeypatch):
+    now_s = 0.0
+    monkeypatch.setattr("services.runtime.contact.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("services.runtime.contact.time.sleep", lambda _: None)
+    contact = Contact()
+    now_s = 1000.0  # an episode took so long
+    assert not contact.is_lost
+    monkeypatch.setattr("services.runtime.contact.ray.get_actor", no_actor)
+    assert contact.newest() is None and not contact.is_lost
+    now_s = 1029.0
+    assert contact.newest() is None and not contact.is_lost
+    now_s = 1031.0
+    assert contact.newest() is None and contact.is_lost
+
+
+def no_actor(_name):
+    raise ValueError("no such actor")

@@ -1,15 +1,21 @@
 """The tensors of a checkpoint as the bytes of its one large file.
 
+    pt            torch.save, of whatever a run goes on from
+    safetensors   the networks alone, of an agent that was handed on: other programs read it too
+
 Apart from checkpoint.py so that who reads manifests alone, as `dreamer status`, imports no torch.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
+
+from dreamer_core.storage import safetensors
+from dreamer_core.storage.manifest import Form
 
 _PLAIN_TYPES = (int, float, bool, str, type(None))
 
@@ -55,3 +61,15 @@ def _require_loadable(value: object, where: str) -> None:
             f"{where} is {type(value).__name__}, but a checkpoint takes tensors, plain numbers, "
             "strings and None; convert it"
         )
+
+
+PACK: dict[Form, Callable[[Mapping[str, Any]], bytes]] = {
+    "pt": pack,
+    "safetensors": safetensors.encode,
+}
+"""Nested dictionaries to bytes."""
+UNPACK: dict[Form, Callable[[bytes], dict[str, Any]]] = {
+    "pt": unpack,
+    "safetensors": safetensors.decode,
+}
+"""And back, on the CPU; ValueError says what it is instead."""

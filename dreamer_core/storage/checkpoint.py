@@ -2,7 +2,8 @@
 
     LATEST                             the step to resume from, in digits
     000000012000/
-        tensors-61b9e5b2f6c8d2a0.pt    torch.save of nested dictionaries, named by its SHA-256
+        tensors-61b9e5b2f6c8d2a0.pt    torch.save of nested dictionaries, named by its SHA-256;
+                                       .safetensors of an agent that was handed on (blob.py)
         KEEP                           empty; a checkpoint that has it is never deleted
         manifest.json                  facts, size and SHA-256 of the tensors, SHA-256 of itself
 
@@ -15,7 +16,6 @@ while the learner saves.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import hashlib
 import json
@@ -27,55 +27,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from dreamer_core.errors import BadInput, Failed, StorageFailed, refusing_other_kinds
+from dreamer_core.storage.manifest import FORMS, MANIFEST, Damaged, Form, Manifest, name_of
 from dreamer_core.storage.store import TEMPORARY, Store
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
-_MANIFEST, _LATEST, _KEEP = "manifest.json", "LATEST", "KEEP"
+_LATEST, _KEEP = "LATEST", "KEEP"
 _OURS = re.compile(
     rf"(?P<step>\d{{12}})/(?P<temporary>{re.escape(TEMPORARY)})?"
-    rf"(?P<file>{re.escape(_MANIFEST)}|{_KEEP}|tensors-[0-9a-f]{{16}}\.pt)",
+    rf"(?P<file>{re.escape(MANIFEST)}|{_KEEP}|tensors-[0-9a-f]{{16}}\.{FORMS})",
     re.ASCII,
 )
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DAMAGE = (errno.EIO, errno.ESTALE)  # a bad sector; a file deleted while it was read over NFS
 
 
 class CheckpointCorrupt(Failed):
     """No checkpoint that was asked for could be read; the message names each with its damage."""
-
-
-class _Damaged(Exception):
-    """This checkpoint cannot be used; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What is known of a checkpoint before its tensors are read."""
-
-    step: int
-    """Gradient steps taken when it was saved."""
-    index: int
-    """Which checkpoint of its run this is, from 1 on."""
-    wall_time_s: float
-    """When it was saved, in seconds since 1970."""
-    facts: dict[str, Any]
-    """Counters, config and versions, as given to `save`."""
-    blob_bytes: int
-    """Size of the tensors' file."""
-    blob_sha256: str
-    """Its hash, in hexadecimal digits."""
-
-    @property
-    def blob(self) -> str:
-        """Name of the tensors' file."""
-        return _name(self.step, f"tensors-{self.blob_sha256[:16]}.pt")
-
-    def encode(self) -> bytes:
-        """Returns it as JSON that carries its own hash."""
-        body = {"format_version": FORMAT_VERSION, "blob": self.blob, **dataclasses.asdict(self)}
-        return json.dumps({**body, "sha256": _hash_of(body)}, indent=2).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +69,7 @@ def save(
     facts: Mapping[str, Any],
     keep: int,
     keep_every: int | None = None,
+    form: Form = "pt",
 ) -> None:
     """Saves a checkpoint atomically, then deletes old ones.
 
@@ -115,6 +83,7 @@ def save(
         facts: whatever JSON can hold.
         keep: newest checkpoints kept, the new one included.
         keep_every: every n-th checkpoint of the run is marked to stay for good; None: none is.
+        form: of the tensors' file.
 
     Raises:
         ValueError: step, keep or keep_every is out of range. TypeError: a value that could be
@@ -125,9 +94,9 @@ def save(
         raise ValueError(
             f"step={step} must be 0 or more, keep={keep} and keep_every={keep_every} 1 or more"
         )
-    from dreamer_core.storage.blob import pack  # noqa: PLC0415 (torch takes a second to import)
+    from dreamer_core.storage.blob import PACK  # noqa: PLC0415 (torch takes a second to import)
 
-    blob = pack(tensors)
+    blob = PACK[form](tensors)
     facts = json.loads(json.dumps(dict(facts)))  # tuples become lists before they are hashed
     try:
         names = store.names()
@@ -135,15 +104,15 @@ def save(
         _delete_all_but(store, names, steps)  # what an interrupted save left must not fill the disk
         index = _next_index(store, steps, step)
         sha256 = hashlib.sha256(blob).hexdigest()
-        manifest = Manifest(step, index, time.time(), dict(facts), len(blob), sha256)
+        manifest = Manifest(step, index, time.time(), dict(facts), len(blob), sha256, form)
         store.write(manifest.blob, blob)
         if keep_every is not None and index % keep_every == 0:
-            store.write(_name(step, _KEEP), b"")
-        store.write(_name(step, _MANIFEST), manifest.encode())
+            store.write(name_of(step, _KEEP), b"")
+        store.write(name_of(step, MANIFEST), manifest.encode())
         store.write(_LATEST, str(step).encode())
         names = store.names()
         past = [other for other in _steps(names) if other <= step]
-        marked = [other for other in _steps(names) if _name(other, _KEEP) in names]
+        marked = [other for other in _steps(names) if name_of(other, _KEEP) in names]
         _delete_all_but(store, names, {*past[:keep], *marked})
     except StorageFailed:
         raise
@@ -186,7 +155,7 @@ def _load(store: Store, step: int | None) -> Checkpoint | None:
             break
         try:
             return _read_step(store, candidate)
-        except _Damaged as damage:
+        except Damaged as damage:
             location = _location(store, candidate)
             _log.warning("checkpoint %s is damaged: %s", location, damage)
             damages[candidate] = f"{location}: {damage}"
@@ -207,7 +176,7 @@ def newest(store: Store) -> Manifest | None:
     """
     with _told(store):
         for step in _ranked_steps(store, store.names()):
-            with contextlib.suppress(_Damaged):
+            with contextlib.suppress(Damaged):
                 return _read_manifest(store, step)
     return None
 
@@ -228,10 +197,6 @@ def _told(store: Store) -> Generator[None]:
         ) from error
 
 
-def _name(step: int, file: str) -> str:
-    return f"{step:012d}/{file}"
-
-
 def _location(store: Store, step: int) -> str:
     return f"{store.location}/{step:012d}"
 
@@ -239,7 +204,7 @@ def _location(store: Store, step: int) -> str:
 def _steps(names: Collection[str]) -> list[int]:
     """All steps that have a manifest, from new to old."""
     matches = [match for name in names if (match := _OURS.fullmatch(name))]
-    whole = {m["step"] for m in matches if m["file"] == _MANIFEST and not m["temporary"]}
+    whole = {m["step"] for m in matches if m["file"] == MANIFEST and not m["temporary"]}
     return sorted(map(int, whole), reverse=True)
 
 
@@ -251,7 +216,7 @@ def _ranked_steps(store: Store, names: Collection[str]) -> list[int]:
     place = f"{store.location}/{_LATEST}"
     try:
         latest = int(_read(store, _LATEST))
-    except (_Damaged, ValueError):
+    except (Damaged, ValueError):
         _log.warning("%s holds no step; the newest checkpoint counts", place)
         return steps
     if latest not in steps:
@@ -263,7 +228,7 @@ def _next_index(store: Store, steps: list[int], step: int) -> int:
     """One more than the checkpoint before has; a step that is saved again keeps its own."""
     for before in steps:
         if before <= step:
-            with contextlib.suppress(_Damaged):
+            with contextlib.suppress(Damaged):
                 return _read_manifest(store, before).index + (before < step)
     return 1
 
@@ -274,19 +239,14 @@ def _delete_all_but(store: Store, names: Collection[str], kept: Collection[int])
     needed: set[str] = set()
     for step in kept:
         files = {m[0] for m in matches if int(m["step"]) == step and not m["temporary"]}
-        blobs = files - {_name(step, _MANIFEST), _name(step, _KEEP)}
+        blobs = files - {name_of(step, MANIFEST), name_of(step, _KEEP)}
         if len(blobs) > 1:  # it was saved again
-            with contextlib.suppress(_Damaged):
+            with contextlib.suppress(Damaged):
                 files -= blobs - {_read_manifest(store, step).blob}
         needed |= files
-    for match in sorted(matches, key=lambda match: match["file"] != _MANIFEST):
+    for match in sorted(matches, key=lambda match: match["file"] != MANIFEST):
         if match[0] not in needed:
             store.delete(match[0])
-
-
-def _hash_of(body: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest without its own `sha256`."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _read(store: Store, name: str) -> bytes:
@@ -294,55 +254,29 @@ def _read(store: Store, name: str) -> bytes:
         return store.read(name)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
-            raise _Damaged(f"{name} is missing") from error
+            raise Damaged(f"{name} is missing") from error
         if error.errno in _DAMAGE:
-            raise _Damaged(f"{name} cannot be read ({error.strerror})") from error
+            raise Damaged(f"{name} cannot be read ({error.strerror})") from error
         raise
 
 
 def _read_manifest(store: Store, step: int) -> Manifest:
-    content = _read(store, _name(step, _MANIFEST))
-    try:
-        body = json.loads(content)
-        is_whole = body.pop("sha256") == _hash_of(body)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _Damaged(f"{_MANIFEST} cannot be read ({error})") from error
-    if not is_whole:
-        raise _Damaged(f"{_MANIFEST} does not match its own hash")
-    match body:
-        case {"format_version": int(version)} if version != FORMAT_VERSION:
-            raise BadInput(
-                f"{_location(store, step)} is of checkpoint format {version}, wanted "
-                f"{FORMAT_VERSION}; load it with the version that wrote it"
-            )
-        case {
-            "format_version": int(),
-            "step": int(found),
-            "index": int(index),
-            "wall_time_s": float(wall_time_s),
-            "facts": dict(facts),
-            "blob_bytes": int(blob_bytes),
-            "blob_sha256": str(sha256),
-        } if _SHA256.fullmatch(sha256):
-            if found != step:
-                raise _Damaged(f"{_MANIFEST} is of step {found}, wanted {step}")
-            return Manifest(step, index, wall_time_s, facts, blob_bytes, sha256)
-        case _:
-            raise _Damaged(f"{_MANIFEST} holds something else than a manifest")
+    content = _read(store, name_of(step, MANIFEST))
+    return Manifest.decode(content, step, _location(store, step))
 
 
 def _read_step(store: Store, step: int) -> Checkpoint:
-    from dreamer_core.storage.blob import unpack  # noqa: PLC0415 (torch takes a second to import)
+    from dreamer_core.storage.blob import UNPACK  # noqa: PLC0415 (torch takes a second to import)
 
     manifest = _read_manifest(store, step)
     blob = _read(store, manifest.blob)
     if len(blob) != manifest.blob_bytes:
-        raise _Damaged(f"{manifest.blob} has {len(blob)} bytes, wanted {manifest.blob_bytes}")
+        raise Damaged(f"{manifest.blob} has {len(blob)} bytes, wanted {manifest.blob_bytes}")
     if hashlib.sha256(blob).hexdigest() != manifest.blob_sha256:
-        raise _Damaged(f"{manifest.blob} does not match its hash")
+        raise Damaged(f"{manifest.blob} does not match its hash")
     try:
-        tensors = unpack(blob)
+        tensors = UNPACK[manifest.form](blob)
     except ValueError as error:
-        raise _Damaged(f"{manifest.blob} holds {error}") from error
+        raise Damaged(f"{manifest.blob} holds {error}") from error
     location = _location(store, step)
     return Checkpoint(step, tensors, manifest.facts, location, manifest.wall_time_s)

@@ -16,14 +16,14 @@ from services.watch.server import WatchCommand, make_app
 from tests.runs import DREAMER, ROOT
 
 
-class Watch:
-    """A `dreamer watch` process that listens."""
+class Served:
+    """A process of `dreamer` that serves a page; `variables` are of its environment."""
 
-    def __init__(self, run_dir, *options, port=0):
+    def __init__(self, *words, port=0, **variables):
         self.process = subprocess.Popen(
-            [DREAMER, "watch", run_dir, "--port", str(port), *options],
+            [DREAMER, *words, "--port", str(port)],
             cwd=ROOT,
-            env={**os.environ, "COLUMNS": "200"},
+            env={**os.environ, "COLUMNS": "200", **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -71,6 +71,13 @@ class Watch:
             self.process.terminate()
             self.stdout, self.stderr = self.process.communicate(timeout=30)
         return self.process.returncode
+
+
+class Watch(Served):
+    """A `dreamer watch` process that listens."""
+
+    def __init__(self, run_dir, *options, port=0):
+        super().__init__("watch", run_dir, *options, port=port)
 
 
 @contextlib.asynccontextmanager

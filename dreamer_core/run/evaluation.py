@@ -14,6 +14,7 @@ from dreamer_core.errors import naming
 from dreamer_core.report.video import Video, save_episode
 from dreamer_core.run.restored import checkpoint_weights
 from dreamer_core.run.rollout import evaluate_episode
+from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EpisodeSummary
 from dreamer_core.waiting import Patience
@@ -36,7 +37,7 @@ def evaluate_run(
     """Yields the episodes as they end.
 
     Args:
-        run_dir: of the run.
+        run_dir: of the run, or `demo`.
         episodes: how many to play.
         mode: how actions are chosen.
         video: file for the first episode; None for none.
@@ -53,7 +54,8 @@ def evaluate_run(
             run, or the video cannot be written.
         StorageFailed: the place of the checkpoints cannot be read.
     """
-    config, run_dir = read_config(run_dir), run_dir.absolute()
+    run_dir = run_named(run_dir).absolute()
+    config = read_config(run_dir)
     video = None if video is None else video.absolute()  # the environment may change directories
     with opened(config.env, seed) as env:
         weights, policy_step = checkpoint_weights(run_dir, config, env.spec, step=step)

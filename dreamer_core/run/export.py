@@ -115,7 +115,10 @@ def export_policy(trained: str | Path, to: str | Path, *, step: int | None = Non
 
 def _require_packages(to: Path) -> None:
     if to.suffix not in _NEEDED:
-        raise BadInput(f"--to {to}: wanted a name that ends in {' or '.join(_NEEDED)}")
+        raise BadInput(
+            f"--to {to}: wanted a name that ends in {' or '.join(_NEEDED)}, or of a directory, "
+            "without an ending, for the whole agent"
+        )
     missing = [name for name in _NEEDED[to.suffix] if importlib.util.find_spec(name) is None]
     if missing:
         raise BadInput(

@@ -47,6 +47,12 @@ def restore(
     found = checkpoint.load(store, step)
     if found is not None:
         require_same_run(found.facts, found.location, config, spec)
+        if "optimizers" not in found.tensors:
+            raise BadInput(
+                f"Wanted to resume from {found.location}, but that holds an agent alone, without "
+                "what its run would go on from. Begin a run of its own elsewhere: --from names "
+                "this one, --run-dir the place"
+            )
         agent.load_state(found.tensors)
     return found
 
@@ -71,8 +77,7 @@ def begin_from(agent: DreamerAgent, trained: str, spec: EnvSpec) -> Checkpoint:
             f"environment has {wanted}. All layers are taken over, those of images and actions "
             "too: begin from a run whose environment has the same sizes, or without --from"
         )
-    networks = {name: found.tensors.get(name) for name in ("world_model", "behavior")}
-    state = {**agent.state(), **networks}
+    state = {**agent.state(), **networks_in(found)}
     misfit = agent.misfit(state)
     if misfit:
         raise BadInput(
@@ -81,6 +86,11 @@ def begin_from(agent: DreamerAgent, trained: str, spec: EnvSpec) -> Checkpoint:
         )
     agent.load_state(state)
     return found
+
+
+def networks_in(found: Checkpoint) -> dict[str, Any]:
+    """Returns the state of world model, actor and critic in a checkpoint."""
+    return {name: found.tensors.get(name) for name in ("world_model", "behavior")}
 
 
 def require_beginning(config: Config, spec: EnvSpec, run_dir: Path) -> None:
@@ -122,7 +132,7 @@ def checkpoint_weights(
 
 
 def load_agent(trained: str | Path, *, step: int | None = None) -> DreamerAgent:
-    """Returns the whole agent of a checkpoint, on the CPU.
+    """Returns the whole agent of a checkpoint, on the CPU; optimisers begin anew if it has none.
 
     Args:
         trained: as in `load_named`.
@@ -135,7 +145,8 @@ def load_agent(trained: str | Path, *, step: int | None = None) -> DreamerAgent:
     found = load_named(trained, step)
     config = saved_config(found.facts, found.location)
     agent = DreamerAgent(_on_the_cpu(config), saved_spec(found.facts, found.location))
-    agent.load_state(found.tensors)
+    new = {"optimizers": agent.state()["optimizers"], "gradient_step": found.step}
+    agent.load_state({**new, **found.tensors})
     return agent
 
 
@@ -184,9 +195,12 @@ class NewestAgent:
         newest = checkpoint.newest(self._store)
         if newest is not None and newest.blob_sha256 == self._seen:
             return False
-        found = restore(self.agent, self._store, self._config, self._spec)
+        found = checkpoint.load(self._store)
         if found is None:
             return False
+        require_same_run(found.facts, found.location, self._config, self._spec)
+        state = {**self.agent.state(), **networks_in(found), "gradient_step": found.step}
+        self.agent.load_state(state)
         self.policy.load(self.agent.snapshot())
         self._seen = newest.blob_sha256 if newest is not None else None
         self.wall_time_s = found.wall_time_s

@@ -1,4 +1,8 @@
-"""The checkpoint that a user names, by its run, its place, itself or a file of it."""
+"""The checkpoint that a user names, by its run, its place, itself or a file of it.
+
+`demo` is the agent that comes with this program, wherever a run is named and no directory here has
+that name.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,25 @@ from dreamer_core.storage.checkpoint import Checkpoint
 from dreamer_core.storage.run_directory import RunPaths, read_config
 from dreamer_core.storage.store import LocalStore, Store, open_store
 
+DEMO = "demo"
+"""Names the agent that comes with this program."""
+DEMO_DIRECTORY = Path(__file__).parents[1] / "demo"
+"""Its run directory, which holds the agent alone; MODEL_CARD.md says what it is."""
 _STEP = re.compile(r"(?P<place>.*/)(?P<step>\d{12})(/[^/]*)?", re.ASCII | re.DOTALL)
+
+
+def run_named(name: str | Path) -> Path:
+    """Returns the run directory that a user names."""
+    path = Path(name)
+    return DEMO_DIRECTORY if str(path) == DEMO and not path.exists() else path
 
 
 def load_named(name: str | Path, step: int | None = None) -> Checkpoint:
     """Loads a checkpoint of any run.
 
     Args:
-        name: a run directory; a directory or URL of checkpoints, as `checkpoint.url` takes it; a
-            checkpoint in one, `.../000000012000`; or a file of a checkpoint.
+        name: a run directory, or `demo`; a directory or URL of checkpoints, as `checkpoint.url`
+            takes it; a checkpoint in one, `.../000000012000`; or a file of a checkpoint.
         step: gradient steps of the checkpoint; None for the newest that is whole.
 
     Raises:
@@ -46,7 +60,7 @@ def _place(name: str | Path) -> tuple[Store, int | None]:
     """Returns where the checkpoints lie, and the step if the name holds one."""
     if "://" in str(name):
         return _with_step(str(name))
-    path = Path(name).expanduser()
+    path = run_named(name).expanduser()
     with naming(f"load a checkpoint from {path}", "Mend its permissions or name another place"):
         if not path.exists():
             raise BadInput(

@@ -1,4 +1,4 @@
-"""`dreamer export`: a trained policy as a file for other programs."""
+"""`dreamer export`: a trained policy or agent for elsewhere."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import tyro
 from rich.console import Console
 
 from dreamer_core.run.export import export_policy
+from dreamer_core.run.handed_on import hand_on
 from services.cli.parsing import parse
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Writes the policy of a checkpoint as a file that needs none of this program."""
+    """Writes the policy of a checkpoint as a file that needs none of this program, or the agent."""
 
     run: tyro.conf.Positional[str]
     """Directory of the run; also a checkpoint, or a directory or URL of checkpoints."""
     to: Path
-    """The file: .onnx, or .pt2 for torch.export.load."""
+    """The file: .onnx, or .pt2 for torch.export.load. Without such an ending a new directory, which
+    holds world model, actor and critic as safetensors and is read as a run by eval, watch and
+    --from."""
     checkpoint: int | None = None
     """Gradient steps of the checkpoint; by default the newest that is whole."""
 
@@ -27,8 +30,12 @@ class ExportCommand:
 def run(arguments: list[str]) -> int:
     """Exports, and returns the exit code."""
     command = parse(ExportCommand, arguments, "dreamer export")
-    exported = export_policy(command.run, command.to, step=command.checkpoint)
     console = Console()
+    if not command.to.suffix:
+        agent = hand_on(command.run, command.to, step=command.checkpoint)
+        console.print(f"agent of gradient step {agent.step:,} {agent.location}", soft_wrap=True)
+        return 0
+    exported = export_policy(command.run, command.to, step=command.checkpoint)
     console.print(f"policy of gradient step {exported.facts['gradient_step']:,} {exported.path}")
     for name, shape in exported.facts["shapes"].items():
         console.print(f"  {name:<12} {' x '.join(map(str, shape))}", highlight=False)

@@ -12,6 +12,7 @@ import tyro
 from dreamer_core import presets
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
+from dreamer_core.storage.named import DEMO_DIRECTORY, run_named
 from services.cli.parsing import Root, parse
 from services.runtime.config import ServiceConfig
 
@@ -25,7 +26,8 @@ class PresetConfig(Config):
         str | None, tyro.conf.arg(aliases=["--from"], metavar="RUN_OR_CHECKPOINT")
     ] = None
     """Begin a new run with the networks of another, of the same sizes: its directory, a checkpoint,
-    or a URL of checkpoints. Optimisers, counters and replay begin anew."""
+    a URL of checkpoints, or `demo`, the agent that comes with this program. Optimisers, counters
+    and replay begin anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
 def _anywhere(config: Config) -> Config:
     """Has a path in the settings name the same place wherever the run is resumed."""
     source = config.init_from
-    if not source or "://" in source:
+    if not source or "://" in source or run_named(source) == DEMO_DIRECTORY:
         return config
     return dataclasses.replace(config, init_from=str(Path(source).absolute()))
 

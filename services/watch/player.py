@@ -19,19 +19,16 @@ import itertools
 import json
 import logging
 import os
-import select
 import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from dreamer_core.agent.policy import ActionMode
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.envs.base import close_or_warn
 from dreamer_core.envs.suites import make_env
@@ -41,56 +38,14 @@ from dreamer_core.run.restored import NewestAgent
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 from services.logs import log_to_stderr
+from services.watch.orders import Orders, PlayerOptions
 
 logger = logging.getLogger(__name__)
 
-PLAY, PAUSE = b"1", b"0"
 _RENEW_INTERVAL_S = 5.0
 _WAITING_INTERVAL_S = 2.0
 _END_PAUSE_S = 1.0  # so that the end of an episode is seen
 _LARGEST_LAG_S = 0.2  # what was lost by more than this is not caught up
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlayerOptions:
-    """What to play and how."""
-
-    run_dir: str
-    """Directory of the run."""
-    mode: ActionMode
-    """How actions are chosen."""
-    policy_steps_per_second: float
-    """Speed while somebody looks."""
-    seed: int
-    """Of environment and samples."""
-
-
-class Orders:
-    """Orders that come through a pipe, and the clock of the game that they stop.
-
-    Args:
-        file: descriptor to read from.
-    """
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-        self._is_playing = False
-
-    def wait(self, due_s: float) -> None:
-        """Returns once `time.monotonic()` has reached due_s and the game is not paused.
-
-        Raises:
-            EOFError: whoever gave the orders is gone.
-        """
-        while True:
-            left_s = max(0.0, due_s - time.monotonic())
-            ready, _, _ = select.select([self._file], [], [], left_s if self._is_playing else None)
-            if not ready:
-                return
-            orders = os.read(self._file, 64)
-            if not orders:
-                raise EOFError
-            self._is_playing = orders.endswith(PLAY)
 
 
 class Player:
@@ -267,10 +222,12 @@ def main() -> None:
         out.write(json.dumps(message, allow_nan=False).encode() + b"\n")
         out.flush()
 
-    _let_training_go_first()
+    options = PlayerOptions(**json.loads(sys.argv[1]))
+    if options.gives_way:
+        _let_training_go_first()
     try:
         with num_threads(1):
-            player = Player(PlayerOptions(**json.loads(sys.argv[1])), Orders(0), send)
+            player = Player(options, Orders(0), send)
             with closing(player):
                 player.run()
     except (EOFError, BrokenPipeError):

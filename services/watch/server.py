@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -21,10 +21,11 @@ from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
 from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.storage import checkpoint
+from dreamer_core.storage.named import DEMO_DIRECTORY, run_named
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, holder, read_config
 from dreamer_core.storage.store import Store, open_store
 from services.watch.curves import RunCurves
-from services.watch.player import PlayerOptions
+from services.watch.orders import PlayerOptions
 from services.watch.stage import Stage, play
 
 DEFAULT_PORT = 8764
@@ -53,11 +54,9 @@ _Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchCommand:
-    """Serves a page with the agent at play and its dreams, with the newest checkpoint of a run."""
+class PageOptions:
+    """Where the page is served and how the agent plays on it."""
 
-    run_dir: tyro.conf.Positional[Path]
-    """Directory of the run, running or not."""
     port: int = DEFAULT_PORT
     """TCP port of the page; 0 picks a free one and says which."""
     address: str = "127.0.0.1"
@@ -76,6 +75,14 @@ class WatchCommand:
             raise BadInput(f"--speed {self.speed}: wanted a number above 0")
         if self.seed < 0:
             raise BadInput(f"--seed {self.seed}: wanted 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchCommand(PageOptions):
+    """Serves a page with the agent at play and its dreams, with the newest checkpoint of a run."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory of the run, running or not, or `demo`: the agent that comes with this program."""
 
 
 class PageNotServed(BadInput):
@@ -101,6 +108,7 @@ def watch(
         PlayerEnded: the environment failed, or the process that plays was killed.
         StorageFailed: the place of the checkpoints cannot be read.
     """
+    command = replace(command, run_dir=run_named(command.run_dir))
     config = read_config(command.run_dir)
     paths = RunPaths(command.run_dir)
     if holder(paths) is None and checkpoint.newest(_store(config, paths)) is None:
@@ -261,6 +269,7 @@ def _player_options(command: WatchCommand, config: Config) -> PlayerOptions:
         mode=command.mode,
         policy_steps_per_second=command.speed * real_speed,
         seed=command.seed,
+        gives_way=command.run_dir != DEMO_DIRECTORY,  # beside that one nobody trains
     )
 
 

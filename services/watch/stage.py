@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from dreamer_core.errors import BUG_EXIT, BadInput, Failed
-from services.watch.player import PAUSE, PLAY, PlayerOptions
+from services.watch.orders import PAUSE, PLAY, PlayerOptions
 
 _MESSAGE_BYTES = 16_000_000
 """Longest message of the player; 64-pixel tiles and one screen are far below."""

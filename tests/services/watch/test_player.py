@@ -12,7 +12,8 @@ import pytest
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import Policy
 from dreamer_core.run.dream import watch_episode
-from services.watch.player import PAUSE, PLAY, Orders, _frame
+from services.watch.orders import PAUSE, PLAY, Orders
+from services.watch.player import _frame
 from tests.core.counting_env import CountingEnvironment
 from tests.core.small import small
 

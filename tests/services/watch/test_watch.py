@@ -19,7 +19,7 @@ import pytest
 
 from services.watch import server as watching
 from services.watch.curves import RunCurves
-from services.watch.player import PlayerOptions
+from services.watch.orders import PlayerOptions
 from services.watch.stage import PlayerEnded, Stage, play
 from tests.commands import exit_code_of
 from tests.runs import CATCH, Run

@@ -47,6 +47,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
+.PHONY: demo
+demo: $(STAMP) ## Watch a trained agent play Boxing beside its dream, in a browser.
+	$(BIN)/dreamer demo
+
+.PHONY: demo-agent
+demo-agent: $(STAMP) ## Put the agent of RUN_DIR in the demo's place, with its score and model card.
+	$(BIN)/python benchmarks/demo_agent.py $(RUN_DIR)
+
 .PHONY: train
 train: $(STAMP) ## Train on Pong for a few minutes; again resumes. RUN_DIR=runs/pong
 	$(BIN)/dreamer train atari_tiny --env.task pong --run-dir $(RUN_DIR)

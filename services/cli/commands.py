@@ -23,6 +23,11 @@ class Command:
 
 COMMANDS = (
     Command(
+        "demo [--port N] [--no-browser]",
+        "opens a page on which a trained agent, which comes with this program, plays Boxing "
+        "beside its dream",
+    ),
+    Command(
         "train PRESET [--run-dir DIR] [--section.field VALUE ...]",
         "trains through the services; resumes if DIR holds the run",
     ),
@@ -77,8 +82,9 @@ COMMANDS = (
         "writes episodes, all or the newest N, as `.npz` files",
     ),
     Command(
-        "export RUN_DIR --to FILE [--checkpoint STEP]",
-        "the policy for other programs; FILE: `.onnx`, or `.pt2` of torch.export",
+        "export RUN_DIR --to FILE_OR_DIR [--checkpoint STEP]",
+        "the policy for other programs; FILE: `.onnx`, or `.pt2` of torch.export; DIR: the whole "
+        "agent in safetensors, to be handed on",
     ),
     Command(
         "bench learner|policy|replay|env|run [PRESET] [--json FILE]",

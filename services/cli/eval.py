@@ -24,7 +24,7 @@ class EvalCommand:
     """Plays episodes with a checkpoint of a run and prints their returns."""
 
     run_dir: tyro.conf.Positional[Path]
-    """Directory of the run."""
+    """Directory of the run, or `demo`: the agent that comes with this program."""
     episodes: int = 5
     """Episodes to play."""
     mode: Literal["greedy", "sample"] = "greedy"

@@ -18,7 +18,7 @@ class ExportCommand:
     """Writes the policy of a checkpoint as a file that needs none of this program, or the agent."""
 
     run: tyro.conf.Positional[str]
-    """Directory of the run; also a checkpoint, or a directory or URL of checkpoints."""
+    """Directory of the run; also a checkpoint, a directory or URL of checkpoints, or `demo`."""
     to: Path
     """The file: .onnx, or .pt2 for torch.export.load. Without such an ending a new directory, which
     holds world model, actor and critic as safetensors and is read as a run by eval, watch and

@@ -6,10 +6,41 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
 RUN_DIR ?= runs/pong
 SEEDS ?= 0 1 2
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3
+
+# A stamp for what running needs, and one for what each extra of pyproject.toml puts on top of it.
+RUN := $(VENV)/.installed
+DEV := $(RUN)-dev
+EXTRAS ?=
+UNKNOWN := $(filter-out control s3 export dev,$(shell echo '$(EXTRAS)' | tr , ' '))
+ifneq ($(UNKNOWN),)
+$(error EXTRAS=$(EXTRAS): wanted some of control,s3,export,dev and got $(UNKNOWN))
+endif
+
+# uv installs where it runs, else pip; `make install UV=` has pip do it all the same. pip tells of all that
+# it does, so its log is cut to the large downloads.
+UV ?= $(shell uv --version >/dev/null 2>&1 && echo uv)
+PIP = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check
+INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(PIP)) -c constraints.txt
+LARGE = s/^ *Downloading (.*) \(([0-9]{2,}[0-9.]* MB|[0-9.]+ GB)\)$$/  \1, \2/p
+LOG = $(if $(UV),,| sed -unE '$(LARGE); s/^Installing collected .*/  unpacking/p')
+
+# The ordinary build of torch has CUDA in it. The CPU build is on an index of PyTorch's own, which uv
+# knows and pip has to be told. GPU=yes installs as if a GPU were here.
+GPU ?= $(shell nvidia-smi -L 2>/dev/null)
+TORCH_INDEX ?=
+CPU_BUILD = $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)',$(if $(GPU),,$(UV:%=--torch-backend cpu)))
+define TORCH_FAILED
+echo "error: torch $(TORCH) could not be had with $(CPU_BUILD) (see above). Give TORCH_INDEX the address" \
+  "that PyTorch's install page names for CPU, or take the ordinary build: GPU=yes" >&2; exit 2
+endef
+define TORCH_HINT
+echo "no NVIDIA GPU here, and the ordinary build of torch has 2.5 GB for one: with uv on the path, or with" \
+  "TORCH_INDEX=ADDRESS, which PyTorch's install page names for CPU, the CPU build is taken"
+endef
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
 # The first interpreter that runs (version managers leave shims that do not), is in range, and can
 # make environments with pip in them (Debian packages that apart).
@@ -36,16 +67,27 @@ help: ## List the targets.
 	  | column -t -s '|' 2>/dev/null || grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(STAMP) ## Make .venv with everything pinned; the command is .venv/bin/dreamer.
+install: $(RUN) $(EXTRAS:%=$(RUN)-%) ## Make .venv for running, pinned: .venv/bin/dreamer. EXTRAS=control,s3,export
 
-$(STAMP): pyproject.toml constraints.txt
+.PHONY: install-dev
+install-dev: $(DEV) ## Put on top of it what testing needs.
+
+$(RUN): pyproject.toml constraints.txt
 	@$(FIND_PYTHON); \
 	if ! [ -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	  echo "making $(VENV) with $$("$$found" --version)"; "$$found" -m venv --clear $(VENV); \
 	fi
-	@echo "installing everything that constraints.txt pins into $(VENV), which takes some minutes"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(STAMP)
+	@echo "installing what running needs: some 90 packages, 0.4 GB to download, 2.9 GB with CUDA;" \
+	  "about $(if $(UV),half a minute,2 minutes) where downloads are fast"
+	@$(if $(CPU_BUILD),$(INSTALL) --no-deps $(CPU_BUILD) torch $(LOG) || { $(TORCH_FAILED); })
+	@$(if $(CPU_BUILD)$(GPU),,$(TORCH_HINT))
+	@$(INSTALL) -e . $(LOG)
+	@touch $@
+
+$(RUN)-%: $(RUN)
+	@echo "installing what $* needs besides: up to 50 packages and 0.2 GB$(if $(UV),,, a minute)"
+	@$(INSTALL) -e '.[$*]' $(LOG)
+	@touch $@
 
 .PHONY: demo
 demo: $(STAMP) ## Watch a trained agent play Boxing beside its dream, in a browser.
@@ -56,52 +98,52 @@ demo-agent: $(STAMP) ## Put the agent of RUN_DIR in the demo's place, with its s
 	$(BIN)/python benchmarks/demo_agent.py $(RUN_DIR)
 
 .PHONY: train
-train: $(STAMP) ## Train on Pong for a few minutes; again resumes. RUN_DIR=runs/pong
+train: $(RUN) ## Train on Pong for a few minutes; again resumes. RUN_DIR=runs/pong
 	$(BIN)/dreamer train atari_tiny --env.task pong --run-dir $(RUN_DIR)
 
 .PHONY: test
-test: $(STAMP) ## Run all tests but those of learning, faults, hosts and containers.
+test: $(DEV) ## Run all tests but those of learning, faults, hosts and containers.
 	$(BIN)/python -m pytest
 
 .PHONY: test-learning
-test-learning: $(STAMP) ## Train to a target return, up to 10 minutes a seed. SEEDS="0 1 2"
+test-learning: $(DEV) ## Train to a target return, up to 10 minutes a seed. SEEDS="0 1 2"
 	DREAMER_LEARNING_SEEDS="$(SEEDS)" $(BIN)/python -m pytest tests/learning -m learning
 
 .PHONY: test-faults
-test-faults: $(STAMP) ## Break running services for real: kills, hangs, full disks.
+test-faults: $(DEV) ## Break running services for real: kills, hangs, full disks.
 	$(BIN)/python -m pytest tests/faults -m faults
 
 .PHONY: simulate
-simulate: $(STAMP) ## Break simulated runs in SCHEDULES (20000) ways, or as in SEED=N.
+simulate: $(DEV) ## Break simulated runs in SCHEDULES (20000) ways, or as in SEED=N.
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(SCHEDULES))
 SCHEDULES ?= 20000
 
 .PHONY: simulate-record
-simulate-record: $(STAMP) ## Put SCHEDULES and all faults put in on purpose on record.
+simulate-record: $(DEV) ## Put SCHEDULES and all faults put in on purpose on record.
 	$(BIN)/python -m tests.simulation --all --schedules $(SCHEDULES) --json benchmarks/results/simulation.json
 
 .PHONY: test-soak
-test-soak: $(STAMP) ## Kill something of one run every half a minute for SOAK_SECONDS, 900.
+test-soak: $(DEV) ## Kill something of one run every half a minute for SOAK_SECONDS, 900.
 	DREAMER_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/faults -m soak
 SOAK_SECONDS ?= 900
 
 .PHONY: test-deploy
-test-deploy: $(STAMP) ## Watch a real run with a real Prometheus (Debian package prometheus).
+test-deploy: $(DEV) ## Watch a real run with a real Prometheus (Debian package prometheus).
 	$(BIN)/python -m pytest tests/deploy -m deploy
 
 .PHONY: test-cluster
-test-cluster: $(STAMP) ## ray up; cut cables, power off hosts; as root, with iproute2, tini, sshd, rsync.
+test-cluster: $(DEV) ## ray up; cut cables, power off hosts; as root, with iproute2, tini, sshd, rsync.
 	$(BIN)/python -m pytest tests/cluster -m cluster
 
 .PHONY: test-docker
-test-docker: $(STAMP) ## Build the image, bring the stack up, kill containers; as root, with Docker.
+test-docker: $(DEV) ## Build the image, bring the stack up, kill containers; as root, with Docker.
 	$(BIN)/python -m pytest tests/docker -m docker
 
 RESULTS := benchmarks/results
 BENCH := $(BIN)/dreamer bench
 
 .PHONY: bench
-bench: $(STAMP) ## Measure this machine: gradient step, policy, replay, environment, whole run.
+bench: $(RUN) ## Measure this machine: gradient step, policy, replay, environment, whole run.
 	$(BENCH) learner atari --json $(RESULTS)/learner_50x50.json
 	$(BENCH) learner atari --replay.batch-size 16 \
 	  --json $(RESULTS)/learner_16x50.json
@@ -121,11 +163,11 @@ bench: $(STAMP) ## Measure this machine: gradient step, policy, replay, environm
 	$(MAKE) bench-tables
 
 .PHONY: bench-tables
-bench-tables: $(STAMP) ## Write the tables of README.md, benchmarks/ and docs/ from the results.
+bench-tables: $(RUN) ## Write the tables of README.md, benchmarks/ and docs/ from the results.
 	$(BIN)/python benchmarks/tables.py
 
 .PHONY: check
-check: $(STAMP) ## Lint, format, types, import contracts, spelling, alert rules, Docker files.
+check: $(DEV) ## Lint, format, types, import contracts, spelling, alert rules, Docker files.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -142,7 +184,7 @@ COMPOSE_CHECK = docker compose --profile "*" config --quiet \
   && docker compose -f docker-compose.yml -f docker-compose.gpu.yml config --quiet
 
 .PHONY: format
-format: $(STAMP) ## Format the code and repair what the linter can.
+format: $(DEV) ## Format the code and repair what the linter can.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -158,7 +200,6 @@ constraints: ## Upgrade every pin in constraints.txt (torch: TORCH=2.13.0).
 	  | grep -viE '^(pip|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+|triton)==' \
 	  | sed -E 's/\+[a-z0-9.]+$$//' >>"$$fresh/pins"; \
 	cp "$$fresh/pins" constraints.txt
-TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .PHONY: clean
 clean: ## Remove .venv and caches; runs/ stays.

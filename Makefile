@@ -78,7 +78,7 @@ $(RUN): pyproject.toml constraints.txt
 	  echo "making $(VENV) with $$("$$found" --version)"; "$$found" -m venv --clear $(VENV); \
 	fi
 	@echo "installing what running needs: some 90 packages, 0.4 GB to download, 2.9 GB with CUDA;" \
-	  "about $(if $(UV),half a minute,2 minutes) where downloads are fast"
+	  "about $(if $(UV),half a minute,a minute or two) where downloads are fast"
 	@$(if $(CPU_BUILD),$(INSTALL) --no-deps $(CPU_BUILD) torch $(LOG) || { $(TORCH_FAILED); })
 	@$(if $(CPU_BUILD)$(GPU),,$(TORCH_HINT))
 	@$(INSTALL) -e . $(LOG)
@@ -90,11 +90,11 @@ $(RUN)-%: $(RUN)
 	@touch $@
 
 .PHONY: demo
-demo: $(STAMP) ## Watch a trained agent play Boxing beside its dream, in a browser.
+demo: $(RUN) ## Watch a trained agent play Boxing beside its dream, in a browser.
 	$(BIN)/dreamer demo
 
 .PHONY: demo-agent
-demo-agent: $(STAMP) ## Put the agent of RUN_DIR in the demo's place, with its score and model card.
+demo-agent: $(RUN) ## Put the agent of RUN_DIR in the demo's place, with its score and model card.
 	$(BIN)/python benchmarks/demo_agent.py $(RUN_DIR)
 
 .PHONY: train

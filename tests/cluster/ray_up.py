@@ -26,7 +26,7 @@ cp "$2.pub" "$1/.ssh/authorized_keys"
 mkdir -p "$1/dreamer/.venv" /run/sshd
 ln -s "$4/.venv/bin" "$1/dreamer/.venv/bin"
 echo "export PYTHONPATH=$4" >"$1/.bashrc"
-touch -d tomorrow "$1/dreamer/.venv/.installed"
+touch -d tomorrow "$1/dreamer/.venv/.installed" "$1/dreamer/.venv/.installed-control,s3"
 /usr/sbin/sshd -f /dev/null -h "$2" -o UsePAM=no -o StrictModes=no -o PidFile=none \
   -o ListenAddress="$3"
 """

@@ -52,7 +52,7 @@ def test_the_dashboard_is_on_loopback_and_silent_machines_are_noticed_soon(name)
 def test_the_project_is_installed_with_its_pins(name):
     file = cluster(name)
     assert file["file_mounts"]["~/dreamer"] == "."
-    assert "cd ~/dreamer && make install" in file["setup_commands"]
+    assert "cd ~/dreamer && make install EXTRAS=control,s3" in file["setup_commands"]
     assert {".venv", "runs"} <= set(file["rsync_exclude"])
 
 

@@ -85,7 +85,7 @@ $(RUN): pyproject.toml constraints.txt
 	@touch $@
 
 $(RUN)-%: $(RUN)
-	@echo "installing what $* needs besides: up to 50 packages and 0.2 GB$(if $(UV),,, a minute)"
+	@echo "installing what $* needs besides: up to 51 packages and 0.3 GB$(if $(UV),,, a minute)"
 	@$(INSTALL) -e '.[$*]' $(LOG)
 	@touch $@
 

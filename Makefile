@@ -85,7 +85,7 @@ $(RUN): pyproject.toml constraints.txt
 	@touch $@
 
 $(RUN)-%: $(RUN)
-	@echo "installing what $* needs besides: up to 51 packages and 0.3 GB$(if $(UV),,, a minute)"
+	@echo "installing what $* needs besides: up to 55 packages and 0.3 GB$(if $(UV),,, a minute)"
 	@$(INSTALL) -e '.[$*]' $(LOG)
 	@touch $@
 
@@ -103,7 +103,7 @@ train: $(RUN) ## Train on Pong for a few minutes; again resumes. RUN_DIR=runs/po
 
 .PHONY: test
 test: $(DEV) ## Run all tests but those of learning, faults, hosts and containers.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-learning
 test-learning: $(DEV) ## Train to a target return, up to 10 minutes a seed. SEEDS="0 1 2"

@@ -3,14 +3,7 @@
 import pytest
 
 from tests.commands import exit_code_of
-from tests.services.attended import Attended
 from tests.shared_cluster import shared_cluster
-
-
-@pytest.fixture(scope="session")
-def attended(tmp_path_factory):
-    """A run that was attached to, followed and stopped; tests only read what is left."""
-    return Attended(tmp_path_factory.mktemp("attended") / "run")
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ BAD_INPUT = [
         (replace_by_file(""), words, "/run, but File exists. Choose another place")
         for words in (LOCAL, TRAIN)
     ),
-    *((replace_by_file(""), words, "but run holds no config") for words in (EVAL, *REPLAY)),
+    *((replace_by_file(""), words, "run holds no config") for words in (EVAL, *REPLAY)),
     *(
         (nothing, (*words[:-1], "run/run.lock/new"), "run.lock/new, but Not a directory")
         for words in (LOCAL, (*TRAIN[:-4], "--metrics.port", "0", "--run-dir", ""))

@@ -14,8 +14,15 @@ from services.runtime import attach as attach_module
 from services.runtime.attach import AttachCommand, NotRunning
 from services.runtime.contact import Contact
 from services.workers.exchange import Exchange
-from tests.runs import ROOT, restarts
-from tests.services.attended import evaluations
+from tests.runs import ROOT, checkpoint_counts, restarts
+from tests.services.attended import Attended, evaluations
+
+
+@pytest.fixture(scope="module")
+def attended(tmp_path_factory):
+    """A run that was attached to, followed and stopped; tests only read what is left."""
+    return Attended(tmp_path_factory.mktemp("attended") / "run")
+
 
 # Beside a run
 
@@ -71,6 +78,28 @@ def test_a_job_whose_run_ends_says_so(attended):
 def test_signals_end_jobs_that_would_play_for_ever(attended, number):
     job = attended.signalled[number]
     assert job.returncode == 128 + number, job.output
+
+
+def test_a_stop_waits_until_the_checkpoint_is_written(attended):
+    assert (attended.stop_exit_code, attended.exit_code) == (0, 143)
+    policy_steps, gradient_steps = checkpoint_counts(attended.run.run_dir)
+    assert policy_steps > 50 and gradient_steps >= 5
+
+
+def test_a_log_is_followed_until_the_run_ends(attended):
+    followed, _ = attended.follower.output
+    assert "Started at gradient step 0" in followed
+    assert "Stopped at gradient step" in followed.splitlines()[-1]
+
+
+def test_a_log_is_printed_of_a_run_that_has_ended(dreamer, attended):
+    code, printed, _ = dreamer("logs", attended.run.run_dir)
+    assert code == 0 and "Stopped at gradient step" in printed
+
+
+def test_there_is_nothing_to_stop_where_nobody_trains(dreamer, attended):
+    code, said, _ = dreamer("stop", attended.run.run_dir)
+    assert code == 0 and "Nobody trains in" in " ".join(said.split())
 
 
 def test_there_is_nothing_to_attach_to_once_a_run_has_ended(attended, dreamer):

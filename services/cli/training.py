@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from dreamer_core.config import Config
+from dreamer_core.envs.games import RANDOM_RETURNS
 from dreamer_core.run.front import RunResult
 from dreamer_core.storage.run_directory import default_run_dir
 from services.terminal.display import Display
 from services.terminal.lasting import LastingStream
+from services.terminal.sparkline import ReturnCurve
 from services.terminal.stop_request import StopRequest
 
 _CHATTY = ("absl", "OpenGL")
@@ -29,7 +31,7 @@ def train_shown(
     """Runs a training under the live display and says what it left behind."""
     run_dir = run_dir or default_run_dir(config)
     console = Console(file=cast(TextIO, LastingStream(sys.stdout)), log_path=False)
-    with Display(config.steps, run_dir, console=console) as display:
+    with Display(config.steps, run_dir, curve=_return_curve(config), console=console) as display:
         log_through(display.console)
         should_stop = StopRequest(display.console.log)
         result = start(run_dir, display, should_stop)
@@ -51,6 +53,16 @@ def train_shown(
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
     return should_stop.exit_code
+
+
+def _return_curve(config: Config) -> ReturnCurve:
+    """Returns the empty curve of a run; what random play returns is known of the paper's games."""
+    is_atari = config.env.suite == "atari"
+    return ReturnCurve(
+        total_policy_steps=config.steps,
+        random_policy_steps=config.schedule.prefill_policy_steps,
+        known_random_return=RANDOM_RETURNS.get(config.env.task) if is_atari else None,
+    )
 
 
 def log_through(console: Console) -> None:

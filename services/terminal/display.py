@@ -22,6 +22,7 @@ from rich.text import Text
 from dreamer_core.report.metrics import checked_values, is_of_newest_weights, training_episodes
 from dreamer_core.types import Report
 from services.terminal.format import format_duration, format_number
+from services.terminal.sparkline import ReturnCurve, sparkline
 
 RECENT_EPISODES = 100
 RATE_WINDOW_S = 30.0
@@ -44,6 +45,8 @@ class Progress:
     """Newest value of each metric."""
     returns: tuple[float, ...] = ()
     """Returns of the newest training episodes, oldest first."""
+    curve: ReturnCurve | None = None
+    """Returns over the whole run; None where nobody looks at them."""
     samples: tuple[tuple[float, int, int], ...] = ()
     """(clock, policy step, gradient step) over the last RATE_WINDOW_S seconds, for the speeds."""
 
@@ -75,7 +78,8 @@ class Progress:
     ) -> Progress:
         """Returns the progress after one more report; evaluations of old weights are left out."""
         values = checked_values(report) if is_of_newest_weights(report) else {}
-        ended = (episode.episode_return for episode in training_episodes(report))
+        episodes = training_episodes(report)
+        ended = (episode.episode_return for episode in episodes)
         kept = [sample for sample in self.samples if sample[0] >= now_s - RATE_WINDOW_S]
         # One sample a quarter second is plenty, and bounds the tuple whatever the report rate.
         if not kept or now_s - kept[-1][0] >= 1 / REFRESH_HZ:
@@ -86,6 +90,7 @@ class Progress:
             gradient_step=gradient_step,
             values=MappingProxyType({**self.values, **values}),
             returns=(*self.returns, *ended)[-RECENT_EPISODES:],
+            curve=self.curve and self.curve.with_episodes(episodes),
             samples=tuple(kept),
         )
 
@@ -176,10 +181,10 @@ def render(
         body.add_row(*(text for cell in cells for text in cell))
     spent, left = format_duration(now_s - progress.started_s), format_duration(progress.time_left_s)
     foot = Text(f"{spent} so far, {left} left", style="bold")
-    collecting = _collecting(progress)
+    below = [_collecting(progress), progress.curve and sparkline(progress.curve)]
     title = Text.assemble(("DreamerV2", "bold"), f" · {run_dir}")
     return Panel(
-        Group(head, "", body, "", *([collecting] if collecting else []), foot),
+        Group(head, "", body, "", *(line for line in below if line), foot),
         title=title,
         title_align="left",
         subtitle=f"metrics at {metrics_url}" if metrics_url else None,
@@ -194,6 +199,7 @@ def render_line(progress: Progress) -> str:
     returns = progress.returns
     mean_return = format_number(sum(returns) / len(returns) if returns else None)
     collecting = _collecting(progress)
+    curve = progress.curve and sparkline(progress.curve)
     error = next(label for label in cells if label.endswith(" MSE"))
     return (
         f"{progress.share:4.0%}  {format_number(progress.policy_step)} policy steps"
@@ -204,6 +210,7 @@ def render_line(progress: Progress) -> str:
         f"  return {cells['last']} (mean of {len(returns)}: {mean_return})"
         f"  {error} {cells[error]}  KL {cells['KL, nats']}"
         f"{collecting and f'  {collecting}'}"
+        f"{f'  {curve}' if curve else ''}"
         f"  {format_duration(progress.time_left_s)} left"
     )
 
@@ -218,6 +225,7 @@ class Display:
     Args:
         total_policy_steps: length of the run.
         run_dir: where it writes.
+        curve: to which the returns are added; None draws none.
         metrics_url: where Prometheus scrapes it; None if nowhere.
         console: where to draw; by default stdout.
         line_interval_s: seconds between two lines where no table can be drawn.
@@ -229,6 +237,7 @@ class Display:
         total_policy_steps: int,
         run_dir: Path | str,
         *,
+        curve: ReturnCurve | None = None,
         metrics_url: str | None = None,
         console: Console | None = None,
         line_interval_s: float = 10.0,
@@ -238,7 +247,9 @@ class Display:
         self._run_dir, self._metrics_url, self._clock_s = run_dir, metrics_url, clock_s
         self._line_interval_s = line_interval_s
         self._next_line_s = clock_s()
-        self._progress = Progress(total_policy_steps=total_policy_steps, started_s=clock_s())
+        self._progress = Progress(
+            total_policy_steps=total_policy_steps, started_s=clock_s(), curve=curve
+        )
         is_interactive = self.console.is_terminal and not self.console.is_dumb_terminal
         self._live = (
             Live(

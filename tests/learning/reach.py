@@ -1,6 +1,7 @@
 """Reach, the smallest task of continuous control from pixels: for learning tests of minutes.
 
-Task name: `tests.learning.reach:make_env`, from the root of the repository.
+Task names: `tests.learning.reach:make_env`, and `:make_plane` for a hand that moves in two
+dimensions, from the root of the repository.
 """
 
 from __future__ import annotations
@@ -65,11 +66,56 @@ class Reach(gymnasium.Env[Image, Action]):
         return image
 
 
+class Plane(gymnasium.Env[Image, Action]):
+    """The same in a plane: the hand is to be moved over the goal, and held there.
+
+    Observation: [64, 64, 1]; the hand is drawn over the goal. Action: the way in each direction,
+    [-1, 1]. Reward: after each step 1 - 2 d, where d is the distance as a share of the diagonal.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    observation_space: spaces.Space[Image] = spaces.Box(0, 255, (SIDE, SIDE, 1), np.uint8)
+    action_space: spaces.Space[Action] = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self) -> None:
+        self.hand = self.goal = np.zeros(2)
+        self.steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Image, dict[str, Any]]:
+        """Draws where goal and hand are, uniformly over the field."""
+        super().reset(seed=seed, options=options)
+        self.goal, self.hand = self.np_random.random((2, 2))
+        self.steps = 0
+        return self._draw(), {}
+
+    def step(self, action: Action) -> tuple[Image, float, bool, bool, dict[str, Any]]:
+        """Moves the hand."""
+        self.hand = np.clip(self.hand + SPEED * np.asarray(action, np.float64), 0, 1)
+        self.steps += 1
+        distance = float(np.linalg.norm(self.hand - self.goal)) / 2**0.5
+        return self._draw(), 1 - 2 * distance, False, self.steps == EPISODE_STEPS, {}
+
+    def _draw(self) -> Image:
+        image = np.zeros((SIDE, SIDE, 1), np.uint8)
+        for place, gray in ((self.goal, 128), (self.hand, 255)):
+            row, column = np.round(place * (SIDE - BLOCK)).astype(int)
+            image[row : row + BLOCK, column : column + BLOCK] = gray
+        return image
+
+
 def make_env() -> Reach:
     """Returns a new task."""
     return Reach()
 
 
-def best_action(env: Reach) -> Action:
+def make_plane() -> Plane:
+    """Returns a new task."""
+    return Plane()
+
+
+def best_action(env: Reach | Plane) -> Action:
     """Straight to the goal."""
-    return np.clip([(env.goal - env.hand) / SPEED], -1, 1).astype(np.float32)
+    way = np.atleast_1d((np.asarray(env.goal) - env.hand) / SPEED)
+    return np.clip(way, -1, 1).astype(np.float32)

@@ -47,8 +47,8 @@ class Task:
 
 
 TASKS = (
-    Task("catch", "catch", "make_env", "choices, a reward each ten steps", 5.0, -1.67),
-    Task("reach", "reach", "make_env", "one number, dense", 39.1, 11.7),
+    Task("catch", "catch", "make_env", "choices, a reward each ten steps", 5.0, -1.67, 6_000),
+    Task("reach", "reach", "make_env", "one number, dense", 39.1, 11.7, 4_000, 0.55),
     Task("plane", "reach", "make_plane", "two numbers, dense", 38.9, 9.7),
     Task("recall", "grids", "make_recall", "memory over 10 to 30 steps, sparse", 1.0, -0.33),
     Task("goals", "grids", "make_goals", "several goals", 3.0, 0.8),

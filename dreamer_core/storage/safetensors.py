@@ -85,12 +85,20 @@ def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
     if len(content) < 8 + size:
         raise ValueError(f"{len(content)} bytes, too few for a header of {size}")
     try:
-        header: Any = json.loads(content[8 : 8 + size])
+        header: Any = json.loads(content[8 : 8 + size], object_pairs_hook=_each_once)
         header.pop(_METADATA, None)
         ordered = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no header of safetensors ({error})") from error
     return dict(ordered), content[8 + size :]
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns pairs by name; of a name that comes twice JSON would keep the last without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name that comes twice")
+    return found
 
 
 def _place_of(name: str, place: dict[str, Any]) -> tuple[list[int], int, int]:

@@ -73,6 +73,7 @@ def test_a_file_that_goes_on_is_refused():
         (file_of(b"{"), "no header of safetensors"),
         (file_of(b"\xff"), "no header of safetensors"),
         (file_of(b"[" * 100_000), "no header of safetensors"),
+        (file_of(b'{"a.b": 1, "a.b": 2}'), "a name that comes twice"),
         (file_of([1]), "no header of safetensors"),
         (file_of({"a.b": 7}), "no header of safetensors"),
         (file_of({"a.b": place(dtype="BF16", end=2)}, bytes(2)), "type BF16, wanted F32"),

@@ -14,7 +14,9 @@ PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3
 RUN := $(VENV)/.installed
 DEV := $(RUN)-dev
 EXTRAS ?=
-UNKNOWN := $(filter-out control s3 export dev,$(shell echo '$(EXTRAS)' | tr , ' '))
+COMMA := ,
+WORDS := $(strip $(subst $(COMMA), ,$(EXTRAS)))
+UNKNOWN := $(filter-out control s3 export dev,$(WORDS))
 ifneq ($(UNKNOWN),)
 $(error EXTRAS=$(EXTRAS): wanted some of control,s3,export,dev and got $(UNKNOWN))
 endif
@@ -67,7 +69,7 @@ help: ## List the targets.
 	  | column -t -s '|' 2>/dev/null || grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(RUN) $(EXTRAS:%=$(RUN)-%) ## Make .venv for running, pinned: .venv/bin/dreamer. EXTRAS=control,s3,export
+install: $(RUN) $(addprefix $(RUN)-,$(subst $() ,$(COMMA),$(WORDS))) ## Make .venv for running, pinned: .venv/bin/dreamer. EXTRAS=control,s3,export
 
 .PHONY: install-dev
 install-dev: $(DEV) ## Put on top of it what testing needs.
@@ -106,7 +108,7 @@ test: $(DEV) ## Run all tests but those of learning, faults, hosts and container
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-learning
-test-learning: $(DEV) ## Train on TASKS ("catch reach"; all), 10 minutes a seed. SEEDS="0 1 2"
+test-learning: $(DEV) ## Train on TASKS ("catch reach"; all), 10 minutes a task and seed. SEEDS="0 1 2"
 	DREAMER_LEARNING_SEEDS="$(SEEDS)" DREAMER_LEARNING_TASKS="$(TASKS)" $(BIN)/python -m pytest tests/learning -m learning
 
 .PHONY: test-faults

@@ -90,8 +90,12 @@ def test_the_build_of_torch_is_chosen_before_all_else_is_installed(settings, tor
     assert ("no NVIDIA GPU here" in before) == (not settings)
 
 
-def test_extras_go_on_top_and_an_unknown_one_is_refused(tmp_path):
-    assert "-e '.[control,s3]'" in make(tmp_path, "install", "EXTRAS=control,s3").stdout
+@pytest.mark.parametrize("extras", ["control,s3", "control s3", "control, s3", ",control,s3,"])
+def test_extras_go_on_top(extras, tmp_path):
+    assert "-e '.[control,s3]'" in make(tmp_path, "install", f"EXTRAS={extras}").stdout
+
+
+def test_an_unknown_extra_is_refused(tmp_path):
     refused = make(tmp_path, "install", "EXTRAS=s3,video")
     assert refused.returncode == 2
     assert "wanted some of control,s3,export,dev and got video" in refused.stderr

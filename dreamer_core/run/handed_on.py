@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.config import Config
-from dreamer_core.errors import BadInput, naming
+from dreamer_core.errors import BadInput, StorageFailed, naming
 from dreamer_core.fields import to_dict
 from dreamer_core.files import make_directory, write_json, write_whole
 from dreamer_core.report.read import METRICS_FILE
@@ -56,9 +56,12 @@ def hand_on(trained: str | Path, to: str | Path, *, step: int | None = None) -> 
             write_whole(to / METRICS_FILE, _thinned(log.read_bytes()))
         store = LocalStore(RunPaths(to).checkpoints)
         networks = networks_in(found)
-        checkpoint.save(
-            store, step=found.step, tensors=networks, facts=facts, keep=1, form="safetensors"
-        )
+        try:
+            checkpoint.save(
+                store, step=found.step, tensors=networks, facts=facts, keep=1, form="safetensors"
+            )
+        except StorageFailed as error:  # it speaks of a run that resumes, and here is none
+            raise (error.__cause__ or error) from None
         write_json(RunPaths(to).config, to_dict(config))
     return dataclasses.replace(found, tensors=networks, facts=facts, location=str(to))
 

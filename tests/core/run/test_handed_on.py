@@ -1,13 +1,15 @@
 """An agent handed on is a run to play, watch and begin from, but not to resume."""
 
 import dataclasses
+import errno
 import hashlib
+import os
 
 import pytest
 import torch
 
 from dreamer_core.envs.suites import environment_spec
-from dreamer_core.errors import BadInput
+from dreamer_core.errors import BadInput, Failed
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import read_jsonl
 from dreamer_core.run.evaluation import evaluate_run
@@ -18,6 +20,7 @@ from dreamer_core.storage.checkpoint import CheckpointCorrupt
 from dreamer_core.storage.manifest import Manifest
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.storage.safetensors import decode, encode
+from dreamer_core.storage.store import LocalStore
 from dreamer_core.types import EpisodeSummary, Report
 from tests.commands import contents
 from tests.core.run.test_acting import CONFIG, make_run
@@ -131,6 +134,16 @@ def test_a_place_that_cannot_be_written_is_refused(source, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="Name another directory with --to"):
         hand_on(source, tmp_path / "file" / "agent")
+
+
+def test_a_full_disk_is_said_without_a_run_that_would_resume(source, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LocalStore, "write", fail)
+    with pytest.raises(Failed, match=r"agent into .*, but No space left on device\. Name another"):
+        hand_on(source, tmp_path / "agent")
+    assert not (tmp_path / "agent/config.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -251,15 +251,15 @@ class Wind(Grid):
 
 
 class Dodge(Grid):
-    """Another shape and colours, [40, 96, 3]: each step without a crash is worth 0.1, 40 at most.
+    """Another shape and colours, [40, 96, 3]: each step without a crash is worth 0.1, 48 at most.
 
-    A wall comes from the right over 12 columns, with one gap among five rows, where the green
+    A wall comes from the right over 7 columns, with one gap among five rows, where the green
     runner must be by then; the next one follows.
     """
 
     def __init__(self) -> None:
         super().__init__((5, 12), (8, 8), actions=3, limit_steps=48, channels=3)
-        self.runner, self.gap, self.wall = 2, 0, 11
+        self.runner, self.gap, self.wall = 2, 0, 7
 
     def begin(self) -> None:
         self.runner = int(self.np_random.integers(5))

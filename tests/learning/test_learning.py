@@ -18,7 +18,11 @@ from tests.learning.tasks import TASKS
 SEEDS = os.environ.get("DREAMER_LEARNING_SEEDS", "0").split()
 NAMES = os.environ.get("DREAMER_LEARNING_TASKS", "").split()
 CHOSEN = [task for task in TASKS if not NAMES or task.name in NAMES]
-assert set(NAMES) <= {task.name for task in TASKS}, f"DREAMER_LEARNING_TASKS={NAMES}"
+UNKNOWN = set(NAMES) - {task.name for task in TASKS}
+assert not UNKNOWN, (
+    f"DREAMER_LEARNING_TASKS: wanted some of {' '.join(task.name for task in TASKS)}, with spaces "
+    f"between, and got {' '.join(sorted(UNKNOWN))}"
+)
 RESULTS = os.environ.get("DREAMER_LEARNING_RESULTS")
 EVALUATION_EPISODES, WINDOW = 20, 20
 MINUTES = 10

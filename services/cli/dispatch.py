@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -25,6 +26,8 @@ def dispatch(arguments: Sequence[str] | None = None) -> None:
     0 done, 1 failed, 2 bad input, 70 a bug of ours, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without our dashes and bars
     command = arguments[0] if arguments else ""
     try:
         sys.exit(_run(arguments))

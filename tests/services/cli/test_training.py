@@ -2,10 +2,12 @@
 
 import io
 import logging
+import sys
 
 from rich.console import Console
 
 from services.cli.training import log_through
+from tests.commands import SMALL, exit_code_of
 
 
 def test_lines_of_imports_are_left_out_and_all_others_are_shown():
@@ -21,3 +23,11 @@ def test_lines_of_imports_are_left_out_and_all_others_are_shown():
     lines = [line.split("INFO")[-1].strip() for line in said.getvalue().splitlines()]
     assert lines[:2] == ["told by dreamer_core.run.trainer", "told by my_package"]
     assert "told by absl" not in said.getvalue() and "a warning" in lines[2]
+
+
+def test_a_stream_that_cannot_show_a_character_gets_a_question_mark(copied, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert exit_code_of("local", "debug", *SMALL, "--run-dir", copied) == 0
+    stdout.seek(0)
+    assert "?" in stdout.read()

@@ -73,6 +73,8 @@ def decode(content: bytes) -> Groups:
             raise ValueError(f"tensor {name} at {begin}, wanted {size} bytes from {end} on")
         end = begin + size
         values = np.frombuffer(data[begin:end], "<f4").astype(np.float32).reshape(shape)
+        if not np.isfinite(values).all():
+            raise ValueError(f"tensor {name} with numbers that are not finite")
         groups.setdefault(group, {})[rest] = torch.from_numpy(values)
     if end != len(data):
         raise ValueError(f"{len(data)} bytes of tensors, wanted {end}")

@@ -84,6 +84,8 @@ def test_a_file_that_goes_on_is_refused():
         (file_of({"a.b": place(begin=4, end=8)}, bytes(8)), "wanted 4 bytes from 0 on"),
         (file_of({"a.b": place(), "a.c": place()}, bytes(8)), "wanted 4 bytes from 4 on"),
         (file_of({"alone": place()}, bytes(4)), "'alone' of no group"),
+        (file_of({"a.b": place()}, b"\0\0\xc0\x7f"), r"a\.b with numbers that are not finite"),
+        (file_of({"a.b": place()}, b"\0\0\x80\xff"), r"a\.b with numbers that are not finite"),
     ],
 )
 def test_a_file_that_is_wrong_in_itself_is_refused_with_what_is_wrong(content, words):

@@ -7,6 +7,7 @@ and to random play is in `tests/learning/tasks.py` and measured by a test.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import gymnasium
@@ -23,7 +24,7 @@ MOVES: tuple[Cell, ...] = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 """Stay, up, down, left, right."""
 
 
-class Grid(gymnasium.Env[Image, int]):
+class Grid(gymnasium.Env[Image, int], ABC):
     """What the games share: cells of `scale` pixels on a black ground, a step limit, choices.
 
     Args:
@@ -60,21 +61,21 @@ class Grid(gymnasium.Env[Image, int]):
         reward, is_terminal = self.move(int(action))
         return self.image(), reward, is_terminal, self.steps >= self.limit_steps, {}
 
+    @abstractmethod
     def begin(self) -> None:
         """Puts everything where an episode begins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def move(self, action: int) -> tuple[float, bool]:
         """Takes one step; returns the reward and whether the episode is over."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cells(self) -> Image:
         """What is in each cell, [rows, columns, channels]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def best_action(self) -> int:
         """A choice that nothing beats, or next to it."""
-        raise NotImplementedError
 
     def image(self) -> Image:
         """The cells as pixels."""

@@ -1,4 +1,4 @@
-"""The suite on which the small agent is tuned and judged: what each task asks, and its returns."""
+"""The suite on which the small agent is judged: what each task asks, and its returns."""
 
 from __future__ import annotations
 

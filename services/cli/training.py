@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -13,6 +14,8 @@ from rich.logging import RichHandler
 
 from dreamer_core.config import Config
 from dreamer_core.envs.games import RANDOM_RETURNS
+from dreamer_core.report.metrics import training_episodes
+from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.run.front import RunResult
 from dreamer_core.storage.run_directory import default_run_dir
 from services.terminal.display import Display
@@ -20,6 +23,7 @@ from services.terminal.lasting import LastingStream
 from services.terminal.sparkline import ReturnCurve
 from services.terminal.stop_request import StopRequest
 
+_PAST_BYTES = 32 << 20  # half a day of lines, read in about a second
 _CHATTY = ("absl", "OpenGL")
 
 
@@ -31,7 +35,8 @@ def train_shown(
     """Runs a training under the live display and says what it left behind."""
     run_dir = run_dir or default_run_dir(config)
     console = Console(file=cast(TextIO, LastingStream(sys.stdout)), log_path=False)
-    with Display(config.steps, run_dir, curve=_return_curve(config), console=console) as display:
+    curve = with_past(_return_curve(config), run_dir)
+    with Display(config.steps, run_dir, curve=curve, console=console) as display:
         log_through(display.console)
         should_stop = StopRequest(display.console.log)
         result = start(run_dir, display, should_stop)
@@ -63,6 +68,18 @@ def _return_curve(config: Config) -> ReturnCurve:
         random_policy_steps=config.schedule.prefill_policy_steps,
         known_random_return=RANDOM_RETURNS.get(config.env.task) if is_atari else None,
     )
+
+
+def with_past(curve: ReturnCurve, run_dir: Path) -> ReturnCurve:
+    """Returns the curve with the episodes of a run that is resumed.
+
+    Those after its last checkpoint, which it may play again, count twice.
+    """
+    with suppress(OSError):  # what is wrong with the directory is told when it is opened
+        log = LogReader(run_dir / METRICS_FILE, tail_bytes=_PAST_BYTES, damaged=lambda _: None)
+        for line in log.read_on():
+            curve = curve.with_episodes(training_episodes(line))
+    return curve
 
 
 def log_through(console: Console) -> None:

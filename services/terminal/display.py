@@ -46,7 +46,7 @@ class Progress:
     returns: tuple[float, ...] = ()
     """Returns of the newest training episodes, oldest first."""
     curve: ReturnCurve | None = None
-    """Returns since this display began, over the whole run; None where nobody looks at them."""
+    """Returns over the whole run; None where nobody looks at them."""
     samples: tuple[tuple[float, int, int], ...] = ()
     """(clock, policy step, gradient step) over the last RATE_WINDOW_S seconds, for the speeds."""
 

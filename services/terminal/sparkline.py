@@ -18,10 +18,7 @@ WIDTH = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnCurve:
-    """Mean return in each part of the run, and that of random play.
-
-    It begins empty when a run is resumed: the parts before that stay blank.
-    """
+    """Mean return in each part of the run, and that of random play."""
 
     total_policy_steps: int
     """Policy steps after which the run ends."""

@@ -6,7 +6,9 @@ import sys
 
 from rich.console import Console
 
-from services.cli.training import log_through
+from dreamer_core.report.read import METRICS_FILE
+from services.cli.training import log_through, with_past
+from services.terminal.sparkline import ReturnCurve
 from tests.commands import SMALL, exit_code_of
 
 
@@ -31,3 +33,12 @@ def test_a_stream_that_cannot_show_a_character_gets_a_question_mark(copied, monk
     assert exit_code_of("local", "debug", *SMALL, "--run-dir", copied) == 0
     stdout.seek(0)
     assert "?" in stdout.read()
+
+
+def test_the_curve_of_a_resumed_run_begins_with_what_it_returned_before(copied):
+    curve, log = ReturnCurve(total_policy_steps=400), copied / METRICS_FILE
+    before = with_past(curve, copied)
+    assert sum(before.counts) > 0
+    log.write_text("damaged\n" + log.read_text())
+    assert with_past(curve, copied) == before
+    assert with_past(curve, copied / "new") == with_past(curve, log) == curve

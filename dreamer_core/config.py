@@ -310,13 +310,18 @@ class LearnerConfig:
     """Of a gradient step on CUDA: operator by operator, as one CUDA graph, or as one graph of
     kernels fused by torch.compile; `auto` takes the last that the machine can."""
     num_threads: int = setting(2, _OURS)
-    """CPU threads of the learner; losses are bit for bit the same only for the same number."""
+    """CPU threads of each process of the learner. Losses are bit for bit the same only for the same
+    numbers of threads and processes."""
+    num_processes: int = setting(1, _OURS)
+    """Processes that share the sequences of a batch where gradients are computed on a CPU; more
+    processes of one thread are faster than one of more threads where the model is small."""
 
     def __post_init__(self) -> None:
         require_types(self)
-        require_positive(self, "num_threads")
-        threads = self.num_threads
-        require(threads <= _MAX_THREADS, f"num_threads={threads} must be {_MAX_THREADS} or less")
+        require_positive(self, "num_threads", "num_processes")
+        for name in ("num_threads", "num_processes"):
+            count = getattr(self, name)
+            require(count <= _MAX_THREADS, f"{name}={count} must be {_MAX_THREADS} or less")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +350,16 @@ class Config:
         require_positive(self, "steps")
         require(self.seed >= 0, f"seed={self.seed} must be 0 or more")
         require(self.init_from != "", "init_from is empty; name a run or a checkpoint")
+        count, size = self.learner.num_processes, self.replay.batch_size
+        require(
+            count <= size,
+            f"learner.num_processes={count} is more than the {size} sequences of a batch; lower it",
+        )
+        require(
+            count == 1 or self.world_model.free_nats == 0,
+            f"learner.num_processes={count} needs world_model.free_nats=0, since free nats are "
+            "those of the mean over a whole batch; set learner.num_processes=1",
+        )
         rows = self.replay.batch_length
         require(
             self.schedule.prefill_policy_steps >= rows,

@@ -59,6 +59,10 @@ _TINY_MODEL = (
     Change("schedule.report_interval_gradient_steps", 20, "a short run"),
     Change("checkpoint.interval_s", 60.0, "a short run"),
 )
+_TWO_CORES = (
+    Change("learner.num_threads", 1, "a small model gains more from processes"),
+    Change("learner.num_processes", 2, "as many as cores"),
+)
 _BOXING = "learns fastest in minutes of Boxing"
 _DEBUG = "seconds, for tests"
 _CARTPOLE = "learns to balance the cartpole in an hour or two"
@@ -170,7 +174,7 @@ PRESETS: dict[str, Preset] = {
             Change("behavior.entropy_scale", 3e-3, "the model errs at first: explore longer"),
             Change("behavior.entropy_scale_end", 5e-4, "then exploit"),
             Change("behavior.schedule_policy_steps", 30_000, "then exploit"),
-            Change("learner.num_threads", 1, "the second core belongs to the collector"),
+            *_TWO_CORES,
         ),
     ),
     "control": Preset(
@@ -202,7 +206,7 @@ PRESETS: dict[str, Preset] = {
             Change("world_model.optimizer.epsilon", 1e-7, _LARGER_STEPS),
             Change("behavior.discount", 0.97, _CARTPOLE),
             Change("schedule.policy_steps_per_gradient_step", 3, _CARTPOLE),
-            Change("learner.num_threads", 1, "the second core belongs to the collector"),
+            *_TWO_CORES,
         ),
     ),
     "gymnasium_tiny": Preset(
@@ -225,6 +229,7 @@ PRESETS: dict[str, Preset] = {
                 100,
                 "the first actions come from a trained model",
             ),
+            *_TWO_CORES,
         ),
     ),
     "debug": Preset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from dreamer_core.agent.data_parallel import DataParallelUpdate
 from dreamer_core.agent.device import Staging, choose_execution, to_tensors
 from dreamer_core.agent.optimizer import Optimizer
 from dreamer_core.agent.policy import Policy
@@ -98,8 +99,13 @@ class DreamerAgent:
         self._eager_update = Update(
             self.world_model, self.behavior, self.optimizers, self.execution.dtype
         )
-        is_captured = self.execution.is_captured
-        self._update = CapturedUpdate(self._eager_update) if is_captured else self._eager_update
+        self._update: Callable[[StepInputs], StepResult] = self._eager_update
+        if self.execution.is_captured:
+            self._update = CapturedUpdate(self._eager_update)
+        elif self.execution.num_processes > 1:
+            self._update = DataParallelUpdate(
+                self._eager_update, self.behavior, self.optimizers, config, spec
+            )
 
     def train_step(self, batch: Batch, *, policy_step: int = 0) -> dict[str, Tensor]:
         """Takes one gradient step: world model first, then actor and critic in imagination.
@@ -235,6 +241,7 @@ class DreamerAgent:
             state_noise=state_noise,
             reinforce_share=self._number(reinforce_share, config.reinforce_share_end is not None),
             entropy_scale=self._number(entropy_scale, config.entropy_scale_end is not None),
+            gradient_step=self.gradient_step,
         )
 
     def _number(self, value: float, is_scheduled: bool) -> float | Tensor:

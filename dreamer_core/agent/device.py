@@ -10,7 +10,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -67,12 +66,15 @@ class Execution:
     """Kernels are fused by torch.compile."""
     is_captured: bool
     """A whole step is one CUDA graph."""
+    num_processes: int = 1
+    """That share a batch."""
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         dtype = str(self.dtype).removeprefix("torch.")
         form = "compiled and captured" if self.is_compiled else "captured"
-        return f"{name}, {dtype}, {form if self.is_captured else 'eager'}"
+        shared = f", {self.num_processes} processes" if self.num_processes > 1 else ""
+        return f"{name}, {dtype}, {form if self.is_captured else 'eager'}{shared}"
 
 
 def choose_execution(config: LearnerConfig) -> Execution:
@@ -93,7 +95,13 @@ def choose_execution(config: LearnerConfig) -> Execution:
                 f"{' and '.join(impossible)} needs a CUDA device, and the learner runs on the CPU; "
                 "leave it at auto"
             )
-        return Execution(device, torch.float32, is_compiled=False, is_captured=False)
+        return Execution(
+            device,
+            torch.float32,
+            is_compiled=False,
+            is_captured=False,
+            num_processes=config.num_processes,
+        )
     has_bfloat16 = _capability(device) >= _BFLOAT16
     if config.precision == "bfloat16" and not has_bfloat16:
         raise BadInput(
@@ -157,10 +165,10 @@ class Staging:
         slot = self._slots[self._next]
         assert slot is not None
         slot.is_read.synchronize()
-        for name, pinned in _fields(slot.pinned):
+        for name, pinned in slot.pinned.columns().items():
             np.copyto(pinned.numpy(), getattr(batch, name))
         with torch.cuda.stream(self._stream):
-            for name, copy in _fields(slot.copy):
+            for name, copy in slot.copy.columns().items():
                 copy.copy_(getattr(slot.pinned, name), non_blocking=True)
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
         return slot.copy
@@ -183,7 +191,7 @@ class _Slot:
     def like(batch: Batch, device: torch.device) -> _Slot:
         copy = to_tensors(batch, device)
         pinned = TensorBatch(
-            **{name: torch.empty_like(x, device="cpu").pin_memory() for name, x in _fields(copy)}
+            **{n: torch.empty_like(x, device="cpu").pin_memory() for n, x in copy.columns().items()}
         )
         return _Slot(pinned, copy, torch.cuda.Event(blocking=True))
 
@@ -197,8 +205,3 @@ def to_tensors(batch: Batch, device: torch.device) -> TensorBatch:
             if getattr(batch, field.name) is not None
         }
     )
-
-
-def _fields(batch: TensorBatch) -> list[tuple[str, Any]]:
-    columns = [(field.name, getattr(batch, field.name)) for field in dataclasses.fields(batch)]
-    return [(name, column) for name, column in columns if column is not None]

@@ -27,18 +27,24 @@ _BETA_1 = 0.9
 _BETA_2 = 0.999
 
 
-def gradients(optimizers: Sequence[Optimizer], loss: Tensor) -> list[tuple[Tensor, Tensor]]:
+def gradients(optimizers: Sequence[Optimizer], loss: Tensor) -> list[Tensor]:
     """Differentiates a loss with respect to the parameters of several optimisers in one pass.
 
     Returns:
-        For each its flat gradient and the global norm of that (scalar), before clipping.
+        For each its flat gradient.
     """
     parts = iter(torch.autograd.grad(loss, [p for opt in optimizers for p in opt.parameters]))
-    flats = [
+    return [
         torch.cat([next(parts).reshape(-1) for _ in optimizer.parameters])
         for optimizer in optimizers
     ]
-    return [(flat, torch.linalg.vector_norm(flat)) for flat in flats]
+
+
+def lay_out(parameters: Sequence[nn.Parameter], flat: Tensor) -> None:
+    """Makes parameters views into a flat buffer, whose numbers they take; each keeps its shape."""
+    parts = flat.split([parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.data = part.view(parameter.shape)
 
 
 class Optimizer:
@@ -52,15 +58,15 @@ class Optimizer:
     def __init__(self, parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> None:
         self.config = config
         self.parameters = list(parameters)
-        self._flat = torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        self.move_to(torch.cat([p.detach().reshape(-1) for p in self.parameters]))
         self._first_moment = torch.zeros_like(self._flat)
         self._second_moment = torch.zeros_like(self._flat)
         self._num_updates = torch.zeros((), dtype=torch.int64, device=self._flat.device)
-        offset = 0
-        for parameter in self.parameters:
-            part = self._flat[offset : offset + parameter.numel()]
-            parameter.data = part.view(parameter.shape)
-            offset += parameter.numel()
+
+    def move_to(self, flat: Tensor) -> None:
+        """Makes the parameters views into another flat buffer, whose numbers they take."""
+        lay_out(self.parameters, flat)
+        self._flat = flat
 
     def gradient(self, loss: Tensor) -> tuple[Tensor, Tensor]:
         """Differentiates the loss with respect to these parameters and no others.
@@ -68,7 +74,8 @@ class Optimizer:
         Returns:
             The flat gradient and its global norm (scalar), before clipping.
         """
-        return gradients([self], loss)[0]
+        (gradient,) = gradients([self], loss)
+        return gradient, torch.linalg.vector_norm(gradient)
 
     @torch.no_grad()
     def apply(self, gradient: Tensor, norm: Tensor, is_good: Tensor | None = None) -> None:

@@ -7,10 +7,10 @@ thousands of kernels of a step cost one launch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,10 +40,12 @@ class StepInputs:
     """rho; a scalar tensor where it changes over the run of a captured step."""
     entropy_scale: float | Tensor
     """eta; likewise."""
+    gradient_step: int = 0
+    """Number of the step, from which the noise was drawn."""
 
     def tensors(self) -> list[Tensor]:
         """Every tensor among them, in a fixed order."""
-        data = [getattr(self.data, field.name) for field in dataclasses.fields(self.data)]
+        data = self.data.columns().values()
         others = (
             self.posterior_noise,
             self.action_noise,
@@ -52,6 +54,34 @@ class StepInputs:
             self.entropy_scale,
         )
         return [x for x in (*data, *others) if isinstance(x, Tensor)]
+
+    def of_rows(self, rows: slice) -> StepInputs:
+        """What the sequences at these places of the batch depend on."""
+        columns = self.data.columns()
+        length = self.data.reward.shape[1]
+        starts = slice(rows.start * length, rows.stop * length)
+        return dataclasses.replace(
+            self,
+            data=TensorBatch(**{name: column[rows] for name, column in columns.items()}),
+            posterior_noise=self.posterior_noise[rows],
+            action_noise=self.action_noise[:, starts],
+            state_noise=self.state_noise[:, starts],
+        )
+
+
+class Part(NamedTuple):
+    """What some sequences of a batch give one of the two halves of a step."""
+
+    gradients: dict[str, Tensor]
+    """Flat, by the name of their optimiser."""
+    losses: dict[str, Tensor]
+    """Of these optimisers; scalars."""
+    metrics: dict[str, Tensor]
+    """Scalars; like gradients and losses, means over the sequences."""
+
+
+Shared = Callable[[Callable[[], Part]], Part]
+"""Returns the part of a whole batch, given what computes that of the sequences at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,51 +128,99 @@ class Update:
 
     def __call__(self, inputs: StepInputs) -> StepResult:
         """Takes one gradient step."""
-        is_reduced = self._dtype != torch.float32
-        with torch.autocast(self._device.type, self._dtype, enabled=is_reduced):
-            model_loss = self._world_model.loss(inputs.data, inputs.posterior_noise)
-        norms, goods = dict[str, Tensor](), list[Tensor]()
+        return self.step(inputs, world_model=lambda part: part(), behavior=lambda part: part())
 
-        def step(losses: dict[str, Tensor]) -> None:
-            optimizers = [self._optimizers[name] for name in losses]
-            found = gradients(optimizers, torch.stack(list(losses.values())).sum())
-            for (name, loss), (gradient, norm) in zip(losses.items(), found, strict=True):
-                norms[name] = norm
-                self.is_good.logical_and_(torch.isfinite(norm) & torch.isfinite(loss))
-                self._optimizers[name].apply(gradient, norm, self.is_good)
-                goods.append(self.is_good.clone())
+    def step(self, inputs: StepInputs, *, world_model: Shared, behavior: Shared) -> StepResult:
+        """Takes one gradient step whose halves others may share.
 
-        step({"world_model": model_loss.total})
-        with torch.autocast(self._device.type, self._dtype, enabled=is_reduced):
-            loss = self._behavior_loss(inputs, model_loss)
-        step({"actor": loss.actor, "critic": loss.critic})
-        metrics = _world_model_metrics(self._world_model, model_loss, inputs.data)
-        metrics |= _behavior_metrics(loss)
-        metrics |= {f"dreamer_{name}_gradient_norm": norm for name, norm in norms.items()}
+        Args:
+            inputs: of the sequences at hand.
+            world_model: completes the part of the world model.
+            behavior: completes the part of actor and critic.
+        """
+        starts: list[RSSMState] = []
+
+        def world_model_part() -> Part:
+            part, state = self.world_model_part(inputs)
+            starts.append(state)
+            return part
+
+        parts = [world_model(world_model_part)]
+        norms, goods = self._apply(parts[0])
+        parts.append(behavior(lambda: self.behavior_part(inputs, starts[0])))
+        more_norms, more_goods = self._apply(parts[1])
+        metrics = parts[0].metrics | parts[1].metrics | norms | more_norms
         values = torch.stack([value.detach().float() for value in metrics.values()])
-        return StepResult(tuple(metrics), values, torch.stack(goods))
+        return StepResult(tuple(metrics), values, torch.stack(goods + more_goods))
+
+    def world_model_part(self, inputs: StepInputs) -> tuple[Part, RSSMState]:
+        """Differentiates the world model's loss.
+
+        Returns:
+            The part, and the posterior states of the sequences, [B T, ...], detached.
+        """
+        model = self._world_model
+        with self._autocast():
+            loss = model.loss(inputs.data, inputs.posterior_noise)
+        found = self._gradients({"world_model": loss.total})
+        metrics = _world_model_metrics(model, loss, inputs.data)
+        metrics = {name: value.detach() for name, value in metrics.items()}
+        states = loss.observed.state.detach()
+        start = RSSMState(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
+        return Part(found, {"world_model": loss.total.detach()}, metrics), start
+
+    def behavior_part(self, inputs: StepInputs, start: RSSMState) -> Part:
+        """Imagines from every start state and differentiates the losses of actor and critic."""
+        share = inputs.reinforce_share
+        is_reinforce = not isinstance(share, Tensor) and share == 1.0
+        if is_reinforce and self._dtype == torch.float32:
+            start = self._world_model.rssm.located(start)
+        with self._autocast():
+            loss = self._behavior.loss(
+                self._world_model,
+                start,
+                self._world_model.discount_target(inputs.data.is_terminal).flatten(),
+                inputs.action_noise,
+                inputs.state_noise,
+                reinforce_share=share,
+                entropy_scale=inputs.entropy_scale,
+            )
+        losses = {"actor": loss.actor, "critic": loss.critic}
+        found = self._gradients(losses)
+        return Part(found, {n: x.detach() for n, x in losses.items()}, _behavior_metrics(loss))
+
+    @property
+    def stoch_size(self) -> int:
+        """Z."""
+        return self._world_model.rssm.latent.size
 
     def buffers(self) -> list[Tensor]:
         """Every tensor that a step changes."""
         return [self.is_good, *(x for opt in self._optimizers.values() for x in opt.buffers())]
 
-    def _behavior_loss(self, inputs: StepInputs, model_loss: WorldModelLoss) -> BehaviorLoss:
-        """Imagines from every posterior state of the batch."""
-        states = model_loss.observed.state.detach()
-        start = RSSMState(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
-        share = inputs.reinforce_share
-        is_reinforce = not isinstance(share, Tensor) and share == 1.0
-        if is_reinforce and self._dtype == torch.float32:
-            start = self._world_model.rssm.located(start)
-        return self._behavior.loss(
-            self._world_model,
-            start,
-            self._world_model.discount_target(inputs.data.is_terminal).flatten(),
-            inputs.action_noise,
-            inputs.state_noise,
-            reinforce_share=inputs.reinforce_share,
-            entropy_scale=inputs.entropy_scale,
-        )
+    def _autocast(self) -> torch.autocast:
+        is_reduced = self._dtype != torch.float32
+        return torch.autocast(self._device.type, self._dtype, enabled=is_reduced)
+
+    def _gradients(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        optimizers = [self._optimizers[name] for name in losses]
+        found = gradients(optimizers, torch.stack(list(losses.values())).sum())
+        return dict(zip(losses, found, strict=True))
+
+    def _apply(self, part: Part) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Has each optimiser of a part step.
+
+        Returns:
+            The norms of the gradients as metrics; `is_good` after each.
+        """
+        norms, goods = dict[str, Tensor](), list[Tensor]()
+        for name, gradient in part.gradients.items():
+            norm = torch.linalg.vector_norm(gradient)
+            self.is_good.logical_and_(torch.isfinite(norm) & torch.isfinite(part.losses[name]))
+            self._optimizers[name].apply(gradient, norm, self.is_good)
+            goods.append(self.is_good.clone())
+            norms[f"dreamer_{name}_gradient_norm"] = norm
+        return norms, goods
 
 
 def compile_parts(

@@ -42,8 +42,13 @@ def exponential_noise(shape: tuple[int, ...], generator: torch.Generator) -> Ten
 
 def draw_one_hot(probs: Tensor, noise: Tensor) -> Tensor:
     """Draws one-hot samples from probs [..., C] with Exponential(1) noise [..., C]; no gradient."""
-    index = (probs.detach() / noise).argmax(-1, keepdim=True)
+    index = _drawn(probs.detach(), noise)
     return torch.zeros_like(probs).scatter_(-1, index, 1.0)
+
+
+def _drawn(probs: Tensor, noise: Tensor) -> Tensor:
+    """Class of each sample, [..., 1]."""
+    return (probs / noise).argmax(-1, keepdim=True)
 
 
 def straight_through(logits: Tensor, noise: Tensor) -> Tensor:
@@ -83,6 +88,10 @@ class Latent(Protocol):
         """Returns samples [..., Z]; gradients reach the stats."""
         ...
 
+    def sample_at(self, stats: Tensor, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns `sample` without gradients, and its `position`; on the CPU."""
+        ...
+
     def position(self, sample: Tensor) -> Tensor | None:
         """Where a one-hot sample [..., Z] is one, int64 [..., S]; None for any other family."""
         ...
@@ -111,6 +120,12 @@ class CategoricalLatent:
     def sample(self, stats: Tensor, noise: Tensor) -> Tensor:
         """Draws one-hot samples, flattened to [..., S * C]."""
         return straight_through(stats, noise).flatten(-2)
+
+    def sample_at(self, stats: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws samples [..., S * C] and where they are one, [..., S]; on the CPU."""
+        index = _drawn(stats.softmax(-1), noise)
+        sample = torch.zeros_like(stats).scatter_(-1, index, 1.0)
+        return sample.flatten(-2), index.squeeze(-1) + self._first
 
     def position(self, sample: Tensor) -> Tensor:
         """Where the samples [..., S * C] are one, [..., S]; for samples on the CPU."""
@@ -145,6 +160,10 @@ class GaussianLatent:
         """Returns reparameterised samples [..., S]."""
         mean, std = self._mean_std(stats)
         return mean + std * noise
+
+    def sample_at(self, stats: Tensor, noise: Tensor) -> tuple[Tensor, None]:
+        """Returns samples, and no position: they are not one-hot."""
+        return self.sample(stats, noise), None
 
     def position(self, sample: Tensor) -> None:
         """None: the samples are not one-hot."""

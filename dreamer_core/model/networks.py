@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dreamer_core.model.operators import conv_of_one, grayscale_transposed_conv, one_hot_linear
+from dreamer_core.model.operators import conv_of_one, one_hot_linear, transposed_conv
 
 _ENCODER_KERNEL = 4
 _DECODER_KERNELS = (5, 5, 6, 6)
 _LAYER_NORM_EPSILON = 1e-3
+_FEW_CHANNELS = 16  # up to which torch's own transposed convolution is the slower one on CPUs
 
 
 def image_to_float(image: Tensor) -> Tensor:
@@ -155,6 +156,26 @@ class ImageEncoder(nn.Module):
         return x.flatten()
 
 
+class TransposedConv(nn.ConvTranspose2d):
+    """Transposed convolution [N, I, H, W] to [N, O, H', W'] with stride 2; fast on CPUs too.
+
+    Args:
+        inputs: I.
+        outputs: O.
+        kernel: height and width of the kernel.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__(inputs, outputs, kernel, stride=2)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002
+        """Applies it; in torch's own form for many channels, other devices and other dtypes."""
+        is_plain = input.is_cuda or input.dtype != torch.float32 or torch.compiler.is_compiling()
+        if is_plain or self.bias is None or self.out_channels > _FEW_CHANNELS:
+            return super().forward(input, output_size)
+        return transposed_conv(input, self.weight, self.bias)
+
+
 class ImageDecoder(nn.Module):
     """A dense layer and four transposed convolutions: 1 -> 5 -> 13 -> 30 -> 64 pixels (sec. 2.1).
 
@@ -169,7 +190,7 @@ class ImageDecoder(nn.Module):
         widths = [32 * depth, 4 * depth, 2 * depth, depth, channels]
         self.dense = dense(inputs, widths[0])
         self.convolutions = nn.ModuleList(
-            nn.ConvTranspose2d(a, b, kernel, stride=2)
+            TransposedConv(a, b, kernel)
             for a, b, kernel in zip(widths, widths[1:], _DECODER_KERNELS, strict=False)
         )
         _init_convolutions(self.convolutions)
@@ -177,19 +198,11 @@ class ImageDecoder(nn.Module):
     def forward(self, feat: Tensor) -> Tensor:
         """Maps features [..., F] to image means [..., 64, 64, channels] around zero."""
         x = self._first_convolution(self.dense(feat.flatten(0, -2)))
-        for convolution in list(self.convolutions)[1:-1]:
-            x = F.elu(convolution(x), inplace=True)
-        x = self._last_convolution(x)
+        *hidden, last = list(self.convolutions)[1:]
+        for layer in hidden:
+            x = F.elu(layer(x), inplace=True)
+        x = last(x)
         return x.permute(0, 2, 3, 1).unflatten(0, feat.shape[:-1])
-
-    def _last_convolution(self, x: Tensor) -> Tensor:
-        """Transposed convolution [N, I, 30, 30] to [N, channels, 64, 64]."""
-        layer = cast("nn.ConvTranspose2d", self.convolutions[-1])
-        is_plain = x.is_cuda or x.dtype != torch.float32 or torch.compiler.is_compiling()
-        if is_plain or layer.out_channels > 1:
-            return layer(x)
-        assert layer.bias is not None
-        return grayscale_transposed_conv(x, layer.weight, layer.bias)
 
     def _first_convolution(self, x: Tensor) -> Tensor:
         """Transposed convolution of a 1 x 1 map and ELU, [N, I] to [N, O, 5, 5].

@@ -47,22 +47,24 @@ def keep_freed_memory() -> bool:
     return all(accepted)
 
 
-def grayscale_transposed_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Transposed convolution with stride 2 to one channel, as the decoder's last layer is.
+def transposed_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Transposed convolution with stride 2, as the decoder's layers are.
 
     The plain form is `F.conv_transpose2d(x, weight, bias, stride=2)`, whose forward pass on CPUs
-    runs at a twentieth of the matrix rate for a single output channel. Here one matrix product
-    makes what each input pixel adds to its k x k patch, and shifted planes are summed.
+    runs at a third of the matrix rate or less for few output channels, at a twentieth for one. Here
+    an ordinary convolution makes the four pixels under each input pixel as four groups of channels;
+    or, for one output channel, one matrix product makes what each input pixel adds to its k x k
+    patch, and shifted planes are summed.
 
     Args:
         x: [N, I, H, W], channels last.
-        weight: [I, 1, k, k], k even.
-        bias: [1].
+        weight: [I, O, k, k].
+        bias: [O].
 
     Returns:
-        [N, 1, 2 H + k - 2, 2 W + k - 2].
+        [N, O, 2 H + k - 2, 2 W + k - 2], channels last.
     """
-    return _GrayscaleTransposedConv.apply(x, weight, bias)  # type: ignore[no-any-return]
+    return _TransposedConv.apply(x, weight, bias)  # type: ignore[no-any-return]
 
 
 def conv_of_one(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -112,24 +114,12 @@ def add_columns(y: Tensor, position: Tensor, weight: Tensor) -> Tensor:
     return y + columns if torch.compiler.is_compiling() else y.add_(columns)
 
 
-class _GrayscaleTransposedConv(torch.autograd.Function):
+class _TransposedConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        (n, inputs, height, width), half = x.shape, weight.shape[-1] // 2
-        kernel = weight.flatten(1).t().contiguous()  # [k * k, I]
-        out_height, out_width = height + half - 1, width + half - 1
-        image = x.new_empty(n, out_height, 2, out_width, 2)
-        for some, out in zip(x.split(_IMAGES_AT_ONCE), image.split(_IMAGES_AT_ONCE), strict=True):
-            pixels = some.permute(0, 2, 3, 1).reshape(-1, inputs)
-            # Row (a, p, b, q) is what tap (2a + p, 2b + q) of the kernel adds.
-            taps = (kernel @ pixels.t()).view(half, 2, half, 2, len(some), height, width)
-            planes = bias.expand(2, 2, len(some), out_height, out_width).contiguous()
-            for a in range(half):
-                for b in range(half):
-                    planes[..., a : a + height, b : b + width] += taps[a, :, b]
-            out.copy_(planes.permute(2, 3, 0, 4, 1))
-        return image.view(n, 1, 2 * out_height, 2 * out_width)
+        is_gray = weight.shape[1] == 1 and weight.shape[-1] % _STRIDE == 0
+        return (_by_patches if is_gray else _by_phases)(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -148,6 +138,43 @@ class _GrayscaleTransposedConv(torch.autograd.Function):
             1,
             list(ctx.needs_input_grad),
         )
+
+
+def _by_phases(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Output pixel (2 i + p, 2 j + q) as channels (p, q, O) of pixel (i, j) of a convolution."""
+    n, (inputs, outputs, k, _) = len(x), weight.shape
+    half = (k + 1) // _STRIDE
+    odd = _STRIDE * half - k
+    kernel = F.pad(weight, (0, odd, 0, odd)).view(inputs, outputs, half, 2, half, 2).flip(2, 4)
+    kernel = kernel.permute(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, half, half)
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    phases = F.conv2d(x, kernel, bias.repeat(4), padding=half - 1).permute(0, 2, 3, 1)
+    rows, columns = phases.shape[1:3]
+    image = torch.empty(
+        (n, outputs, 2 * rows, 2 * columns), dtype=x.dtype, memory_format=torch.channels_last
+    )
+    pixels = image.permute(0, 2, 3, 1).view(n, rows, 2, columns, 2, outputs)
+    pixels.copy_(phases.unflatten(-1, (2, 2, outputs)).transpose(2, 3))
+    return image[..., :-1, :-1].contiguous(memory_format=torch.channels_last) if odd else image
+
+
+def _by_patches(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One output channel; k even."""
+    (n, inputs, height, width), half = x.shape, weight.shape[-1] // 2
+    kernel = weight.flatten(1).t().contiguous()  # [k * k, I]
+    out_height, out_width = height + half - 1, width + half - 1
+    image = x.new_empty(n, 1, 2 * out_height, 2 * out_width)
+    parts = image.view(n, out_height, 2, out_width, 2).split(_IMAGES_AT_ONCE)
+    for some, out in zip(x.split(_IMAGES_AT_ONCE), parts, strict=True):
+        pixels = some.permute(0, 2, 3, 1).reshape(-1, inputs)
+        # Row (a, p, b, q) is what tap (2a + p, 2b + q) of the kernel adds.
+        taps = (kernel @ pixels.t()).view(half, 2, half, 2, len(some), height, width)
+        planes = bias.expand(2, 2, len(some), out_height, out_width).contiguous()
+        for a in range(half):
+            for b in range(half):
+                planes[..., a : a + height, b : b + width] += taps[a, :, b]
+        out.copy_(planes.permute(2, 3, 0, 4, 1))
+    return image
 
 
 class _OneHotLinear(torch.autograd.Function):

@@ -200,8 +200,10 @@ class RSSM(nn.Module):
         From a located state it draws a located one, which no gradient passes.
         """
         deter = self.cell(self._input(state, action), state.deter)
-        drawn = RSSMState(deter, self.latent.sample(self.prior(deter), noise))
-        return drawn if state.position is None else self.located(drawn)
+        prior = self.prior(deter)
+        if state.position is not None:
+            return RSSMState(deter, *self.latent.sample_at(prior, noise))
+        return RSSMState(deter, self.latent.sample(prior, noise))
 
     def located(self, state: RSSMState) -> RSSMState:
         """Notes where a sampled z is one, which makes later layers cheaper on CPUs.

@@ -127,6 +127,44 @@ def _forward_step(
     return _Step(x, gates, normed, mean, rstd, deter, q, logits, stoch)
 
 
+class _Slopes(NamedTuple):
+    """What the backward recurrence multiplies with; of all steps at once, since none depends on it.
+
+    Slopes are of one layer's output by its input, elementwise.
+    """
+
+    x: Tensor
+    """ELU of the input layer [B, hidden]."""
+    gates: Tensor
+    """Of h' by the normed gates [B, 3, D]."""
+    q: Tensor
+    """ELU of the posterior layer [B, hidden]."""
+    probs: Tensor
+    """Of the posterior [B, S, C]."""
+    carry: Tensor
+    """Of h' by h, past the gates [B, D]."""
+
+
+def _slopes(steps: _Step, before: Tensor) -> _Slopes:
+    """Slopes of steps [..., B, :] with h before each, zeroed where a row is the first."""
+    reset, candidate, update = steps.normed.chunk(3, -1)
+    reset, update = torch.sigmoid(reset), torch.sigmoid(update - 1)
+    mixed = torch.tanh(reset * candidate)
+    by_product = update * (1 - mixed * mixed)
+    gates = [
+        by_product * candidate * reset * (1 - reset),
+        by_product * reset,
+        (mixed - before) * update * (1 - update),
+    ]
+    return _Slopes(
+        x=_elu_slope(steps.x),
+        gates=torch.stack(gates, -2),
+        q=_elu_slope(steps.q),
+        probs=steps.logits.softmax(-1),
+        carry=1 - update,
+    )
+
+
 class _StepGradient(NamedTuple):
     """Gradients of one time step's layers before their nonlinearity, and of the state before."""
 
@@ -141,8 +179,8 @@ class _StepGradient(NamedTuple):
 
 def _backward_step(
     step: _Step,
+    slopes: _Slopes,
     *,
-    deter_before: Tensor,
     keep: Tensor,
     to_deter: Tensor,
     to_stoch: Tensor,
@@ -155,26 +193,12 @@ def _backward_step(
         d logits = probs * (d z - sum_C(d z * probs))
     """
     dtype = weights.stoch.dtype
-    probs = step.logits.softmax(-1)
     to_sample = to_stoch.view(step.logits.shape)
-    weighted = (to_sample * probs).sum(-1, keepdim=True)
-    to_logits = (to_logits + probs * (to_sample - weighted)).flatten(-2)
-    to_hidden = _through_elu((to_logits.to(dtype) @ weights.stats).float(), step.q)
+    weighted = (to_sample * slopes.probs).sum(-1, keepdim=True)
+    to_logits = (to_logits + slopes.probs * (to_sample - weighted)).flatten(-2)
+    to_hidden = (to_logits.to(dtype) @ weights.stats).float() * slopes.q
     to_deter = to_deter + (to_hidden.to(dtype) @ weights.deter).float()
-
-    reset, candidate, update = step.normed.chunk(3, -1)
-    reset, update = torch.sigmoid(reset), torch.sigmoid(update - 1)
-    mixed = torch.tanh(reset * candidate)
-    before = deter_before * keep
-    to_product = to_deter * update * (1 - mixed * mixed)
-    to_normed = torch.cat(
-        [
-            to_product * candidate * reset * (1 - reset),
-            to_product * reset,
-            to_deter * (mixed - before) * update * (1 - update),
-        ],
-        -1,
-    )
+    to_normed = (to_deter.unsqueeze(-2) * slopes.gates).flatten(-2)
     to_gates = torch.ops.aten.native_layer_norm_backward(
         to_normed,
         step.gates,
@@ -188,21 +212,21 @@ def _backward_step(
     to_x, to_before = (
         (to_gates.to(dtype) @ weights.gates).float().tensor_split([step.x.shape[-1]], -1)
     )
-    to_input = _through_elu(to_x, step.x)
+    to_input = to_x * slopes.x
     return _StepGradient(
         input=to_input,
         gates=to_gates,
         normed=to_normed,
         hidden=to_hidden,
         logits=to_logits,
-        deter_before=keep * (to_before + to_deter * (1 - update)),
+        deter_before=keep * (to_before + to_deter * slopes.carry),
         stoch_before=keep * (to_input.to(dtype) @ weights.stoch).float(),
     )
 
 
-def _through_elu(gradient: Tensor, result: Tensor) -> Tensor:
-    """Gradient before an ELU (alpha 1) from that after it and from its result."""
-    return gradient * (result.clamp(max=0) + 1)
+def _elu_slope(result: Tensor) -> Tensor:
+    """Slope of an ELU (alpha 1), from its result."""
+    return result.clamp(max=0) + 1
 
 
 class _Scan(torch.autograd.Function):
@@ -245,13 +269,14 @@ class _Scan(torch.autograd.Function):
         keep = keep.transpose(0, 1)
         to_deter, to_stoch, to_logits = (x.transpose(0, 1) for x in gradients)
         found: list[_StepGradient] = []
-        before = torch.cat([torch.zeros_like(stacked.deter[:1]), stacked.deter[:-1]])
+        before = torch.cat([torch.zeros_like(stacked.deter[:1]), stacked.deter[:-1]]) * keep
+        slopes = _slopes(stacked, before)
         carried_deter = torch.zeros_like(stacked.deter[0])
         carried_stoch = torch.zeros_like(stacked.stoch[0])
         for t in reversed(range(len(keep))):
             gradient = ctx.steps.backward(
                 _Step(*(x[t] for x in stacked)),
-                deter_before=before[t],
+                _Slopes(*(x[t] for x in slopes)),
                 keep=keep[t],
                 to_deter=to_deter[t] + carried_deter,
                 to_stoch=to_stoch[t] + carried_stoch,
@@ -270,7 +295,7 @@ class _Scan(torch.autograd.Function):
             None,
             stacked_gradient.input.transpose(0, 1).to(ctx.dtype),
             stacked_gradient.hidden.transpose(0, 1).to(ctx.dtype),
-            *_weight_gradients(stacked, stacked_gradient, before * keep, keep, weights),
+            *_weight_gradients(stacked, stacked_gradient, before, keep, weights),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -35,6 +35,11 @@ class TensorBatch:
     is_first: Tensor
     is_terminal: Tensor
     vector: Tensor | None = None
+
+    def columns(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: column for name, column in columns.items() if column is not None}
 
 
 @dataclass(frozen=True, slots=True)

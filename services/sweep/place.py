@@ -55,6 +55,25 @@ def with_device(config: Config, num_gpus: float) -> Config:
     return replace(config, learner=replace(config.learner, device=device))
 
 
+def with_processes(config: Config, num_cpus: float) -> Config:
+    """Returns the config with no more processes of the learner than a run has CPUs for.
+
+    Several runs side by side get more done than as many processes of each, which wait for one
+    another.
+    """
+    learner = config.learner
+    fitting = max(1, int(num_cpus // learner.num_threads))
+    if fitting < learner.num_processes:
+        logger.info(
+            "%g CPUs a run: learner.num_processes is %d instead of %d; --cpus-per-run raises it",
+            num_cpus,
+            fitting,
+            learner.num_processes,
+        )
+    processes = min(learner.num_processes, fitting)
+    return replace(config, learner=replace(learner, num_processes=processes))
+
+
 def has_room(nodes: Nodes, *, num_cpus: float, num_gpus: float) -> bool:
     """Whether a run fits on one of the nodes while that is empty."""
     return any(

@@ -16,7 +16,7 @@ from services.cluster.cluster_address import require_address
 from services.cluster.connection import connected
 from services.logs import logging_to_file
 from services.sweep.directory import open_sweep
-from services.sweep.place import choose_gpus, require_room, with_device
+from services.sweep.place import choose_gpus, require_room, with_device, with_processes
 from services.sweep.plan import SweepPlan, choose_games
 from services.sweep.progress import SweepProgress
 from services.sweep.runs import RunLimits, SweepRuns
@@ -116,7 +116,8 @@ def sweep(
         num_gpus = choose_gpus(command.gpus_per_run, plan.config.learner.device, ray.nodes())
         if not command.wait_for_nodes:
             require_room(ray.nodes(), num_cpus=command.cpus_per_run, num_gpus=num_gpus)
-        plan = replace(plan, config=with_device(plan.config, num_gpus))
+        config = with_device(plan.config, num_gpus)
+        plan = replace(plan, config=with_processes(config, command.cpus_per_run))
         limits = RunLimits(
             num_cpus=command.cpus_per_run,
             num_gpus=num_gpus,

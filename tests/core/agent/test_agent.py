@@ -10,6 +10,8 @@ from torch import Tensor
 
 from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss, linear_schedule
 from dreamer_core.agent.device import choose_device, to_tensors
+from dreamer_core.model.behavior import BehaviorLoss
+from dreamer_core.model.rssm import RSSMState
 from tests.core.small import (
     CONTINUOUS,
     CONTINUOUS_CONTROL,
@@ -193,13 +195,23 @@ def test_the_world_model_learns_the_same_whatever_the_behaviour():
     assert not torch.equal(actors[0], actors[1]) and not torch.equal(actors[0], actors[2])
 
 
-def test_imagination_starts_from_every_row_with_the_discount_of_that_row():
+def test_imagination_starts_from_every_row_with_the_discount_of_that_row(monkeypatch):
     agent, batch = make_agent(), make_batch()
     batch.is_terminal[:] = False
     batch.is_terminal[1, 2] = True
     data = to_tensors(batch, CPU)
     loss = model_loss(agent.world_model, data)
-    behavior = agent._eager_update._behavior_loss(agent.inputs(data, 1.0, 0.0), loss)
+    states = loss.observed.state
+    start = RSSMState(states.deter.flatten(0, 1), states.stoch.flatten(0, 1)).detach()
+    seen, whole = list[BehaviorLoss](), agent.behavior.loss
+
+    def note(*args, **kwargs):
+        seen.append(whole(*args, **kwargs))
+        return seen[-1]
+
+    monkeypatch.setattr(agent.behavior, "loss", note)
+    agent._eager_update.behavior_part(agent.inputs(data, 1.0, 0.0), start)
+    (behavior,) = seen
     expected = torch.full((3, 8), 0.995)
     expected[1, 2] = 0.0
     assert torch.equal(behavior.discount[0].reshape(3, 8), expected)

@@ -111,14 +111,17 @@ def test_the_first_transposed_convolution_is_the_layers_own_and_an_elu():
     assert torch.allclose(decoder._first_convolution(x), own, atol=1e-6)
 
 
-def test_the_decoder_is_linear_after_the_last_layer_and_elu_between():
-    decoder = ImageDecoder(inputs=7, channels=1, depth=2)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_decoder_is_linear_after_the_last_layer_and_elu_between(depth):
+    decoder = ImageDecoder(inputs=7, channels=1, depth=depth)
     feat = torch.randn(3, 7, generator=generator())
     x = decoder.dense(feat)[:, :, None, None]
     for layer in decoder.convolutions[:-1]:
         x = F.elu(layer(x))
     plain = decoder.convolutions[-1](x)[:, 0, :, :, None]
-    assert torch.allclose(decoder(feat), plain, atol=1e-6)
+    image = decoder(feat)
+    assert torch.allclose(image, plain, atol=1e-6)
+    image.sum().backward()
 
 
 def test_an_mlp_equals_numpy():

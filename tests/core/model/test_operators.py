@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from dreamer_core.model.networks import MLP, OneHotFeatures
 from dreamer_core.model.operators import (
     add_columns,
-    grayscale_transposed_conv,
     one_hot_linear,
     sum_by_position,
+    transposed_conv,
 )
 from tests.core.small import generator
 
@@ -26,14 +26,15 @@ def one_hot(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("images", [1, 16, 33])
-def test_the_transposed_convolution_and_its_gradients_are_those_of_torch(images):
+@pytest.mark.parametrize(("channels", "size"), [(1, 6), (1, 5), (3, 6), (4, 5), (2, 2)])
+def test_the_transposed_convolution_and_its_gradients_are_those_of_torch(images, channels, size):
     rng = generator()
     x = torch.randn(images, 7, 7, 3, generator=rng).permute(0, 3, 1, 2).requires_grad_()
-    weight = torch.randn(3, 1, 6, 6, generator=rng).requires_grad_()
-    bias = torch.randn(1, generator=rng).requires_grad_()
-    ours = grayscale_transposed_conv(x, weight, bias)
+    weight = torch.randn(3, channels, size, size, generator=rng).requires_grad_()
+    bias = torch.randn(channels, generator=rng).requires_grad_()
+    ours = transposed_conv(x, weight, bias)
     plain = F.conv_transpose2d(x, weight, bias, stride=2)
-    assert ours.shape == plain.shape == (images, 1, 18, 18)
+    assert ours.shape == plain.shape == (images, channels, 12 + size, 12 + size)
     assert torch.allclose(ours, plain, atol=1e-5)
     upstream = torch.randn(plain.shape, generator=rng)
     for a, b in zip(
@@ -47,7 +48,7 @@ def test_the_transposed_convolution_and_its_gradients_are_those_of_torch(images)
 def test_a_frozen_kernel_gets_no_gradient_and_the_input_still_does():
     x = torch.randn(2, 3, 7, 7, generator=generator()).requires_grad_()
     weight = torch.randn(3, 1, 6, 6, generator=generator())
-    grayscale_transposed_conv(x, weight, torch.zeros(1)).sum().backward()
+    transposed_conv(x, weight, torch.zeros(1)).sum().backward()
     assert x.grad is not None
     assert x.grad.abs().max() > 0
 

@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from services.sweep.place import NodeRecord, choose_gpus, has_room, require_room, with_device
+from dreamer_core.config import Config, LearnerConfig
+from services.sweep.place import (
+    NodeRecord,
+    choose_gpus,
+    has_room,
+    require_room,
+    with_device,
+    with_processes,
+)
 from services.sweep.plan import (
     RunKey,
 )
@@ -65,3 +73,13 @@ def test_a_run_that_is_done_clears_its_node_and_a_blind_node_stays_out():
     assert record.add_blind("a") and not record.add_blind("a")
     assert record.avoided_by(RunKey("pong", 9), nodes[:1]) == ("a",)
     assert record.has_room(nodes) and not record.has_room(nodes[:1])
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "threads", "wanted", "given"),
+    [(1.0, 1, 2, 1), (2.0, 1, 2, 2), (0.5, 1, 2, 1), (8.0, 2, 3, 3), (4.0, 2, 3, 2)],
+)
+def test_a_run_has_as_many_processes_as_it_has_cpus_for(num_cpus, threads, wanted, given):
+    learner = LearnerConfig(num_threads=threads, num_processes=wanted)
+    config = with_processes(replace(Config(), learner=learner), num_cpus)
+    assert config.learner.num_processes == given

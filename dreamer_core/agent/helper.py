@@ -1,0 +1,93 @@
+"""The process that computes its part of gradient steps; see data_parallel.py.
+
+Run as `python -m dreamer_core.agent.helper SOCKET MEMORY` by the process that it helps, which
+passes both descriptors. It ends when the other end of the socket is closed.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from dataclasses import replace
+from multiprocessing.connection import Connection
+
+import torch
+
+from dreamer_core.agent.agent import DreamerAgent
+from dreamer_core.agent.arena import Arena
+from dreamer_core.agent.data_parallel import (
+    Answer,
+    Request,
+    Task,
+    batch_in,
+    rows_of,
+    share_parameters,
+)
+from dreamer_core.agent.update import Update
+from dreamer_core.model.operators import keep_freed_memory
+from dreamer_core.model.rssm import RSSMState
+
+
+class Helper:
+    """Computes the parts of steps of one process.
+
+    Args:
+        task: what it was started with.
+        arena: the shared memory.
+    """
+
+    def __init__(self, task: Task, arena: Arena) -> None:
+        learner = replace(task.config.learner, num_processes=1, device="cpu")
+        agent = DreamerAgent(replace(task.config, learner=learner), task.spec)
+        share_parameters(arena, agent.optimizers, agent.behavior.slow_critic)
+        self._agent = agent
+        self._update = Update(
+            agent.world_model, agent.behavior, agent.optimizers, agent.execution.dtype
+        )
+        self._tensors = arena.tensors
+        self._batch = batch_in(arena)
+        self._index = task.index
+        self._rows = rows_of(task.index, task.config)
+
+    def __call__(self, request: Request) -> Answer:
+        """Computes what is asked for; leaves gradients and start states in shared memory."""
+        agent, rows = self._agent, self._rows
+        agent.gradient_step = request.gradient_step
+        inputs = agent.inputs(self._batch, request.reinforce_share, request.entropy_scale)
+        length = self._batch.reward.shape[1]
+        starts = slice(rows.start * length, rows.stop * length)
+        shared = RSSMState(self._tensors["deter"][starts], self._tensors["stoch"][starts])
+        if request.half == "world_model":
+            part, states = self._update.world_model_part(inputs.of_rows(rows))
+            shared.deter.copy_(states.deter)
+            shared.stoch.copy_(states.stoch)
+        else:
+            part = self._update.behavior_part(inputs.of_rows(rows), shared)
+        for name, gradient in part.gradients.items():
+            self._tensors[f"{name}.{self._index}"].copy_(gradient)
+        scalars = (part.losses, part.metrics)
+        return Answer(*({name: float(x) for name, x in some.items()} for some in scalars))
+
+
+def main(socket: int, memory: int) -> None:
+    """Answers requests until the other end is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the process that asks decides when to end
+        signal.signal(number, signal.SIG_IGN)
+    connection = Connection(socket)
+    try:
+        task = connection.recv()
+        torch.set_num_threads(task.config.learner.num_threads)
+        keep_freed_memory()
+        helper = Helper(task, Arena(task.layout, memory))
+        while True:
+            connection.send(helper(connection.recv()))
+    except (EOFError, ConnectionError):
+        return
+    except Exception:
+        connection.send(f"A process of the learner failed\n{traceback.format_exc()}")
+        raise
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

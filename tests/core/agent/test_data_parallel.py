@@ -1,0 +1,181 @@
+"""A batch that processes share gives the numbers of one process, whatever happens to helpers."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dreamer_core.agent import data_parallel
+from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
+from dreamer_core.agent.data_parallel import HelperLost
+from dreamer_core.config import Config, LearnerConfig, WorldModelConfig
+from dreamer_core.errors import BadInput
+from tests.core.agent.make_golden_losses import LOSSES
+from tests.core.small import CONTINUOUS, DISCRETE, make_batch, parameters_of, small
+
+STEPS = 4
+SCHEDULED = {"reinforce_share": 0.9, "reinforce_share_end": 1.0, "schedule_policy_steps": 100}
+
+
+def make_agent(processes: int, spec=DISCRETE, config: Config | None = None) -> DreamerAgent:
+    behavior = {**SCHEDULED, "slow_critic_interval_gradient_steps": 2}
+    config = config or small("atari_schedules", behavior=behavior)
+    learner = LearnerConfig(num_threads=1, num_processes=processes)
+    return DreamerAgent(replace(config, learner=learner), spec)
+
+
+def losses(agent: DreamerAgent, spec=DISCRETE, steps: int = STEPS) -> list[dict[str, float]]:
+    found = []
+    for step in range(agent.gradient_step, agent.gradient_step + steps):
+        metrics = agent.train_step(make_batch(spec, seed=step), policy_step=step)
+        found.append({name: float(metrics[f"dreamer_{name}_loss"]) for name in LOSSES})
+    return found
+
+
+def helpers(agent: DreamerAgent) -> list[data_parallel._Helper]:
+    update = agent._update
+    assert isinstance(update, data_parallel.DataParallelUpdate)
+    return update._helpers
+
+
+def lose(helper: data_parallel._Helper) -> None:
+    os.kill(helper._process.pid, signal.SIGKILL)
+    helper._process.wait()
+
+
+def assert_same(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("processes", [2, 3])  # batches of 3: unequal parts, then one each
+def test_processes_compute_the_losses_of_one_with_the_slow_critic_and_both_schedules(processes):
+    alone, together = make_agent(1), make_agent(processes)
+    assert_same(losses(together), losses(alone))
+    difference = parameters_of(together.world_model) - parameters_of(alone.world_model)
+    assert difference.abs().max() < 1e-4
+    assert len(helpers(together)) == processes - 1
+
+
+def test_every_metric_is_that_of_the_whole_batch():
+    batch = make_batch()
+    alone, together = (make_agent(n).train_step(batch) for n in (1, 2))
+    assert {n: float(x) for n, x in together.items()} == pytest.approx(
+        {n: float(x) for n, x in alone.items()}, rel=1e-4, abs=1e-6
+    )
+
+
+def test_vectors_and_continuous_actions_are_shared_too():
+    spec = replace(CONTINUOUS, vector_size=5)
+    config = small("control", world_model={"has_discount_head": True, "free_nats": 0.0})
+    agents = [make_agent(n, spec, config) for n in (1, 2)]
+    batches = [make_batch(spec, seed=seed) for seed in range(2)]
+    ours, theirs = (
+        [float(agent.train_step(batch)["dreamer_world_model_loss"]) for batch in batches]
+        for agent in agents
+    )
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_the_same_run_is_the_same_to_the_last_bit():
+    first, second = (make_agent(2) for _ in range(2))
+    assert losses(first) == losses(second)
+    assert torch.equal(parameters_of(first.world_model), parameters_of(second.world_model))
+
+
+def test_a_restored_state_reaches_the_helpers():
+    agent, other = make_agent(2), make_agent(2)
+    losses(agent)
+    losses(other, steps=1)  # its helper runs already
+    other.load_state(agent.state())
+    assert losses(other) == losses(agent)
+
+
+@pytest.mark.parametrize("half", ["before", "behavior"])
+def test_a_helper_that_dies_is_replaced_and_no_number_changes(half, monkeypatch, caplog):
+    agent, untouched = make_agent(2), make_agent(2)
+    assert losses(agent, steps=1) == losses(untouched, steps=1)
+    (helper,) = helpers(agent)
+    if half == "before":
+        lose(helper)
+    else:
+        ask = helper.ask
+
+        def ask_the_dead(request):
+            if request.half == "behavior":
+                monkeypatch.undo()
+                lose(helper)
+            ask(request)
+
+        monkeypatch.setattr(helper, "ask", ask_the_dead)
+    assert losses(agent, steps=2) == losses(untouched, steps=2)
+    assert "died (signal 9); another takes its place" in caplog.text
+
+
+def test_a_helper_that_dies_twice_ends_the_step_with_what_to_do(monkeypatch):
+    agent = make_agent(2)
+    losses(agent, steps=1)
+    (helper,) = helpers(agent)
+    start = helper._start
+
+    def start_and_lose():
+        start()
+        lose(helper)
+
+    monkeypatch.setattr(helper, "_start", start_and_lose)
+    lose(helper)
+    with pytest.raises(HelperLost, match=r"died twice .*signal 9.* lower learner.num_processes"):
+        losses(agent, steps=1)
+
+
+def test_what_a_helper_met_comes_with_its_trace():
+    agent = make_agent(2)
+    losses(agent, steps=1)
+    (helper,) = helpers(agent)
+    helper.ask(data_parallel.Request("behavior", 1, "nonsense", 0.0))
+    with pytest.raises(RuntimeError, match=r"(?s)process of the learner failed.*Traceback"):
+        helper.part()
+
+
+def test_a_loss_that_is_not_finite_in_a_helper_ends_the_step_before_it_changes_anything():
+    agent = make_agent(2)
+    losses(agent, steps=1)
+    before = parameters_of(agent.world_model).clone()
+    bad = make_batch()
+    bad.reward[-1, 0] = float("nan")  # the last sequence is the helper's
+    with pytest.raises(NonFiniteLoss, match="reward is not finite"):
+        agent.train_step(bad)
+    assert torch.equal(parameters_of(agent.world_model), before)
+
+
+def test_helpers_end_with_the_agent_and_ignore_the_signals_of_its_terminal():
+    agent = make_agent(2)
+    losses(agent, steps=1)
+    process = helpers(agent)[0]._process
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process.send_signal(number)
+    losses(agent, steps=1)
+    assert process.poll() is None
+    del agent
+    deadline = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() == 0
+
+
+def test_an_agent_that_takes_no_step_starts_no_process():
+    agent = make_agent(2)
+    agent.snapshot()
+    assert not helpers(agent)
+
+
+def test_a_config_that_cannot_be_shared_is_refused():
+    with pytest.raises(BadInput, match="num_processes=9 is more than the 3 sequences"):
+        replace(small(), learner=LearnerConfig(num_processes=9))
+    with pytest.raises(BadInput, match=r"needs world_model.free_nats=0"):
+        Config(world_model=WorldModelConfig(free_nats=1.0), learner=LearnerConfig(num_processes=2))
+    with pytest.raises(BadInput, match="num_processes=0"):
+        LearnerConfig(num_processes=0)

@@ -42,8 +42,14 @@ class Arena:
         weakref.finalize(self, os.close, descriptor)
         memory = mmap.mmap(descriptor, max(size, 1))
         self.tensors: dict[str, Tensor] = {
-            name: torch.frombuffer(
-                memory, dtype=dtype, count=torch.Size(shape).numel(), offset=offsets[name]
-            ).view(shape)
+            name: _tensor(memory, offsets[name], shape, dtype)
             for name, (shape, dtype) in layout.items()
         }
+
+
+def _tensor(memory: mmap.mmap, offset: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor at an offset, with a storage of its own that ends where it does."""
+    count = torch.Size(shape).numel()
+    if count == 0:  # images of an environment that shows none
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(memory, dtype=dtype, count=count, offset=offset).view(shape)

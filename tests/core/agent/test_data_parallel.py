@@ -68,8 +68,9 @@ def test_every_metric_is_that_of_the_whole_batch():
     )
 
 
-def test_vectors_and_continuous_actions_are_shared_too():
-    spec = replace(CONTINUOUS, vector_size=5)
+@pytest.mark.parametrize("channels", [1, 0])
+def test_vectors_with_and_without_images_and_continuous_actions_are_shared_too(channels):
+    spec = replace(CONTINUOUS, vector_size=5, image_shape=(64, 64, channels))
     config = small("control", world_model={"has_discount_head": True, "free_nats": 0.0})
     agents = [make_agent(n, spec, config) for n in (1, 2)]
     batches = [make_batch(spec, seed=seed) for seed in range(2)]

@@ -247,8 +247,10 @@ class _Helper:
         own, its = socket.socketpair()
         descriptors = (its.fileno(), self._arena.descriptor)
         self._process = subprocess.Popen(  # noqa: S603 (nothing of it comes from outside)
-            [sys.executable, "-m", "dreamer_core.agent.helper", *map(str, descriptors)],
+            # -P: what lies in the working directory, such as a random.py, is not on our path
+            [sys.executable, "-P", "-m", "dreamer_core.agent.helper", *map(str, descriptors)],
             pass_fds=descriptors,
+            process_group=0,  # Ctrl-C is for us alone, also before it can ignore it
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         its.close()

@@ -152,6 +152,21 @@ def test_a_loss_that_is_not_finite_in_a_helper_ends_the_step_before_it_changes_a
     assert torch.equal(parameters_of(agent.world_model), before)
 
 
+def test_a_helper_is_silent_and_finds_no_module_in_the_working_directory(
+    tmp_path, monkeypatch, capfd
+):
+    (tmp_path / "random.py").write_text("raise ImportError('not the random of Python')")
+    monkeypatch.chdir(tmp_path)
+    losses(make_agent(2), steps=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_helper_is_not_in_the_process_group_that_a_terminal_interrupts():
+    agent = make_agent(2)
+    losses(agent, steps=1)
+    assert os.getpgid(helpers(agent)[0]._process.pid) != os.getpgrp()
+
+
 def test_helpers_end_with_the_agent_and_ignore_the_signals_of_its_terminal():
     agent = make_agent(2)
     losses(agent, steps=1)

@@ -136,11 +136,19 @@ class DataParallelUpdate:
 
         Raises:
             HelperLost: a helper died twice.
+            ValueError: the batch has not the size of the config, or not that of the one before.
         """
         if self._arena is None:
             self._arena = self._start(inputs)
         for name, column in inputs.data.columns().items():
-            self._arena.tensors[name].copy_(column)
+            shared = self._arena.tensors[name]
+            if column.shape != shared.shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(column.shape)}, but the processes of the learner "
+                    f"share {tuple(shared.shape)}; every batch must have the replay.batch_size "
+                    "sequences of the config, and all the same length"
+                )
+            shared.copy_(column)
         together = {half: partial(self._together, half, inputs) for half in HALVES}
         return self._update.step(inputs.of_rows(rows_of(0, self._config)), **together)
 
@@ -166,15 +174,16 @@ class DataParallelUpdate:
             for name, optimizer in self._optimizers.items()
         }
         indices = range(1, self._config.learner.num_processes)
-        gradients = {f"{name}.{i}": size for name, size in sizes.items() for i in indices}
+        gradients = {f"{name}.{i}": n for name, n in sizes.items() for i in indices}
         flat = {**sizes, "slow_critic": sizes["critic"], **gradients}
-        starts, config = inputs.data.reward.numel(), self._config
+        config, columns = self._config, inputs.data.columns()
+        size, length = config.replay.batch_size, inputs.data.reward.shape[1]
         states = {"deter": config.world_model.deter, "stoch": self._update.stoch_size}
         arena = Arena(
             {
-                **{name: ((size,), torch.float32) for name, size in flat.items()},
-                **{name: ((starts, size), torch.float32) for name, size in states.items()},
-                **{n: (tuple(x.shape), x.dtype) for n, x in inputs.data.columns().items()},
+                **{name: ((n,), torch.float32) for name, n in flat.items()},
+                **{name: ((size * length, n), torch.float32) for name, n in states.items()},
+                **{name: ((size, *x.shape[1:]), x.dtype) for name, x in columns.items()},
             }
         )
         modules = {name: optimizer.parameters for name, optimizer in self._optimizers.items()}
@@ -194,11 +203,17 @@ class _Helper:
     def __init__(self, task: Task, arena: Arena) -> None:
         self._task = task
         self._arena = arena
-        self._request: Request | None = None
+        self._request: Request | None = None  # until its answer is taken
         self._start()
 
     def ask(self, request: Request) -> None:
-        """Has it begin."""
+        """Has it begin.
+
+        One whose last answer nobody took, as after an interrupt, is replaced: it would come now.
+        """
+        if self._request is not None:
+            self._end()
+            self._start()
         self._request = request
         self._send(request)
 
@@ -226,6 +241,7 @@ class _Helper:
             for name in HALVES[self._request.half]
         }
         losses, metrics = ({n: torch.tensor(x) for n, x in values.items()} for values in answer)
+        self._request = None
         return Part(gradients, losses, metrics)
 
     def _answer(self) -> Answer | str | None:

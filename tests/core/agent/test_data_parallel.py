@@ -152,6 +152,29 @@ def test_a_loss_that_is_not_finite_in_a_helper_ends_the_step_before_it_changes_a
     assert torch.equal(parameters_of(agent.world_model), before)
 
 
+def test_a_step_that_was_interrupted_leaves_no_answer_to_the_next_one(monkeypatch):
+    agent, untouched = make_agent(2), make_agent(2)
+    assert losses(agent, steps=1) == losses(untouched, steps=1)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(agent._eager_update, "world_model_part", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        agent.train_step(make_batch(seed=99))
+    monkeypatch.undo()
+    assert losses(agent, steps=2) == losses(untouched, steps=2)
+
+
+def test_a_batch_of_another_size_is_refused():
+    agent, two = make_agent(2), make_batch(size=(2, 8))
+    with pytest.raises(ValueError, match=r"shape \(2, 8.*share \(3, 8.*replay.batch_size"):
+        agent.train_step(two)
+    losses(agent, steps=1)
+    with pytest.raises(ValueError, match=r"shape \(1, 8.*share \(3, 8.*replay.batch_size"):
+        agent.train_step(make_batch(size=(1, 8)))
+
+
 def test_a_helper_is_silent_and_finds_no_module_in_the_working_directory(
     tmp_path, monkeypatch, capfd
 ):

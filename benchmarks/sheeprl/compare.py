@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.bench.measure import machine, scratch_directory
-from dreamer_core.config import LearnerConfig
 from dreamer_core.report.read import read_jsonl
 from dreamer_core.storage.run_directory import read_config
 
@@ -116,9 +115,8 @@ def ours(size: Size, experiment: str, processes: int) -> list[str]:
     changes |= {
         "steps": size.policy_steps,
         "schedule.prefill_policy_steps": size.prefill_policy_steps,
+        "learner.num_processes": processes,
     }
-    if "num_processes" in {field.name for field in dataclasses.fields(LearnerConfig)}:
-        changes |= {"learner.num_processes": processes}
     dreamer = str(Path(sys.executable).with_name("dreamer"))
     options = [word for change in changes.items() for word in option(*change)]
     return [dreamer, "local", "atari", "--run-dir", RUN, *options]

@@ -47,7 +47,7 @@ from dreamer_core.types import EnvSpec
 HALVES = {"world_model": ("world_model",), "behavior": ("actor", "critic")}
 """The optimisers of each half of a step."""
 _LOST = (EOFError, ConnectionError)
-_SECONDS_TO_END = 10.0
+_TIME_TO_END_S = 10.0
 logger = getLogger(__name__)
 
 
@@ -279,7 +279,7 @@ def _end(process: subprocess.Popen[bytes], connection: Connection) -> str:
     """Ends a helper, which may be dead; says how it ended."""
     connection.close()
     try:
-        code = process.wait(_SECONDS_TO_END)
+        code = process.wait(_TIME_TO_END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         code = process.wait()

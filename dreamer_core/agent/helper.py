@@ -84,9 +84,9 @@ def main(socket: int, memory: int) -> None:
             connection.send(helper(connection.recv()))
     except (EOFError, ConnectionError):
         return
-    except Exception:
+    except Exception:  # noqa: BLE001 (the process that asks raises it)
         connection.send(f"A process of the learner failed\n{traceback.format_exc()}")
-        raise
+        sys.exit(1)
 
 
 if __name__ == "__main__":

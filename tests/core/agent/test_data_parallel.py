@@ -132,13 +132,16 @@ def test_a_helper_that_dies_twice_ends_the_step_with_what_to_do(monkeypatch):
         losses(agent, steps=1)
 
 
-def test_what_a_helper_met_comes_with_its_trace():
+def test_what_a_helper_met_comes_with_its_trace_once(capfd):
     agent = make_agent(2)
     losses(agent, steps=1)
     (helper,) = helpers(agent)
     helper.ask(data_parallel.Request("behavior", 1, "nonsense", 0.0))
     with pytest.raises(RuntimeError, match=r"(?s)process of the learner failed.*Traceback"):
         helper.part()
+    helper._end()
+    assert capfd.readouterr().err == ""
+    assert len(losses(agent, steps=1)) == 1
 
 
 def test_a_loss_that_is_not_finite_in_a_helper_ends_the_step_before_it_changes_anything():

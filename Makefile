@@ -149,10 +149,9 @@ bench: $(RUN) ## Measure this machine: gradient step, policy, replay, environmen
 	$(BENCH) learner atari --json $(RESULTS)/learner_50x50.json
 	$(BENCH) learner atari --replay.batch-size 16 \
 	  --json $(RESULTS)/learner_16x50.json
-	$(BENCH) learner atari_tiny --behavior.horizon 5 --learner.num-threads 2 \
-	  --json $(RESULTS)/learner_tiny.json
-	GOMP_SPINCOUNT=10000 $(BENCH) learner atari_tiny --behavior.horizon 5 \
-	  --learner.num-threads 2 --json $(RESULTS)/learner_tiny_spinning.json
+	$(BENCH) learner atari_tiny --json $(RESULTS)/learner_tiny.json
+	$(BENCH) learner atari_tiny --learner.num-processes 1 --json $(RESULTS)/learner_tiny_alone.json
+	$(BENCH) learner atari_tiny --behavior.horizon 5 --json $(RESULTS)/learner_tiny_short.json
 	$(BENCH) policy atari --json $(RESULTS)/policy_atari.json
 	$(BENCH) policy atari_tiny --json $(RESULTS)/policy_tiny.json
 	$(BENCH) env atari --json $(RESULTS)/env.json

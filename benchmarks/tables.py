@@ -17,8 +17,9 @@ PAGES = (HERE / "README.md", HERE.parent / "README.md", HERE.parent / "docs" / "
 LEARNERS = {
     "learner_50x50": "gradient step, 50 x 50, Atari size",
     "learner_16x50": "gradient step, 16 x 50, Atari size",
-    "learner_tiny": "gradient step, 8 x 16, tiny size, horizon 5",
-    "learner_tiny_spinning": "the same with `GOMP_SPINCOUNT=10000`, for quiet machines alone",
+    "learner_tiny": "gradient step, 8 x 16, `atari_tiny`, two processes",
+    "learner_tiny_alone": "the same in one process",
+    "learner_tiny_short": "two processes, horizon 5 instead of 10",
     "policy_atari": "policy step, batch 1, 1 thread, Atari size",
     "policy_tiny": "policy step, batch 1, 1 thread, tiny size",
 }

@@ -163,11 +163,10 @@ class Update:
         with self._autocast():
             loss = model.loss(inputs.data, inputs.posterior_noise)
         found = self._gradients({"world_model": loss.total})
-        metrics = _world_model_metrics(model, loss, inputs.data)
-        metrics = {name: value.detach() for name, value in metrics.items()}
+        metrics = _detached(_world_model_metrics(model, loss, inputs.data))
         states = loss.observed.state.detach()
         start = RSSMState(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
-        return Part(found, {"world_model": loss.total.detach()}, metrics), start
+        return Part(found, _detached({"world_model": loss.total}), metrics), start
 
     def behavior_part(self, inputs: StepInputs, start: RSSMState) -> Part:
         """Imagines from every start state and differentiates the losses of actor and critic."""
@@ -187,7 +186,7 @@ class Update:
             )
         losses = {"actor": loss.actor, "critic": loss.critic}
         found = self._gradients(losses)
-        return Part(found, {n: x.detach() for n, x in losses.items()}, _behavior_metrics(loss))
+        return Part(found, _detached(losses), _detached(_behavior_metrics(loss)))
 
     @property
     def stoch_size(self) -> int:
@@ -329,6 +328,10 @@ def _world_model_metrics(
         "dreamer_prior_entropy_nats": latent.entropy(observed.prior).mean(),
         "dreamer_posterior_entropy_nats": latent.entropy(observed.posterior).mean(),
     }
+
+
+def _detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in values.items()}
 
 
 def _behavior_metrics(loss: BehaviorLoss) -> dict[str, Tensor]:

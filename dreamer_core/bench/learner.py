@@ -45,7 +45,7 @@ def bench_learner(config: Config, *, seconds: float) -> Measurement:
             synchronize=lambda: synchronize(agent.device),
         )
         components = {} if agent.execution.is_captured else _components(agent, batch)
-        rate = matrix_rate(agent.device, agent.execution.dtype)
+        rate = matrix_rate(agent.device, agent.execution.dtype) * agent.execution.num_processes
     rows = config.replay.batch_size * config.replay.batch_length
     median = statistics.median(samples)
     return Measurement(

@@ -218,6 +218,7 @@ PRESETS: dict[str, Preset] = {
             Change("env.time_limit_steps", None, "the environment's own limit"),
             Change("steps", 10_000, "minutes on two cores"),
             *_TINY_MODEL,
+            Change("replay.batch_length", 32, "measured: what is seen 30 steps before is learned"),
             Change("world_model.optimizer.learning_rate", 2e-3, _SMALL_RATE),
             Change("world_model.optimizer.epsilon", 1e-7, _LARGER_STEPS),
             Change("world_model.kl_scale", 1.0, _SMALL_KL),

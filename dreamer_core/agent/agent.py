@@ -122,7 +122,7 @@ class DreamerAgent:
         Raises:
             NonFiniteLoss: names the term and the step; parameters are as before that optimiser. On
                 CUDA it may be raised by one of the next two calls, and none of these steps counted.
-            HelperLost, ValueError: see DataParallelUpdate.
+            PeerLost, ValueError: see DataParallelUpdate.
         """
         share, scale = self._scheduled(policy_step)
         data = self._staging(batch)

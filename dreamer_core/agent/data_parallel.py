@@ -5,7 +5,7 @@ what one process would have found, but for rounding. torch's own threads would i
 end of every operator, wait for each other by spinning, and stand still together where one core is
 busy; threads of Python would queue for its lock.
 
-    this process                                    each helper
+    this process                                    each peer
     writes batch and parameters to shared memory
     asks for the world model  --------------------> gradients of its sequences
     gradients of its own      <-------------------- done, with metrics
@@ -13,7 +13,7 @@ busy; threads of Python would queue for its lock.
     gradients of its own      <-------------------- done, with metrics
     applies the mean
 
-A helper owns nothing: parameters, start states and gradients lie in shared memory, noise is drawn
+A peer owns nothing: parameters, start states and gradients lie in shared memory, noise is drawn
 from the number of the step. One that died is started anew and asked again.
 """
 
@@ -51,23 +51,23 @@ _TIME_TO_END_S = 10.0
 logger = getLogger(__name__)
 
 
-class HelperLost(Failed):
-    """A helper died, and so did the one that took its place."""
+class PeerLost(Failed):
+    """A peer died, and so did the one that took its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a helper is started with."""
+    """What a peer is started with."""
 
     config: Config
     spec: EnvSpec
     layout: Layout
     index: int
-    """Of the helper, 1 and up; the process that asks is 0."""
+    """Of the peer, 1 and up; the process that asks is 0."""
 
 
 class Request(NamedTuple):
-    """The part of half a step that a helper is asked for."""
+    """The part of half a step that a peer is asked for."""
 
     half: str
     """One of HALVES."""
@@ -77,7 +77,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a helper tells, beside the gradients that it leaves in shared memory; see Part."""
+    """What a peer tells, beside the gradients that it leaves in shared memory; see Part."""
 
     losses: dict[str, float]
     metrics: dict[str, float]
@@ -105,7 +105,7 @@ def share_parameters(
 
 
 class DataParallelUpdate:
-    """Takes the steps of an update together with helpers, which start at the first step.
+    """Takes the steps of an update together with peers, which start at the first step.
 
     Args:
         update: of this process.
@@ -129,13 +129,13 @@ class DataParallelUpdate:
         self._config = config
         self._spec = spec
         self._arena: Arena | None = None
-        self._helpers: list[_Helper] = []
+        self._peers: list[_PeerProcess] = []
 
     def __call__(self, inputs: StepInputs) -> StepResult:
         """Takes one gradient step.
 
         Raises:
-            HelperLost: a helper died twice.
+            PeerLost: a peer died twice.
             ValueError: the batch has not the size of the config, or not that of the one before.
         """
         if self._arena is None:
@@ -153,22 +153,22 @@ class DataParallelUpdate:
         return self._update.step(inputs.of_rows(rows_of(0, self._config)), **together)
 
     def _together(self, half: str, inputs: StepInputs, compute: Callable[[], Part]) -> Part:
-        """Computes half a step with all helpers; returns the means over the batch."""
+        """Computes half a step with all peers; returns the means over the batch."""
         request = Request(
             half,
             gradient_step=inputs.gradient_step,
             reinforce_share=float(inputs.reinforce_share),
             entropy_scale=float(inputs.entropy_scale),
         )
-        for helper in self._helpers:
-            helper.ask(request)
-        parts = [compute(), *(helper.part() for helper in self._helpers)]
+        for peer in self._peers:
+            peer.ask(request)
+        parts = [compute(), *(peer.part() for peer in self._peers)]
         all_rows = [rows_of(index, self._config) for index in range(len(parts))]
         shares = [(rows.stop - rows.start) / self._config.replay.batch_size for rows in all_rows]
         return Part(*(_weighted(shares, columns) for columns in zip(*parts, strict=True)))
 
     def _start(self, inputs: StepInputs) -> Arena:
-        """Moves the parameters to shared memory and starts the helpers."""
+        """Moves the parameters to shared memory and starts the peers."""
         sizes = {
             name: sum(p.numel() for p in optimizer.parameters)
             for name, optimizer in self._optimizers.items()
@@ -191,13 +191,13 @@ class DataParallelUpdate:
         for name, parameters in modules.items():
             torch.cat([p.detach().reshape(-1) for p in parameters], out=arena.tensors[name])
         share_parameters(arena, self._optimizers, self._slow_critic)
-        self._helpers = [
-            _Helper(Task(config, self._spec, arena.layout, index), arena) for index in indices
+        self._peers = [
+            _PeerProcess(Task(config, self._spec, arena.layout, index), arena) for index in indices
         ]
         return arena
 
 
-class _Helper:
+class _PeerProcess:
     """A process that computes its part of a step, and the next one if it dies."""
 
     def __init__(self, task: Task, arena: Arena) -> None:
@@ -221,7 +221,7 @@ class _Helper:
         """Waits for what it was asked for.
 
         Raises:
-            HelperLost: it died, and so did the next one.
+            PeerLost: it died, and so did the next one.
             RuntimeError: it met a bug, or too little memory; with its trace.
         """
         assert self._request is not None
@@ -230,7 +230,7 @@ class _Helper:
             self._start_anew()
             answer = self._answer()
         if answer is None:
-            raise HelperLost(
+            raise PeerLost(
                 f"A process of the learner died twice at the same step ({self._end()}). Most "
                 "often memory is too small: lower learner.num_processes or the sizes of the model"
             )
@@ -264,7 +264,7 @@ class _Helper:
         descriptors = (its.fileno(), self._arena.descriptor)
         self._process = subprocess.Popen(  # noqa: S603 (nothing of it comes from outside)
             # -P: what lies in the working directory, such as a random.py, is not on our path
-            [sys.executable, "-P", "-m", "dreamer_core.agent.helper", *map(str, descriptors)],
+            [sys.executable, "-P", "-m", "dreamer_core.agent.peer", *map(str, descriptors)],
             pass_fds=descriptors,
             process_group=0,  # Ctrl-C is for us alone, also before it can ignore it
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -276,7 +276,7 @@ class _Helper:
 
 
 def _end(process: subprocess.Popen[bytes], connection: Connection) -> str:
-    """Ends a helper, which may be dead; says how it ended."""
+    """Ends a peer, which may be dead; says how it ended."""
     connection.close()
     try:
         code = process.wait(_TIME_TO_END_S)

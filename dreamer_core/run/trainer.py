@@ -102,7 +102,7 @@ class Trainer:
         Raises:
             NonFiniteLoss: see DreamerAgent.train_step.
             OutOfMemory: the step does not fit into memory.
-            HelperLost: a process that shares the batch died twice.
+            PeerLost: a process that shares the batch died twice.
             ValueError: the step is not the next one.
             RuntimeError: an earlier step failed half-way.
         """

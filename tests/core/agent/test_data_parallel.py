@@ -1,4 +1,4 @@
-"""A batch that processes share gives the numbers of one process, whatever happens to helpers."""
+"""A batch that processes share gives the numbers of one process, whatever happens to peers."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import torch
 
 from dreamer_core.agent import data_parallel
 from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
-from dreamer_core.agent.data_parallel import HelperLost
+from dreamer_core.agent.data_parallel import PeerLost
 from dreamer_core.config import Config, LearnerConfig, WorldModelConfig
 from dreamer_core.errors import BadInput
 from tests.core.agent.make_golden_losses import LOSSES
@@ -35,15 +35,15 @@ def losses(agent: DreamerAgent, spec=DISCRETE, steps: int = STEPS) -> list[dict[
     return found
 
 
-def helpers(agent: DreamerAgent) -> list[data_parallel._Helper]:
+def peers(agent: DreamerAgent) -> list[data_parallel._PeerProcess]:
     update = agent._update
     assert isinstance(update, data_parallel.DataParallelUpdate)
-    return update._helpers
+    return update._peers
 
 
-def lose(helper: data_parallel._Helper) -> None:
-    os.kill(helper._process.pid, signal.SIGKILL)
-    helper._process.wait()
+def lose(peer: data_parallel._PeerProcess) -> None:
+    os.kill(peer._process.pid, signal.SIGKILL)
+    peer._process.wait()
 
 
 def assert_same(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
@@ -57,7 +57,7 @@ def test_processes_compute_the_losses_of_one_with_the_slow_critic_and_both_sched
     assert_same(losses(together), losses(alone))
     difference = parameters_of(together.world_model) - parameters_of(alone.world_model)
     assert difference.abs().max() < 1e-4
-    assert len(helpers(together)) == processes - 1
+    assert len(peers(together)) == processes - 1
 
 
 def test_every_metric_is_that_of_the_whole_batch():
@@ -87,69 +87,69 @@ def test_the_same_run_is_the_same_to_the_last_bit():
     assert torch.equal(parameters_of(first.world_model), parameters_of(second.world_model))
 
 
-def test_a_restored_state_reaches_the_helpers():
+def test_a_restored_state_reaches_the_peers():
     agent, other = make_agent(2), make_agent(2)
     losses(agent)
-    losses(other, steps=1)  # its helper runs already
+    losses(other, steps=1)  # its peer runs already
     other.load_state(agent.state())
     assert losses(other) == losses(agent)
 
 
 @pytest.mark.parametrize("half", ["before", "behavior"])
-def test_a_helper_that_dies_is_replaced_and_no_number_changes(half, monkeypatch, caplog):
+def test_a_peer_that_dies_is_replaced_and_no_number_changes(half, monkeypatch, caplog):
     agent, untouched = make_agent(2), make_agent(2)
     assert losses(agent, steps=1) == losses(untouched, steps=1)
-    (helper,) = helpers(agent)
+    (peer,) = peers(agent)
     if half == "before":
-        lose(helper)
+        lose(peer)
     else:
-        ask = helper.ask
+        ask = peer.ask
 
         def ask_the_dead(request):
             if request.half == "behavior":
                 monkeypatch.undo()
-                lose(helper)
+                lose(peer)
             ask(request)
 
-        monkeypatch.setattr(helper, "ask", ask_the_dead)
+        monkeypatch.setattr(peer, "ask", ask_the_dead)
     assert losses(agent, steps=2) == losses(untouched, steps=2)
     assert "died (signal 9); another takes its place" in caplog.text
 
 
-def test_a_helper_that_dies_twice_ends_the_step_with_what_to_do(monkeypatch):
+def test_a_peer_that_dies_twice_ends_the_step_with_what_to_do(monkeypatch):
     agent = make_agent(2)
     losses(agent, steps=1)
-    (helper,) = helpers(agent)
-    start = helper._start
+    (peer,) = peers(agent)
+    start = peer._start
 
     def start_and_lose():
         start()
-        lose(helper)
+        lose(peer)
 
-    monkeypatch.setattr(helper, "_start", start_and_lose)
-    lose(helper)
-    with pytest.raises(HelperLost, match=r"died twice .*signal 9.* lower learner.num_processes"):
+    monkeypatch.setattr(peer, "_start", start_and_lose)
+    lose(peer)
+    with pytest.raises(PeerLost, match=r"died twice .*signal 9.* lower learner.num_processes"):
         losses(agent, steps=1)
 
 
-def test_what_a_helper_met_comes_with_its_trace_once(capfd):
+def test_what_a_peer_met_comes_with_its_trace_once(capfd):
     agent = make_agent(2)
     losses(agent, steps=1)
-    (helper,) = helpers(agent)
-    helper.ask(data_parallel.Request("behavior", 1, "nonsense", 0.0))
+    (peer,) = peers(agent)
+    peer.ask(data_parallel.Request("behavior", 1, "nonsense", 0.0))
     with pytest.raises(RuntimeError, match=r"(?s)process of the learner failed.*Traceback"):
-        helper.part()
-    helper._end()
+        peer.part()
+    peer._end()
     assert capfd.readouterr().err == ""
     assert len(losses(agent, steps=1)) == 1
 
 
-def test_a_loss_that_is_not_finite_in_a_helper_ends_the_step_before_it_changes_anything():
+def test_a_loss_that_is_not_finite_in_a_peer_ends_the_step_before_it_changes_anything():
     agent = make_agent(2)
     losses(agent, steps=1)
     before = parameters_of(agent.world_model).clone()
     bad = make_batch()
-    bad.reward[-1, 0] = float("nan")  # the last sequence is the helper's
+    bad.reward[-1, 0] = float("nan")  # the last sequence is the peer's
     with pytest.raises(NonFiniteLoss, match="reward is not finite"):
         agent.train_step(bad)
     assert torch.equal(parameters_of(agent.world_model), before)
@@ -178,7 +178,7 @@ def test_a_batch_of_another_size_is_refused():
         agent.train_step(make_batch(size=(1, 8)))
 
 
-def test_a_helper_is_silent_and_finds_no_module_in_the_working_directory(
+def test_a_peer_is_silent_and_finds_no_module_in_the_working_directory(
     tmp_path, monkeypatch, capfd
 ):
     (tmp_path / "random.py").write_text("raise ImportError('not the random of Python')")
@@ -187,16 +187,16 @@ def test_a_helper_is_silent_and_finds_no_module_in_the_working_directory(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_helper_is_not_in_the_process_group_that_a_terminal_interrupts():
+def test_a_peer_is_not_in_the_process_group_that_a_terminal_interrupts():
     agent = make_agent(2)
     losses(agent, steps=1)
-    assert os.getpgid(helpers(agent)[0]._process.pid) != os.getpgrp()
+    assert os.getpgid(peers(agent)[0]._process.pid) != os.getpgrp()
 
 
-def test_helpers_end_with_the_agent_and_ignore_the_signals_of_its_terminal():
+def test_peers_end_with_the_agent_and_ignore_the_signals_of_its_terminal():
     agent = make_agent(2)
     losses(agent, steps=1)
-    process = helpers(agent)[0]._process
+    process = peers(agent)[0]._process
     for number in (signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
     losses(agent, steps=1)
@@ -211,7 +211,7 @@ def test_helpers_end_with_the_agent_and_ignore_the_signals_of_its_terminal():
 def test_an_agent_that_takes_no_step_starts_no_process():
     agent = make_agent(2)
     agent.snapshot()
-    assert not helpers(agent)
+    assert not peers(agent)
 
 
 def test_a_config_that_cannot_be_shared_is_refused():

@@ -1,6 +1,6 @@
 """The process that computes its part of gradient steps; see data_parallel.py.
 
-Run as `python -m dreamer_core.agent.helper SOCKET MEMORY` by the process that it helps, which
+Run as `python -m dreamer_core.agent.peer SOCKET MEMORY` by the process that it helps, which
 passes both descriptors. It ends when the other end of the socket is closed.
 """
 
@@ -29,7 +29,7 @@ from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.model.rssm import RSSMState
 
 
-class Helper:
+class Peer:
     """Computes the parts of steps of one process.
 
     Args:
@@ -79,9 +79,9 @@ def main(socket: int, memory: int) -> None:
         task = connection.recv()
         torch.set_num_threads(task.config.learner.num_threads)
         keep_freed_memory()
-        helper = Helper(task, Arena(task.layout, memory))
+        peer = Peer(task, Arena(task.layout, memory))
         while True:
-            connection.send(helper(connection.recv()))
+            connection.send(peer(connection.recv()))
     except (EOFError, ConnectionError):
         return
     except Exception:  # noqa: BLE001 (the process that asks raises it)

@@ -88,12 +88,16 @@ def balanced_kl(
         latent: the family of both.
         posterior: stats of q [B, T, S, P].
         prior: stats of p [B, T, S, P].
-        balance: alpha; 0.5 gives half the ordinary KL's gradient to each side.
+        balance: alpha; 0.5 is the ordinary KL with its whole gradient to both sides, as in the
+            released code, and not the mixture, which would give each side half of it.
         free_nats: a mean below this is not penalised.
 
     Returns:
         Scalar in nats: summed over S, averaged over B and T.
     """
+    if balance == 0.5:
+        kl = latent.kl(posterior, prior).mean()
+        return kl.clamp(min=free_nats) if free_nats > 0 else kl
     to_prior = latent.kl(posterior.detach(), prior).mean()
     to_posterior = latent.kl(posterior, prior.detach()).mean()
     if free_nats > 0:

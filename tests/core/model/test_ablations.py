@@ -170,7 +170,7 @@ def shares_of_kl(name: str) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("name", "prior", "posterior"), [("atari", 0.8, 0.2), ("no_kl_balancing", 0.5, 0.5)]
+    ("name", "prior", "posterior"), [("atari", 0.8, 0.2), ("no_kl_balancing", 1.0, 1.0)]
 )
 def test_shares_of_the_kl_gradient_for_prior_and_posterior(name, prior, posterior):
     to_prior, to_posterior = shares_of_kl(name)

@@ -61,6 +61,15 @@ def test_the_prior_gets_eight_tenths_of_the_gradient_and_the_posterior_two():
     np.testing.assert_allclose(to_posterior, 0.2 * by_posterior, rtol=1e-4, atol=1e-6)
 
 
+def test_without_balancing_both_sides_get_the_whole_gradient_of_the_kl():
+    _, to_posterior, to_prior = kl_and_gradients(0.5)
+    shape = POSTERIOR.shape
+    by_prior = finite_difference(PRIOR, lambda x: slow_kl(POSTERIOR, x.reshape(shape)))
+    by_posterior = finite_difference(POSTERIOR, lambda x: slow_kl(x.reshape(shape), PRIOR))
+    np.testing.assert_allclose(to_prior, by_prior, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(to_posterior, by_posterior, rtol=1e-4, atol=1e-6)
+
+
 def test_the_gradient_on_the_prior_is_what_its_probabilities_are_too_high_by():
     _, _, to_prior = kl_and_gradients(0.8)
     by_hand = 0.8 * (softmax(PRIOR) - softmax(POSTERIOR))
@@ -74,9 +83,10 @@ def test_the_kl_is_summed_over_variables_and_averaged_over_rows():
     assert kl.item() == pytest.approx(slow_kl(POSTERIOR, PRIOR) / 2, rel=1e-5)
 
 
-def test_kl_below_the_free_nats_is_constant_and_trains_nobody():
+@pytest.mark.parametrize("balance", [0.5, 0.8])
+def test_kl_below_the_free_nats_is_constant_and_trains_nobody(balance):
     above = slow_kl(POSTERIOR, PRIOR) + 0.5
-    kl, to_posterior, to_prior = kl_and_gradients(0.8, free_nats=above)
+    kl, to_posterior, to_prior = kl_and_gradients(balance, free_nats=above)
     assert kl == pytest.approx(above)
     assert to_posterior.abs().max() == to_prior.abs().max() == 0
 

@@ -24,7 +24,8 @@ _APP_D = "App. D"
 _EQ_2 = "eq. 2"
 _SEC_3 = "paper, sec. 3"
 _MACHADO = "Machado et al. 2018"
-_RELEASED = "released code, 2020"
+_RELEASED = "released code, May 2021"
+_SCHEDULES = "unused without schedules; released code, December 2020"
 _USER = "of the environment"
 _OURS = "this project; does not change the algorithm"
 
@@ -44,7 +45,7 @@ class EnvConfig:
     task: str = setting("pong", "any of the 55 games")
     """Atari: name of the game. Gymnasium: a registered id, or `package.module:make_env`. Control:
     DOMAIN_TASK of DeepMind Control."""
-    action_repeat: int = setting(4, _APP_D)
+    action_repeat: int = setting(4, _SEC_3)
     """Frames per policy step; rewards are summed."""
     is_grayscale: bool = setting(True, "sec. 2.1")
     """One channel instead of three."""
@@ -59,7 +60,7 @@ class EnvConfig:
     those of dictionaries in it joined by slashes."""
     sticky_action_probability: float = setting(0.25, f"{_SEC_3}; {_MACHADO}")
     """Atari: chance per frame that the previous action is repeated."""
-    max_noops: int = setting(30, _MACHADO)
+    max_noops: int = setting(30, f"{_RELEASED}: its wrapper of Atari")
     """Atari: up to so many no-op frames after a reset, drawn uniformly."""
     has_shadows: bool = setting(True, "released code")
     """Control: render shadows and reflections; without them the simulator draws faster and the
@@ -175,7 +176,7 @@ class BehaviorConfig:
     """eta, weight of the actor's entropy (eq. 6)."""
     entropy_scale_end: float | None = setting(None, "constant in the paper")
     """Value that entropy_scale reaches, linearly, after schedule_policy_steps; None: constant."""
-    schedule_policy_steps: int = setting(2_500_000, f"unused without schedules; {_RELEASED}")
+    schedule_policy_steps: int = setting(2_500_000, _SCHEDULES)
     """Length of both schedules (10M frames in the released code)."""
     layers: int = setting(4, _APP_D)
     """Hidden layers of actor and critic."""
@@ -246,7 +247,7 @@ class ReplayConfig:
 class ScheduleConfig:
     """Who works when. All counts are policy steps (after action repeat) or gradient steps."""
 
-    prefill_policy_steps: int = setting(50_000, _APP_D)
+    prefill_policy_steps: int = setting(50_000, _RELEASED)
     """Policy steps of random play before the first gradient step."""
     pretrain_gradient_steps: int = setting(0, "none in the paper")
     """Gradient steps on the prefill before the policy first plays, besides those of the ratio."""

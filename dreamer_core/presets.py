@@ -34,7 +34,8 @@ class Preset:
     changes: tuple[Change, ...] = ()
 
 
-_RELEASED = "released code, 2020"
+_RELEASED = "released code, May 2021"
+_SCHEDULED = "App. C; released code, December 2020"
 _TINY = "sized for two CPU cores"
 _TINY_MODEL = (
     Change("world_model.deter", 128, _TINY),
@@ -110,7 +111,7 @@ _HUMANOID_UNITS = (
 PRESETS: dict[str, Preset] = {
     "atari": Preset("The paper's Atari agent: 200M frames, 22M parameters."),
     "atari_release": Preset(
-        "The settings of the authors' 2020 release, which made their published curves.",
+        "The settings of the authors' released code of May 2021.",
         (
             Change("behavior.discount", 0.999, _RELEASED),
             Change("world_model.discount_loss_scale", 5.0, _RELEASED),
@@ -124,11 +125,11 @@ PRESETS: dict[str, Preset] = {
     "atari_schedules": Preset(
         "Table 1's DreamerV2 (schedules): actor gradient mix and entropy change over 10M frames.",
         (
-            Change("behavior.reinforce_share", 0.9, "App. D: 0.1 share of dynamics gradients"),
-            Change("behavior.reinforce_share_end", 1.0, "App. D: 0 share of dynamics gradients"),
-            Change("behavior.entropy_scale", 3e-3, "App. D"),
-            Change("behavior.entropy_scale_end", 3e-4, "App. D"),
-            Change("behavior.schedule_policy_steps", 2_500_000, "App. D: 10M frames"),
+            Change("behavior.reinforce_share", 0.9, f"{_SCHEDULED}: dynamics 0.1"),
+            Change("behavior.reinforce_share_end", 1.0, f"{_SCHEDULED}: dynamics 0"),
+            Change("behavior.entropy_scale", 3e-3, _SCHEDULED),
+            Change("behavior.entropy_scale_end", 3e-4, _SCHEDULED),
+            Change("behavior.schedule_policy_steps", 2_500_000, f"{_SCHEDULED}: 10M frames"),
         ),
     ),
     "montezuma": Preset(
@@ -163,7 +164,8 @@ PRESETS: dict[str, Preset] = {
         (Change("world_model.has_image_gradients", False, "Table 2"),),
     ),
     "atari_tiny": Preset(
-        "A small agent that shows progress on two CPU cores within minutes.",
+        "A small agent that shows progress on two CPU cores within minutes; its reward weight, "
+        "epsilon, discount and entropy schedule are not the paper's.",
         (
             Change("steps", 10_000, "minutes on two cores"),
             *_TINY_MODEL,

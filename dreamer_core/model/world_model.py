@@ -187,7 +187,7 @@ class WorldModel(nn.Module):
 
             -ln p(image) - ln p(vector) - s_r * ln p(reward) - s_d * ln p(discount) + beta * KL
 
-        The Gaussian terms leave out their constant 0.5 * ln(2 pi) per dimension (3763.9 nats for
+        The Gaussian terms leave out their constant 0.5 * ln(2 pi) per dimension (3764.0 nats for
         a grayscale image), which would hide the learning in the number.
         """
         return self.loss_of(batch, self.observe(batch, noise))

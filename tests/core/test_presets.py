@@ -1,7 +1,7 @@
 """Presets: every value has a source, and a preset differs from `atari` only where it says so.
 
-The numbers of the tables are written out here, from Appendix D of the paper and from the 2020
-release, so that a changed default cannot pass unseen.
+The numbers of the tables are written out here, from Appendix D of the paper and from the
+released code of May 2021, so that a changed default cannot pass unseen.
 """
 
 import pytest

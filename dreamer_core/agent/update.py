@@ -336,8 +336,8 @@ def _detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _behavior_metrics(loss: BehaviorLoss) -> dict[str, Tensor]:
     return {
-        "dreamer_actor_loss": loss.actor.detach(),
-        "dreamer_critic_loss": loss.critic.detach(),
+        "dreamer_actor_loss": loss.actor,
+        "dreamer_critic_loss": loss.critic,
         "dreamer_actor_entropy_nats": loss.actor_entropy,
         "dreamer_actor_target_mean": loss.target.mean(),
         "dreamer_value_mean": loss.value.mean(),

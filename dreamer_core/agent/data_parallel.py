@@ -169,16 +169,15 @@ class DataParallelUpdate:
 
     def _start(self, inputs: StepInputs) -> Arena:
         """Moves the parameters to shared memory and starts the peers."""
-        sizes = {
-            name: sum(p.numel() for p in optimizer.parameters)
-            for name, optimizer in self._optimizers.items()
-        }
+        modules = {name: optimizer.parameters for name, optimizer in self._optimizers.items()}
+        modules["slow_critic"] = list(self._slow_critic.parameters())
+        flat = {name: sum(p.numel() for p in parameters) for name, parameters in modules.items()}
         indices = range(1, self._config.learner.num_processes)
-        gradients = {f"{name}.{i}": n for name, n in sizes.items() for i in indices}
-        flat = {**sizes, "slow_critic": sizes["critic"], **gradients}
+        flat |= {f"{name}.{i}": flat[name] for name in self._optimizers for i in indices}
         config, columns = self._config, inputs.data.columns()
         size, length = config.replay.batch_size, inputs.data.reward.shape[1]
-        states = {"deter": config.world_model.deter, "stoch": self._update.stoch_size}
+        noise = inputs.posterior_noise[0, 0]  # as many numbers as z has
+        states = {"deter": config.world_model.deter, "stoch": noise.numel()}
         arena = Arena(
             {
                 **{name: ((n,), torch.float32) for name, n in flat.items()},
@@ -186,8 +185,6 @@ class DataParallelUpdate:
                 **{name: ((size, *x.shape[1:]), x.dtype) for name, x in columns.items()},
             }
         )
-        modules = {name: optimizer.parameters for name, optimizer in self._optimizers.items()}
-        modules["slow_critic"] = list(self._slow_critic.parameters())
         for name, parameters in modules.items():
             torch.cat([p.detach().reshape(-1) for p in parameters], out=arena.tensors[name])
         share_parameters(arena, self._optimizers, self._slow_critic)

@@ -24,7 +24,7 @@ from dreamer_core.agent.data_parallel import (
     rows_of,
     share_parameters,
 )
-from dreamer_core.agent.update import Update
+from dreamer_core.agent.update import StepInputs, Update
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.model.rssm import RSSMState
 
@@ -48,26 +48,34 @@ class Peer:
         self._tensors = arena.tensors
         self._batch = batch_in(arena)
         self._index = task.index
-        self._rows = rows_of(task.index, task.config)
+        self._rows = rows = rows_of(task.index, task.config)
+        length = self._batch.reward.shape[1]
+        starts = slice(rows.start * length, rows.stop * length)
+        self._start = RSSMState(arena.tensors["deter"][starts], arena.tensors["stoch"][starts])
+        self._drawn: tuple[Request, StepInputs] | None = None  # both halves take the same noise
 
     def __call__(self, request: Request) -> Answer:
         """Computes what is asked for; leaves gradients and start states in shared memory."""
-        agent, rows = self._agent, self._rows
-        agent.gradient_step = request.gradient_step
-        inputs = agent.inputs(self._batch, request.reinforce_share, request.entropy_scale)
-        length = self._batch.reward.shape[1]
-        starts = slice(rows.start * length, rows.stop * length)
-        shared = RSSMState(self._tensors["deter"][starts], self._tensors["stoch"][starts])
+        inputs = self._inputs(request)
         if request.half == "world_model":
-            part, states = self._update.world_model_part(inputs.of_rows(rows))
-            shared.deter.copy_(states.deter)
-            shared.stoch.copy_(states.stoch)
+            part, states = self._update.world_model_part(inputs)
+            self._start.deter.copy_(states.deter)
+            self._start.stoch.copy_(states.stoch)
         else:
-            part = self._update.behavior_part(inputs.of_rows(rows), shared)
+            part = self._update.behavior_part(inputs, self._start)
         for name, gradient in part.gradients.items():
             self._tensors[f"{name}.{self._index}"].copy_(gradient)
         scalars = (part.losses, part.metrics)
         return Answer(*({name: float(x) for name, x in some.items()} for some in scalars))
+
+    def _inputs(self, request: Request) -> StepInputs:
+        """What this part of the step depends on; drawn for the first half that is asked for."""
+        step = request._replace(half="")
+        if self._drawn is None or self._drawn[0] != step:
+            self._agent.gradient_step = step.gradient_step
+            inputs = self._agent.inputs(self._batch, step.reinforce_share, step.entropy_scale)
+            self._drawn = step, inputs.of_rows(self._rows)
+        return self._drawn[1]
 
 
 def main(socket: int, memory: int) -> None:

@@ -188,11 +188,6 @@ class Update:
         found = self._gradients(losses)
         return Part(found, _detached(losses), _detached(_behavior_metrics(loss)))
 
-    @property
-    def stoch_size(self) -> int:
-        """Z."""
-        return self._world_model.rssm.latent.size
-
     def buffers(self) -> list[Tensor]:
         """Every tensor that a step changes."""
         return [self.is_good, *(x for opt in self._optimizers.values() for x in opt.buffers())]

@@ -77,8 +77,7 @@ def with_past(curve: ReturnCurve, run_dir: Path) -> ReturnCurve:
     """
     with suppress(OSError):  # what is wrong with the directory is told when it is opened
         log = LogReader(run_dir / METRICS_FILE, tail_bytes=_PAST_BYTES, damaged=lambda _: None)
-        for line in log.read_on():
-            curve = curve.with_episodes(training_episodes(line))
+        return curve.with_episodes(e for line in log.read_on() for e in training_episodes(line))
     return curve
 
 

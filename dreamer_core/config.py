@@ -304,12 +304,14 @@ class LearnerConfig:
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", _OURS)
     """`auto` takes CUDA where there is any."""
-    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", _OURS)
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = setting("auto", _OURS)
     """Of matrix products and convolutions; `auto` takes bfloat16 on CUDA cards that have it.
     Parameters, outputs of heads, softmax, LayerNorm and losses are float32 whatever it is."""
     execution: Literal["auto", "eager", "captured", "compiled"] = setting("auto", _OURS)
     """Of a gradient step on CUDA: operator by operator, as one CUDA graph, or as one graph of
     kernels fused by torch.compile; `auto` takes the last that the machine can."""
+    policy_device: Literal["cpu", "learner"] = setting("cpu", _OURS)
+    """Where the policy of `dreamer local` acts: `learner` is the learner's card, if it has one."""
     num_threads: int = setting(2, _OURS)
     """CPU threads of each process of the learner. Losses are bit for bit the same only for the same
     numbers of threads and processes."""

@@ -8,31 +8,33 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.variants import Keep, attempt, name_of, variants, with_batch, with_learner
+from benchmarks.gpu.variants import Keep, eager, name_of, variants, with_batch, with_learner
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.device import Staging
 from dreamer_core.bench.flops import update_flops
 from dreamer_core.bench.learner import random_batch
 from dreamer_core.bench.measure import matrix_rate, measure, summary, synchronize
-from dreamer_core.bench.policy import bench_policy
 from dreamer_core.config import Config
 from dreamer_core.types import Batch, EnvSpec
 
 
 def timings(config: Config, spec: EnvSpec, device: str, seconds: float, keep: Keep) -> None:
-    """Update by variant and batch, staging, policy step, snapshot."""
+    """Update by variant and batch, staging, snapshot."""
     sizes = [(50, 50), (16, 50)] if config.preset != "debug" else [(3, 8)]
     for batch, length in sizes:
         sized = with_batch(config, batch, length)
-        for learner in reversed(variants(device)):
+        first, *others = variants(device)
+        for learner in [first, *others, eager(first)] if batch == sizes[0][0] else [first]:
             keep(
                 f"update {batch} x {length} {name_of(learner)}",
-                attempt(time_update, with_learner(sized, **learner), spec, seconds),
+                time_update,
+                with_learner(sized, **learner),
+                spec,
+                seconds,
             )
-    best = with_learner(config, **variants(device)[-1])
-    keep("staging", attempt(time_staging, best, spec, seconds))
-    keep("snapshot", attempt(time_snapshot, best, spec, seconds))
-    keep("policy on cpu", attempt(lambda: bench_policy(config, seconds=seconds).to_json()))
+    best = with_learner(config, **{**variants(device)[-1], "execution": "auto"})
+    keep("staging", time_staging, best, spec, seconds)
+    keep("snapshot", time_snapshot, best, spec, seconds)
 
 
 def time_update(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]:
@@ -65,6 +67,10 @@ def time_update(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]
         "matrix_tflops": rate / 1e12,
         "kernels": sum(count for _, count, _ in kernels),
         "busy_share": min(1.0, sum(us for _, _, us in kernels) / 1e6 / streamed_s),
+        "slowest": [
+            {"name": name[:100], "calls": count, "microseconds": round(us)}
+            for name, count, us in kernels[:60]
+        ],
     }
     if agent.device.type == "cuda":
         found["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
@@ -120,27 +126,3 @@ def time_snapshot(config: Config, spec: EnvSpec, seconds: float) -> dict[str, An
     alone = summary(measure(step, seconds=seconds))
     both = summary(measure(step_and_snapshot, seconds=seconds))
     return {"median_s": both["median_s"] - alone["median_s"], "step_and_snapshot": both}
-
-
-def profile(config: Config, spec: EnvSpec, device: str, keep: Keep) -> None:
-    """The slowest kernels of one update in the form that training takes."""
-    keep("update", attempt(slowest, config, spec, device))
-
-
-def slowest(config: Config, spec: EnvSpec, device: str) -> dict[str, Any]:
-    """Kernels of one update, slowest first."""
-    agent = DreamerAgent(with_learner(config, **variants(device)[-1]), spec)
-    batch = random_batch(config, spec)
-    for _ in range(3):
-        agent.train_step(batch)
-    synchronize(agent.device)
-    rows = profiled(agent, batch)
-    return {
-        "execution": str(agent.execution),
-        "kernels": sum(count for _, count, _ in rows),
-        "microseconds": sum(us for _, _, us in rows),
-        "slowest": [
-            {"name": name[:120], "calls": count, "microseconds": us}
-            for name, count, us in rows[:40]
-        ],
-    }

@@ -11,8 +11,9 @@ import torch
 
 from dreamer_core.config import Config
 
-Keep = Callable[[str, dict[str, Any]], None]
-"""Takes a result by name, and writes what there is so far."""
+Keep = Callable[..., None]
+"""Takes the name of a result, what finds it and its arguments; writes it and what there is so far.
+Does nothing where the result is there already."""
 
 
 def with_learner(config: Config, **changes: Any) -> Config:
@@ -27,14 +28,23 @@ def with_batch(config: Config, batch: int, length: int) -> Config:
 
 
 def variants(device: str) -> list[dict[str, str]]:
-    """Learner settings to compare; the first is the reference, the last what training takes."""
+    """Learner settings to compare with eager float32; the first is what training takes."""
     if device == "cpu":
         return [{"device": "cpu", "precision": "float32", "execution": "eager"}]
     return [
         {"device": "cuda", "precision": precision, "execution": execution}
-        for precision in ("float32", "bfloat16")
-        for execution in ("eager", "captured", "compiled")
+        for precision, execution in (
+            ("bfloat16", "compiled"),
+            ("bfloat16", "captured"),
+            ("tf32", "compiled"),
+            ("float32", "compiled"),
+        )
     ]
+
+
+def eager(learner: dict[str, str], precision: str | None = None) -> dict[str, str]:
+    """The same device, operator by operator; in the same precision unless another is named."""
+    return {**learner, "precision": precision or learner["precision"], "execution": "eager"}
 
 
 def name_of(learner: dict[str, str]) -> str:

@@ -63,8 +63,7 @@ class DreamerAgent:
         self.config = config
         self.execution = choose_execution(config.learner)
         self.device = self.execution.device
-        if self.device.type == "cuda":  # else "float32" convolutions would round to 10 bits
-            torch.backends.cudnn.allow_tf32 = self.execution.dtype != torch.float32
+        self.execution.set_backends()
         cpu = torch.device("cpu")
         with torch.random.fork_rng(devices=[]):
             weights = seeded_generator(cpu, config.seed, Stream.WEIGHTS.word)

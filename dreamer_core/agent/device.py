@@ -68,10 +68,21 @@ class Execution:
     """A whole step is one CUDA graph."""
     num_processes: int = 1
     """That share a batch."""
+    is_tf32: bool = False
+    """Products of float32 round their factors to 10 bits."""
+
+    def set_backends(self) -> None:
+        """Tells torch, for all of this process, how CUDA multiplies."""
+        if self.device.type != "cuda":
+            return
+        torch.backends.cudnn.allow_tf32 = self.is_tf32
+        torch.backends.cuda.matmul.allow_tf32 = self.is_tf32
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        torch.backends.cudnn.benchmark = True
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        dtype = str(self.dtype).removeprefix("torch.")
+        dtype = "tf32" if self.is_tf32 else str(self.dtype).removeprefix("torch.")
         form = "compiled and captured" if self.is_compiled else "captured"
         shared = f", {self.num_processes} processes" if self.num_processes > 1 else ""
         return f"{name}, {dtype}, {form if self.is_captured else 'eager'}{shared}"
@@ -102,13 +113,13 @@ def choose_execution(config: LearnerConfig) -> Execution:
             is_captured=False,
             num_processes=config.num_processes,
         )
-    has_bfloat16 = _capability(device) >= _BFLOAT16
-    if config.precision == "bfloat16" and not has_bfloat16:
+    has_bfloat16 = _capability(device) >= _BFLOAT16  # and tf32
+    if config.precision in ("bfloat16", "tf32") and not has_bfloat16:
         raise BadInput(
-            f"learner.precision=bfloat16, but {torch.cuda.get_device_name(device)} has no bfloat16 "
-            "units; leave it at auto or set --learner.precision float32"
+            f"learner.precision={config.precision}, but {torch.cuda.get_device_name(device)} has "
+            f"no {config.precision} units; leave it at auto or set --learner.precision float32"
         )
-    is_reduced = config.precision != "float32" and has_bfloat16
+    is_reduced = config.precision in ("auto", "bfloat16") and has_bfloat16
     execution = config.execution
     if execution == "auto":
         execution = "compiled" if _can_compile(device) else "captured"
@@ -117,6 +128,7 @@ def choose_execution(config: LearnerConfig) -> Execution:
         torch.bfloat16 if is_reduced else torch.float32,
         is_compiled=execution == "compiled",
         is_captured=execution != "eager",
+        is_tf32=config.precision == "tf32",
     )
 
 

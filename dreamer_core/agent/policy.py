@@ -98,11 +98,13 @@ class Policy(nn.Module):
 
     def initial(self) -> PolicyState:
         """The zero state at the start of an episode."""
-        return PolicyState(self.rssm.initial(1), torch.zeros(1, self.spec.action_size))
+        action = self.rssm.input.weight.new_zeros(1, self.spec.action_size)
+        return PolicyState(self.rssm.initial(1), action)
 
     def state_of(self, deter: FloatArray, stoch: FloatArray, action: FloatArray) -> PolicyState:
         """Rebuilds a state from its h [1, D], z [1, Z] and previous action [1, A]."""
-        h, z, a = (torch.from_numpy(np.array(x)) for x in (deter, stoch, action))
+        device = self.rssm.input.weight.device
+        h, z, a = (torch.from_numpy(np.array(x)).to(device) for x in (deter, stoch, action))
         state = RSSMState(h, z)
         is_sampled = bool(z.any())  # else it is the zero state, in which no z is one
         return PolicyState(self.rssm.located(state) if is_sampled else state, a)
@@ -133,18 +135,42 @@ class Policy(nn.Module):
             mode: how the action is chosen.
             vector: [V], where the environment gives one.
         """
-        numbers = None if vector is None else torch.from_numpy(vector)[None, None]
-        embed = self.embed(torch.from_numpy(image)[None, None], numbers)  # [1, 1, E]
-        noise = self.rssm.latent.noise((1,), generator)
+        latent_noise, action_noise = self.noise(generator, mode)
+        numbers = None if vector is None else torch.from_numpy(vector)
+        state = self.next(state, torch.from_numpy(image), latent_noise, action_noise, numbers)
+        return state.action[0].numpy(), state
+
+    def noise(self, generator: torch.Generator, mode: ActionMode) -> tuple[Tensor, Tensor | None]:
+        """Draws that of a step's latent [1, ...] and of its action [1, ...]; None if greedy."""
+        latent_noise = self.rssm.latent.noise((1,), generator)
+        return latent_noise, self.actions.noise((1,), generator) if mode == "sample" else None
+
+    def next(
+        self,
+        state: PolicyState,
+        image: Tensor,
+        latent_noise: Tensor,
+        action_noise: Tensor | None,
+        vector: Tensor | None,
+    ) -> PolicyState:
+        """Returns the state at an image [64, 64, channels] and the action chosen there.
+
+        Args:
+            state: at the image before.
+            image: uint8.
+            latent_noise: see `noise`.
+            action_noise: of the action; None takes the mode.
+            vector: [V], where the environment gives one.
+        """
+        numbers = None if vector is None else vector[None, None]
+        embed = self.embed(image[None, None], numbers)  # [1, 1, E]
         model = self.rssm.located(
-            self.rssm.observe_step(state.model, state.action, embed[:, 0], noise)
+            self.rssm.observe_step(state.model, state.action, embed[:, 0], latent_noise)
         )
         params = self.actor(model.features)
-        if mode == "greedy":
-            action = self.actions.mode(params)
-        else:
-            action = self.actions.sample(params, self.actions.noise((1,), generator))
-        return action[0].numpy(), PolicyState(model, action)
+        if action_noise is None:
+            return PolicyState(model, self.actions.mode(params))
+        return PolicyState(model, self.actions.sample(params, action_noise))
 
 
 def step_generator(*words: int) -> torch.Generator:

@@ -7,6 +7,7 @@ thousands of kernels of a step cost one launch.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from dreamer_core.model.world_model import TensorBatch, WorldModel, WorldModelLo
 
 OPTIMIZERS = ("world_model", "actor", "critic")
 """In the order in which they step."""
+_AGENTS_PER_PROCESS = 64  # for each of which the parts are compiled anew
 _WARM_UPS = 3  # before capture, for lazy initialisation and choice of kernels
 
 
@@ -225,6 +227,10 @@ def compile_parts(
     Parts and not the whole: the recurrences are loops over one compiled step, so that there are few
     and small graphs to compile.
     """
+    for part, settings in _COMPILER_SETTINGS.items():  # for all of this process
+        module = importlib.import_module(f"torch.{part}.config")
+        for name, value in settings.items():
+            setattr(module, name, value)
     compiled = partial(torch.compile, fullgraph=True, dynamic=False)
     scan_steps = world_model.rssm.scan_steps
     world_model.encode = compiled(world_model.encode)
@@ -235,6 +241,16 @@ def compile_parts(
     behavior.loss_of = compiled(behavior.loss_of)
     for optimizer in optimizers.values():
         optimizer.apply = compiled(optimizer.apply)
+
+
+_COMPILER_SETTINGS: dict[str, dict[str, Any]] = {
+    "_dynamo": {"recompile_limit": _AGENTS_PER_PROCESS},
+    # The backward pass of a part under autocast holds its own casts. Under the same autocast once
+    # more, the products of the float32 output layers would become bfloat16.
+    "_functorch": {"backward_pass_autocast": "off"},
+    # A pool of compiling processes that was sent to sleep does not always wake up.
+    "_inductor": {"quiesce_async_compile_pool": False},
+}
 
 
 class CapturedUpdate:
@@ -276,7 +292,7 @@ class CapturedUpdate:
         torch.cuda.current_stream().wait_stream(side)
         _copy_all(before, self._update.buffers())
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a policy may act now
             self._result = self._update(static)
         self._inputs, self._graph = static, graph
 

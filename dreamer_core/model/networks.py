@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dreamer_core.model import blocks
 from dreamer_core.model.operators import conv_of_one, one_hot_linear, transposed_conv
 
 _ENCODER_KERNEL = 4
@@ -144,7 +145,13 @@ class ImageEncoder(nn.Module):
         if leading.numel() == 1 and not image.is_cuda and not torch.is_grad_enabled():
             return self._embed_one(image.view(image.shape[-3:])).view(*leading, self.size)
         x = image.flatten(0, -4).permute(0, 3, 1, 2)
-        for convolution in self.convolutions:
+        first, *others = cast("list[nn.Conv2d]", list(self.convolutions))
+        assert first.bias is not None
+        if _is_for_gpu(x) and len(x) > 1:
+            x = F.elu(blocks.conv(x, first.weight, first.bias), inplace=True)
+        else:
+            x = F.elu(first(x), inplace=True)
+        for convolution in others:
             x = F.elu(convolution(x), inplace=True)
         return x.permute(0, 2, 3, 1).reshape(*leading, self.size)
 
@@ -169,9 +176,11 @@ class TransposedConv(nn.ConvTranspose2d):
         super().__init__(inputs, outputs, kernel, stride=2)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002
-        """Applies it; in torch's own form for many channels, other devices and other dtypes."""
-        is_plain = input.is_cuda or input.dtype != torch.float32 or torch.compiler.is_compiling()
-        if is_plain or self.bias is None or self.out_channels > _FEW_CHANNELS:
+        """Applies it, in the form that suits the device."""
+        assert self.bias is not None
+        if _is_for_gpu(input) and self.kernel_size[0] % 2 == 0:
+            return blocks.transposed_conv(input, self.weight, self.bias)
+        if _is_for_gpu(input) or self.out_channels > _FEW_CHANNELS:
             return super().forward(input, output_size)
         return transposed_conv(input, self.weight, self.bias)
 
@@ -239,6 +248,11 @@ class GRUCell(nn.Module):
         reset, candidate, update = gates.chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(deter, candidate, torch.sigmoid(update - 1))
+
+
+def _is_for_gpu(x: Tensor) -> bool:
+    """Whether x is on one, or is what only runs on one."""
+    return x.is_cuda or x.dtype != torch.float32 or torch.compiler.is_compiling()
 
 
 def _init_convolutions(layers: nn.ModuleList) -> None:

@@ -185,15 +185,20 @@ def _backward_step(
     to_deter: Tensor,
     to_stoch: Tensor,
     to_logits: Tensor,
+    carried_deter: Tensor,
+    carried_stoch: Tensor,
     weights: ScanWeights,
 ) -> _StepGradient:
     """Pulls the gradients of h_t, z_t and the logits back through step t.
+
+    Those of h_t and z_t are `to_` from outside and `carried_` from step t + 1.
 
     A sample passes its gradient on as if it were the probabilities (Algorithm 1):
         d logits = probs * (d z - sum_C(d z * probs))
     """
     dtype = weights.stoch.dtype
-    to_sample = to_stoch.view(step.logits.shape)
+    to_deter = to_deter + carried_deter
+    to_sample = (to_stoch + carried_stoch).view(step.logits.shape)
     weighted = (to_sample * slopes.probs).sum(-1, keepdim=True)
     to_logits = (to_logits + slopes.probs * (to_sample - weighted)).flatten(-2)
     to_hidden = (to_logits.to(dtype) @ weights.stats).float() * slopes.q
@@ -278,9 +283,11 @@ class _Scan(torch.autograd.Function):
                 _Step(*(x[t] for x in stacked)),
                 _Slopes(*(x[t] for x in slopes)),
                 keep=keep[t],
-                to_deter=to_deter[t] + carried_deter,
-                to_stoch=to_stoch[t] + carried_stoch,
+                to_deter=to_deter[t],
+                to_stoch=to_stoch[t],
                 to_logits=to_logits[t],
+                carried_deter=carried_deter,
+                carried_stoch=carried_stoch,
                 weights=weights,
             )
             carried_deter, carried_stoch = gradient.deter_before, gradient.stoch_before

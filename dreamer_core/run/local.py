@@ -12,16 +12,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from dreamer_core.agent.captured_policy import CapturedPolicy
+from dreamer_core.agent.policy import Policy
 from dreamer_core.config import Config
 from dreamer_core.envs.base import close_or_warn
 from dreamer_core.envs.suites import make_env
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.run.front import RunResult, check, open_front
 from dreamer_core.run.progress import Observer, Pulse, next_incarnation
-from dreamer_core.run.rollout import Rollout
+from dreamer_core.run.rollout import Collected, Rollout
 from dreamer_core.run.schedule import CollectOrder, Schedule
 from dreamer_core.run.trainer import Trainer
 from dreamer_core.seeds import env_seed
@@ -52,18 +57,20 @@ class LocalRun:
         counts, is_exact = self._replay.counts(), self._replay.is_rewound
         incarnation = next_incarnation(counts, target, is_exact=is_exact)
         self._env = make_env(config.env, env_seed(config.seed, incarnation))
-        self._rollout = Rollout(self._env, config, incarnation)
+        self._rollout = Rollout(self._env, config, incarnation, self._policy(spec))
         self._weights: WeightsSnapshot | None = None
         self._needs_resume_point = not is_exact
         self._sample_wait_s = 0.0
         self._insert_wait_s = 0.0
         self._saved_s = time.monotonic()
+        is_together = works_together(self._trainer.agent.device)
+        self._learner = ThreadPoolExecutor(1) if is_together else None
         self.schedule = Schedule(
             config.schedule,
             steps=config.steps,
             policy_steps=counts.policy_steps,
             gradient_steps=self._trainer.gradient_step,
-            is_lockstep=True,
+            is_lockstep=self._learner is None,
         )
         self._pulse = Pulse(self.schedule, counts, spec.frames_per_policy_step)
         if point is not None and is_exact:
@@ -82,13 +89,10 @@ class LocalRun:
             if schedule.should_publish():
                 self._weights = self._trainer.snapshot()
                 schedule.published(self._weights.version)
-            order = schedule.next_collect()
-            if order is not None:
-                self._collect(order)
-            if self._pulse.is_due():
-                self._beat()
-            while schedule.may_train() and not should_stop():
-                self._train()
+            if self._learner is None:
+                self._take_turns(should_stop)
+            else:
+                self._work_together(self._learner, should_stop)
             if time.monotonic() - self._saved_s > self._config.checkpoint.interval_s:
                 self.save()
         self._beat()
@@ -115,19 +119,53 @@ class LocalRun:
 
     def close(self) -> None:
         """Closes environment and replay."""
+        if self._learner is not None:
+            self._learner.shutdown()
         try:
             close_or_warn(self._env)
         finally:
             self._replay.close()
 
-    def _collect(self, order: CollectOrder) -> None:
+    def _policy(self, spec: EnvSpec) -> Policy | None:
+        """One that acts on the learner's card, if that is wanted."""
+        device = self._trainer.agent.device
+        is_wanted = self._config.learner.policy_device == "learner" and device.type == "cuda"
+        return CapturedPolicy(self._config, spec, device) if is_wanted else None
+
+    def _take_turns(self, should_stop: Callable[[], bool]) -> None:
+        """Collects, then trains."""
+        order = self.schedule.next_collect()
+        if order is not None:
+            self._store(self._collect(order))
+        self._beat_if_due()
+        self._train(should_stop)
+
+    def _work_together(self, learner: Executor, should_stop: Callable[[], bool]) -> None:
+        """Collects while the card trains on what was collected before.
+
+        A turn that was begun is ended, so that batches never depend on when a run was stopped.
+        """
+        order = self.schedule.next_collect()
+        training = learner.submit(self._train, should_stop if order is None else lambda: False)
+        try:
+            collected = None if order is None else self._collect(order)
+        finally:
+            training.result()
+        if collected is not None:
+            self._store(collected)
+        self._beat_if_due()
+
+    def _collect(self, order: CollectOrder) -> Collected:
         schedule = self.schedule
         schedule.collecting(order)
-        collected = self._rollout.run(
+        return self._rollout.run(
             order.num_policy_steps,
             policy_step=schedule.policy_steps,
             weights=None if order.is_random else self._weights,
         )
+
+    def _store(self, collected: Collected) -> None:
+        schedule = self.schedule
         started_s = time.perf_counter()
         for chunk in collected.chunks:
             self._replay.insert(chunk)
@@ -140,7 +178,12 @@ class LocalRun:
         if collected.episodes:
             self._report(Report(service="collector", values=values, episodes=collected.episodes))
 
-    def _train(self) -> None:
+    def _train(self, should_stop: Callable[[], bool]) -> None:
+        """Takes the gradient steps that fell due."""
+        while self.schedule.may_train() and not should_stop():
+            self._train_once()
+
+    def _train_once(self) -> None:
         schedule = self.schedule
         step = schedule.training()
         started_s = time.perf_counter()
@@ -152,12 +195,21 @@ class LocalRun:
             waited = {"dreamer_sample_wait_seconds_total": self._sample_wait_s}
             self._report(replace(report, values={**report.values, **waited}))
 
+    def _beat_if_due(self) -> None:
+        if self._pulse.is_due():
+            self._beat()
+
     def _beat(self) -> None:
         for report in self._pulse.reports(checkpoint_age_s=time.monotonic() - self._saved_s):
             self._report(report)
 
     def _report(self, report: Report) -> None:
         self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)
+
+
+def works_together(device: torch.device) -> bool:
+    """Whether a run collects while this device trains; on a CPU they would share the cores."""
+    return device.type == "cuda"
 
 
 def train_local(

@@ -43,11 +43,14 @@ class Rollout:
         env: the single environment instance.
         config: of the run.
         incarnation: which life of the collector this is; part of every episode's name.
+        policy: what acts; None makes one for the CPU.
     """
 
-    def __init__(self, env: Environment, config: Config, incarnation: int) -> None:
+    def __init__(
+        self, env: Environment, config: Config, incarnation: int, policy: Policy | None = None
+    ) -> None:
         self._env = env
-        self._policy = Policy(config, env.spec)
+        self._policy = policy or Policy(config, env.spec)
         self._words = (config.seed, Stream.ACT.word, incarnation)
         self._incarnation = incarnation
         self._version: int | None = None
@@ -123,9 +126,9 @@ class Rollout:
             "is_random": self._is_random,
             "env": env,
             "step": None if self._step is None else asdict(self._step),
-            "deter": model.deter.numpy().copy(),
-            "stoch": model.stoch.numpy().copy(),
-            "action": action.numpy().copy(),
+            "deter": model.deter.numpy(force=True).copy(),
+            "stoch": model.stoch.numpy(force=True).copy(),
+            "action": action.numpy(force=True).copy(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:

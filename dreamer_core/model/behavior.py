@@ -173,22 +173,30 @@ class Behavior(nn.Module):
             action_noise: [H, N, ...].
             state_noise: [H, N, ...].
         """
-        state, feats, actions = start, [start.features], list[Tensor]()
+        state, feats, actions = start, [_features(start)], list[Tensor]()
         for action_noise_k, state_noise_k in zip(
             action_noise.unbind(0), state_noise.unbind(0), strict=True
         ):
-            action, state = self.imagine_step(rssm, state, action_noise_k, state_noise_k)
+            action, state, feat = self.imagine_step(
+                rssm, state, feats[-1], action_noise_k, state_noise_k
+            )
             actions.append(action)
-            feats.append(state.features)
+            feats.append(feat)
         return Imagined(_stacked(feats), torch.stack(actions))
 
     def imagine_step(
-        self, rssm: RSSM, state: RSSMState, action_noise: Tensor, state_noise: Tensor
-    ) -> tuple[Tensor, RSSMState]:
-        """Returns the action a_k in s_k, and s_{k+1}; see `imagine`."""
-        params = self.actor(_detached(state.features)).float()
+        self,
+        rssm: RSSM,
+        state: RSSMState,
+        feat: Features,
+        action_noise: Tensor,
+        state_noise: Tensor,
+    ) -> tuple[Tensor, RSSMState, Features]:
+        """Returns the action a_k in s_k, and s_{k+1} with its features; see `imagine`."""
+        params = self.actor(_detached(feat)).float()
         action = self.actions.sample(params, action_noise)
-        return action, rssm.imagine_step(state, action, state_noise)
+        state = rssm.imagine_step(state, action, state_noise)
+        return action, state, _features(state)
 
     def loss(
         self,
@@ -270,6 +278,18 @@ class Behavior(nn.Module):
     def _value(self, critic: MLP, feat: Features) -> Tensor:
         """Value of features, float32, [..., F] to [...]."""
         return critic(feat).float().squeeze(-1)
+
+
+def _features(state: RSSMState) -> Features:
+    """Features as the heads read them: once in the dtype of autocast, not anew in each head.
+
+    Those that are differentiated stay float32, so that the gradients of all heads add up in it.
+    """
+    feat = state.features
+    device = state.deter.device.type
+    if isinstance(feat, OneHotFeatures) or torch.is_grad_enabled():
+        return feat
+    return feat.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else feat
 
 
 def _has_dynamics(reinforce_share: float | Tensor) -> bool:

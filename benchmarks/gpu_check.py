@@ -85,12 +85,8 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     config = preset(options.preset)
     config = dataclasses.replace(
-        with_learner(config, device=options.device, policy_device=options.policy_device),
+        with_learner(config, device=options.device),
         seed=options.seed,
-        schedule=dataclasses.replace(
-            config.schedule,
-            collect_policy_steps=options.collect or config.schedule.collect_policy_steps,
-        ),
         env=dataclasses.replace(config.env, task=options.game),
     )
     if options.check is not None:
@@ -116,8 +112,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--game", default="freeway")
     parser.add_argument("--minutes", type=float, default=9.0, help="of training")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each timing")
-    parser.add_argument("--collect", type=int, help="policy steps between two trainings")
-    parser.add_argument("--policy-device", choices=["cpu", "learner"], default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu"))
     parser.add_argument("--run-dir", type=Path, help="default: runs/gpu_check_GAME")

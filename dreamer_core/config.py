@@ -310,8 +310,8 @@ class LearnerConfig:
     execution: Literal["auto", "eager", "captured", "compiled"] = setting("auto", _OURS)
     """Of a gradient step on CUDA: operator by operator, as one CUDA graph, or as one graph of
     kernels fused by torch.compile; `auto` takes the last that the machine can."""
-    policy_device: Literal["cpu", "learner"] = setting("cpu", _OURS)
-    """Where the policy of `dreamer local` acts: `learner` is the learner's card, if it has one."""
+    policy_device: Literal["auto", "cpu"] = setting("auto", _OURS)
+    """Where the policy of `dreamer local` acts: `auto` is on the learner's card, if it has one."""
     num_threads: int = setting(2, _OURS)
     """CPU threads of each process of the learner. Losses are bit for bit the same only for the same
     numbers of threads and processes."""

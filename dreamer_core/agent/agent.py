@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -31,6 +32,8 @@ from dreamer_core.model.distributions import seeded_generator
 from dreamer_core.model.world_model import TensorBatch, WorldModel
 from dreamer_core.seeds import Stream
 from dreamer_core.types import Batch, EnvSpec, FloatArray, WeightsSnapshot
+
+logger = logging.getLogger(__name__)
 
 _STEPS_AHEAD = 2  # steps that the device may have to do before the host asks how they went
 _TERMS = {"world_model": ("image", "vector", "reward", "kl", "discount")}
@@ -94,6 +97,7 @@ class DreamerAgent:
         self._staging = Staging(self.device)
         self._unchecked: deque[_Unchecked] = deque()
         if self.execution.is_compiled:
+            logger.info("The first gradient step compiles its kernels, about a minute on 16 cores")
             compile_parts(self.world_model, self.behavior, self.optimizers)
         self._eager_update = Update(
             self.world_model, self.behavior, self.optimizers, self.execution.dtype

@@ -127,10 +127,11 @@ class LocalRun:
             self._replay.close()
 
     def _policy(self, spec: EnvSpec) -> Policy | None:
-        """One that acts on the learner's card, if that is wanted."""
+        """One that acts on the learner's card, unless there is none or the CPU is wanted."""
         device = self._trainer.agent.device
-        is_wanted = self._config.learner.policy_device == "learner" and device.type == "cuda"
-        return CapturedPolicy(self._config, spec, device) if is_wanted else None
+        if device.type == "cpu" or self._config.learner.policy_device == "cpu":
+            return None
+        return CapturedPolicy(self._config, spec, device)
 
     def _take_turns(self, should_stop: Callable[[], bool]) -> None:
         """Collects, then trains."""

@@ -12,6 +12,7 @@ from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
 from dreamer_core.agent.device import Staging, choose_execution
 from dreamer_core.agent.update import OPTIMIZERS, CapturedUpdate, StepInputs, Update
 from dreamer_core.config import Config, LearnerConfig
+from dreamer_core.model.networks import MLP
 from dreamer_core.types import EnvSpec
 from tests.core.small import CHOICES, CPU, DISCRETE, make_batch, parameters_of, small
 
@@ -76,6 +77,20 @@ def test_every_part_compiles_without_a_graph_break_and_computes_the_same(share, 
     for ours, theirs in zip(*steps, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
     assert relative_error(weights(compiled), weights(plain)) < 1e-4
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_compiled_backward_pass_keeps_output_layers_in_float32():
+    agent, inputs = make_agent(), torch.randn(64, 20)
+    update.compile_parts(agent.world_model, agent.behavior, agent.optimizers)
+    head = MLP(20, 2, 16, 3)
+    compiled = torch.compile(head, backend="aot_eager")
+    found = []
+    for function in (head, compiled):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = function(inputs).square().sum()
+        found.append(torch.autograd.grad(loss, head.out.weight)[0])
+    assert relative_error(found[1], found[0]) < 1e-6
 
 
 @pytest.mark.usefixtures("fresh_compiler")

@@ -7,7 +7,7 @@ import pytest
 from dreamer_core.run import local
 from dreamer_core.run.local import train_local
 from dreamer_core.run.progress import Pulse
-from tests.core.run.test_train_local import CATCH, GRADIENT_STEPS, PONG, STEPS, run
+from tests.core.run.test_train_local import GRADIENT_STEPS, PONG, STEPS, run
 from tests.core.small import changed
 
 PRETRAINED = changed(PONG, {"schedule.pretrain_gradient_steps": 5, "steps": 75})

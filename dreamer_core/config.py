@@ -27,6 +27,7 @@ _MACHADO = "Machado et al. 2018"
 _RELEASED = "released code, May 2021"
 _SCHEDULES = "unused without schedules; released code, December 2020"
 _USER = "of the environment"
+_CURVES = "the published curves"
 _OURS = "this project; does not change the algorithm"
 
 _MAX_THREADS = 1024
@@ -299,6 +300,27 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationConfig:
+    """How a run is scored: episodes with weights of then, in an environment of their own."""
+
+    interval_frames: int | None = setting(100_000, _CURVES)
+    """Environment frames between two evaluations, the last one at the end of the run; None: none
+    is scored."""
+    episodes: int = setting(1, _CURVES)
+    """Episodes of each evaluation."""
+    mode: Literal["greedy", "sample"] = setting("greedy", _CURVES)
+    """The actor's mode, or a sample of it; the latent state is sampled in both."""
+    episode_limit: int = setting(EPISODE_LIMIT, "sec. 3: 108,000 frames")
+    """Policy steps after which an episode is cut off."""
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        require_positive(self, "episodes", "episode_limit")
+        if self.interval_frames is not None:
+            require_positive(self, "interval_frames")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerConfig:
     """Where and how gradients are computed. No setting here changes the algorithm."""
 
@@ -346,6 +368,7 @@ class Config:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
 
     def __post_init__(self) -> None:

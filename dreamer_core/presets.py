@@ -59,6 +59,7 @@ _TINY_MODEL = (
     Change("schedule.collect_policy_steps", 32, "a short run"),
     Change("schedule.report_interval_gradient_steps", 20, "a short run"),
     Change("checkpoint.interval_s", 60.0, "a short run"),
+    Change("evaluation.episodes", 5, "a short run"),
 )
 _TWO_CORES = (
     Change("learner.num_threads", 1, "a small model gains more from processes"),
@@ -176,6 +177,7 @@ PRESETS: dict[str, Preset] = {
             Change("behavior.entropy_scale", 3e-3, "the model errs at first: explore longer"),
             Change("behavior.entropy_scale_end", 5e-4, "then exploit"),
             Change("behavior.schedule_policy_steps", 30_000, "then exploit"),
+            Change("evaluation.interval_frames", 40_000, "a short run"),
             *_TWO_CORES,
         ),
     ),
@@ -208,6 +210,7 @@ PRESETS: dict[str, Preset] = {
             Change("world_model.optimizer.epsilon", 1e-7, _LARGER_STEPS),
             Change("behavior.discount", 0.97, _CARTPOLE),
             Change("schedule.policy_steps_per_gradient_step", 3, _CARTPOLE),
+            Change("evaluation.interval_frames", 10_000, "a short run"),
             *_TWO_CORES,
         ),
     ),
@@ -232,6 +235,7 @@ PRESETS: dict[str, Preset] = {
                 100,
                 "the first actions come from a trained model",
             ),
+            Change("evaluation.interval_frames", 2_000, "a short run"),
             *_TWO_CORES,
         ),
     ),
@@ -256,6 +260,7 @@ PRESETS: dict[str, Preset] = {
             Change("schedule.collect_policy_steps", 10, _DEBUG),
             Change("schedule.publish_interval_gradient_steps", 4, _DEBUG),
             Change("schedule.report_interval_gradient_steps", 1, _DEBUG),
+            Change("evaluation.interval_frames", None, _DEBUG),
         ),
     ),
 }

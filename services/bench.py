@@ -130,9 +130,9 @@ def bench_run(config: Config, services: ServiceConfig, *, seconds: float) -> Mea
     def should_stop() -> bool:
         return len(marks) >= _MIN_MARKS and time.perf_counter() - marks[0].at_s > seconds
 
-    quiet = replace(services, evaluator=replace(services.evaluator, interval_policy_steps=None))
+    quiet = replace(config, evaluation=replace(config.evaluation, interval_frames=None))
     with scratch_directory() as directory:
-        run.train(config, quiet, directory / "run", observe=observe, should_stop=should_stop)
+        run.train(quiet, services, directory / "run", observe=observe, should_stop=should_stop)
     if len(marks) < _MIN_MARKS:
         raise BadInput(
             f"Only {len(marks)} reports came in {seconds:g} s of training, too few to measure; "

@@ -34,7 +34,7 @@ CATCH = (
 )
 CALM = (*CATCH, "--env.task", "tests.services.failing_env:make_calm_env")
 """Catch for a run that others are to be tested beside."""
-NO_EVALUATION = ("--evaluator.interval-policy-steps", "None")
+NO_EVALUATION = ("--evaluation.interval-frames", "None")
 OFTEN = ("--checkpoint.interval-s", "0.5")
 TITLES = {"learner": "ray::Learner", "collector": "ray::Collector", "replay": "ray::ReplayServer"}
 """How the processes that a run cannot do without are called."""

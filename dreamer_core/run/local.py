@@ -10,6 +10,7 @@ the same steps in the same order and so compute the same losses.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -21,17 +22,25 @@ import torch
 from dreamer_core.agent.captured_policy import CapturedPolicy
 from dreamer_core.agent.policy import Policy
 from dreamer_core.config import Config
-from dreamer_core.envs.base import close_or_warn
+from dreamer_core.envs.base import EnvironmentCrashed, close_or_warn
 from dreamer_core.envs.suites import make_env
+from dreamer_core.errors import BadInput
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.run.front import RunResult, check, open_front
 from dreamer_core.run.progress import Observer, Pulse, next_incarnation
 from dreamer_core.run.rollout import Collected, Rollout
 from dreamer_core.run.schedule import CollectOrder, Schedule
+from dreamer_core.run.scoring import EvaluationClock, evaluate_weights
 from dreamer_core.run.trainer import Trainer
 from dreamer_core.seeds import env_seed
 from dreamer_core.storage.run_directory import RunPaths
 from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
+
+logger = logging.getLogger(__name__)
+
+
+class _GivenUp(Exception):
+    """Nobody waits for an evaluation any more."""
 
 
 class LocalRun:
@@ -47,6 +56,7 @@ class LocalRun:
     def __init__(self, config: Config, paths: RunPaths, spec: EnvSpec, observe: Observer) -> None:
         self._config = config
         self._paths = paths
+        self._spec = spec
         self._observe = observe
         self._trainer = Trainer(config, spec, paths.checkpoints)
         point = self._trainer.resume_point
@@ -57,7 +67,7 @@ class LocalRun:
         counts, is_exact = self._replay.counts(), self._replay.is_rewound
         incarnation = next_incarnation(counts, target, is_exact=is_exact)
         self._env = make_env(config.env, env_seed(config.seed, incarnation))
-        self._rollout = Rollout(self._env, config, incarnation, self._policy(spec))
+        self._rollout = Rollout(self._env, config, incarnation, self._make_policy())
         self._weights: WeightsSnapshot | None = None
         self._needs_resume_point = not is_exact
         self._sample_wait_s = 0.0
@@ -73,6 +83,9 @@ class LocalRun:
             is_lockstep=self._learner is None,
         )
         self._pulse = Pulse(self.schedule, counts, spec.frames_per_policy_step)
+        self._clock = EvaluationClock(config.evaluation, spec.frames_per_policy_step)
+        self._clock.evaluated(counts.policy_steps)
+        self._evaluator: Policy | None = None  # until the first evaluation
         if point is not None and is_exact:
             self._rollout.restore(point.rollout)
             if point.weights is not None:
@@ -93,9 +106,17 @@ class LocalRun:
                 self._take_turns(should_stop)
             else:
                 self._work_together(self._learner, should_stop)
+            if self._clock.is_due(schedule.policy_steps):
+                self._evaluate(should_stop)
             if time.monotonic() - self._saved_s > self._config.checkpoint.interval_s:
                 self.save()
         self._beat()
+
+    def evaluate_last(self, should_stop: Callable[[], bool]) -> None:
+        """Evaluates the weights of a run that is done, unless they were or evaluation is off."""
+        schedule = self.schedule
+        if schedule.is_done and self._clock.is_last_wanted(schedule.policy_steps):
+            self._evaluate(should_stop)
 
     def save(self) -> None:
         """Writes a checkpoint."""
@@ -126,12 +147,12 @@ class LocalRun:
         finally:
             self._replay.close()
 
-    def _policy(self, spec: EnvSpec) -> Policy | None:
-        """One that acts on the learner's card, unless there is none or the CPU is wanted."""
+    def _make_policy(self) -> Policy:
+        """Of the learner's card, unless there is none or the CPU is wanted."""
         device = self._trainer.agent.device
         if device.type == "cpu" or self._config.learner.policy_device == "cpu":
-            return None
-        return CapturedPolicy(self._config, spec, device)
+            return Policy(self._config, self._spec)
+        return CapturedPolicy(self._config, self._spec, device)
 
     def _take_turns(self, should_stop: Callable[[], bool]) -> None:
         """Collects, then trains."""
@@ -196,6 +217,33 @@ class LocalRun:
             waited = {"dreamer_sample_wait_seconds_total": self._sample_wait_s}
             self._report(replace(report, values={**report.values, **waited}))
 
+    def _evaluate(self, should_stop: Callable[[], bool]) -> None:
+        """Plays for the score; a stop gives it up, and what fails is a warning."""
+        policy_step = self.schedule.policy_steps
+        self._clock.evaluated(policy_step)
+        self._evaluator = self._evaluator or self._make_policy()
+
+        def on_step(_num_steps: int) -> None:
+            self._beat_if_due()
+            if should_stop():
+                raise _GivenUp
+
+        try:
+            report = evaluate_weights(
+                self._config,
+                self._spec,
+                self._evaluator,
+                self._trainer.snapshot(),
+                policy_step=policy_step,
+                on_step=on_step,
+            )
+        except _GivenUp:
+            return
+        except (EnvironmentCrashed, BadInput) as error:
+            logger.warning("Not evaluated at policy step %d: %s", policy_step, error)
+            return
+        self._report(report)
+
     def _beat_if_due(self) -> None:
         if self._pulse.is_due():
             self._beat()
@@ -245,6 +293,7 @@ def train_local(
         try:
             run.run(should_stop)
             run.save()
+            run.evaluate_last(should_stop)
             has_open_loop = front.draws(run.draw_open_loop)
         finally:
             run.close()

@@ -13,6 +13,7 @@ from dreamer_core.types import EnvSpec
 MAY_CHANGE = (
     "steps",
     "learner.",
+    "evaluation.",
     "env.log_info",
     "schedule.report_interval_gradient_steps",
     "checkpoint.interval_s",

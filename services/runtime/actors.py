@@ -42,7 +42,6 @@ class RayHost:
         spec: of the environment.
         is_run_dir_shared: see RuntimeConfig.
         is_lockstep: the run is to be resumed exactly.
-        episode_limit: see EvaluatorConfig.
     """
 
     def __init__(
@@ -53,14 +52,12 @@ class RayHost:
         *,
         is_run_dir_shared: bool,
         is_lockstep: bool,
-        episode_limit: int,
     ) -> None:
         self._config = config
         self._paths = paths
         self._spec = spec
         self._is_run_dir_shared = is_run_dir_shared
         self._is_lockstep = is_lockstep
-        self._episode_limit = episode_limit
         self._handles: dict[str, Any] = {}
         self._evaluations: dict[str, Any] = {}  # reference to the newest of each evaluator
 
@@ -87,7 +84,7 @@ class RayHost:
                 made = self._actor("exchange", Exchange, name=EXCHANGE).remote(config)
             case _:
                 seed = env_seed(config.seed, EVALUATOR_INCARNATION + arguments[0])
-                limit = self._episode_limit
+                limit = config.evaluation.episode_limit
                 made = self._actor("evaluator", Evaluator).remote(config, seed, is_canceled, limit)
         self._handles[service] = made
 

@@ -26,7 +26,7 @@ def ray_cluster(services: ServiceConfig, namespace: str) -> Generator[None]:
     with connected(
         runtime.ray_address,
         namespace=namespace,
-        num_cpus=max(os.cpu_count() or 1, _OTHERS + services.evaluator.count),
+        num_cpus=max(os.cpu_count() or 1, _OTHERS + services.evaluators),
         object_store_bytes=runtime.object_store_bytes,
     ):
         yield

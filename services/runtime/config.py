@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
-
-from dreamer_core.config import EPISODE_LIMIT
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import require_types
 from services.cluster.cluster_address import require_address
@@ -39,31 +35,6 @@ class MetricsConfig:
         require_types(self)
         if not 0 <= self.port <= 65_535:
             raise BadInput(f"port={self.port} is no TCP port; choose 0 to 65535")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluatorConfig:
-    """Evaluation beside training, with weights of its own age and an environment of its own."""
-
-    interval_policy_steps: int | None = 10_000
-    """Policy steps between two evaluations, the last one at the end of the run; None for none."""
-    episodes: int = 1
-    """Episodes of each evaluation."""
-    count: Annotated[int, tyro.conf.arg(aliases=["--evaluators"])] = 1
-    """Evaluators, each of which plays its episodes; they get what processor time is left over."""
-    mode: Literal["greedy", "sample"] = "greedy"
-    """The actor's mode, or a sample of it; the latent state is sampled in both."""
-    episode_limit: int = EPISODE_LIMIT
-    """Policy steps after which an episode that is evaluated is cut off."""
-
-    def __post_init__(self) -> None:
-        require_types(self)
-        interval = self.interval_policy_steps
-        if interval is not None and interval < 1:
-            raise BadInput(f"interval_policy_steps={interval} must be 1 or more, or None for none")
-        for name in ("episodes", "count", "episode_limit"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name}={getattr(self, name)} must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +88,15 @@ class ServiceConfig:
     lockstep: bool = False
     """Collect and train in strict alternation: the same seed gives the same losses."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    evaluators: int = 1
+    """Each plays its episodes whenever an evaluation falls due (--evaluation.*); they get what
+    processor time is left over."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
         require_types(self)
+        if self.evaluators < 1:
+            raise BadInput(
+                f"evaluators={self.evaluators} must be 1 or more; --evaluation.interval-frames "
+                "None has none play"
+            )

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from dreamer_core.config import EvaluationConfig
+from dreamer_core.run.scoring import EvaluationClock
 from dreamer_core.types import Report
-from services.runtime.config import EvaluatorConfig
 from services.runtime.crew import Crew
 
 logger = logging.getLogger(__name__)
@@ -18,28 +19,20 @@ class Evaluations:
 
     Args:
         crew: whose evaluators play.
-        config: how many there are, how often and how they play.
+        config: how they play, and when.
+        count: of evaluators.
+        frames_per_policy_step: env frames of each policy step.
     """
 
-    def __init__(self, crew: Crew, config: EvaluatorConfig) -> None:
+    def __init__(
+        self, crew: Crew, config: EvaluationConfig, count: int, frames_per_policy_step: int
+    ) -> None:
         self._crew = crew
         self._config = config
-        self.names = tuple(f"evaluator-{i}" for i in range(config.count))
+        self.names = tuple(f"evaluator-{i}" for i in range(count))
         """Of the evaluators, whether they run or not."""
-        self._evaluated_at = 0
-
-    def begin(self, policy_steps: int) -> None:
-        """The run goes on here; what came before counts as evaluated."""
-        self._evaluated_at = policy_steps
-
-    def is_due(self, policy_steps: int) -> bool:
-        """Whether so many policy steps call for an evaluation."""
-        interval = self._config.interval_policy_steps
-        return interval is not None and policy_steps - self._evaluated_at >= interval
-
-    def is_last_wanted(self, policy_steps: int) -> bool:
-        """Whether the final weights are to be evaluated, and were not."""
-        return self._config.interval_policy_steps is not None and policy_steps > self._evaluated_at
+        self.clock = EvaluationClock(config, frames_per_policy_step)
+        """Says when they play."""
 
     def start(
         self,
@@ -72,7 +65,7 @@ class Evaluations:
                     continue
                 starts -= 1
                 self._crew.host.start(name, index)
-            self._evaluated_at = policy_steps
+            self.clock.evaluated(policy_steps)
             done = self._crew.host.call(
                 name, "evaluate", weights, self._config.episodes, self._config.mode, of_policy_steps
             )

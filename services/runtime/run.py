@@ -103,14 +103,15 @@ def make_supervisor(
         spec,
         is_run_dir_shared=services.runtime.is_run_dir_shared,
         is_lockstep=services.lockstep,
-        episode_limit=services.evaluator.episode_limit,
     )
     crew = Crew(host, services.runtime, is_lockstep=services.lockstep)
     return Supervisor(
         crew=crew,
         schedule=Schedule(config.schedule, steps=config.steps, is_lockstep=services.lockstep),
         saves=Saves(crew, config.checkpoint.interval_s),
-        evaluations=Evaluations(crew, services.evaluator),
+        evaluations=Evaluations(
+            crew, config.evaluation, services.evaluators, spec.frames_per_policy_step
+        ),
         faults=Faults(services.runtime.max_fruitless_restarts),
         observe=front.observe,
         frames_per_policy_step=spec.frames_per_policy_step,

@@ -85,7 +85,7 @@ class Supervisor:
             report=self._report,
         )
         self._recovery.begin(start)
-        evaluations.begin(counts.policy_steps)
+        evaluations.clock.evaluated(counts.policy_steps)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until the configured number of policy steps or a stop, and saves.
@@ -118,7 +118,7 @@ class Supervisor:
         To be called once they are saved: a stop or a loss gives the evaluation up.
         """
         schedule = self.schedule
-        if not (schedule.is_done and self._evaluations.is_last_wanted(schedule.policy_steps)):
+        if not (schedule.is_done and self._evaluations.clock.is_last_wanted(schedule.policy_steps)):
             return
         try:
             for _ in range(_LAST_TRIES):  # a service may be lost over it
@@ -157,7 +157,7 @@ class Supervisor:
             self._calls.add("replay", "flush", position, lambda _: None)
             self._calls.add("learner", "save", saved, lambda told: self._saved(position, told))
         self._traffic.issue()
-        is_due = self._evaluations.is_due(self.schedule.policy_steps)
+        is_due = self._evaluations.clock.is_due(self.schedule.policy_steps)
         if is_due and self._traffic.weights is not None:
             self._evaluate(max_starts=1)
 

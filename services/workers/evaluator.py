@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from dreamer_core.agent.policy import ActionMode, Policy
 from dreamer_core.config import EPISODE_LIMIT, Config
 from dreamer_core.envs.suites import make_env
 from dreamer_core.errors import Failed, naming
-from dreamer_core.report.metrics import LATEST
 from dreamer_core.report.video import save_episode
 from dreamer_core.run.rollout import Evaluation, evaluate_episode
-from dreamer_core.types import EpisodeSummary, Report, WeightsSnapshot
+from dreamer_core.run.scoring import evaluation_report
+from dreamer_core.types import Report, WeightsSnapshot
 from services.logs import log_to_stderr
 
 
@@ -66,7 +66,7 @@ class Evaluator:
         """
         self._policy.load(weights)
         played = [self._play(mode, policy_step).summary for _ in range(num_episodes)]
-        return _report(played, weights.version, mode, policy_step, LATEST)
+        return evaluation_report(played, weights.version, mode, policy_step)
 
     def play(
         self,
@@ -88,7 +88,7 @@ class Evaluator:
         """
         self._policy.load(weights)
         played = self._play(mode, policy_step, has_frames=has_video)
-        report = _report([played.summary], weights.version, mode, policy_step, source)
+        report = evaluation_report([played.summary], weights.version, mode, policy_step, source)
         if not has_video:
             return report, None
         to_do = "Make room there, or name another with TMPDIR"
@@ -124,19 +124,3 @@ class Evaluator:
     def _go_on(self, _num_steps: int) -> None:
         if self._is_given_up():
             raise GivenUp("nobody waits for this evaluation any more")
-
-
-def _report(
-    played: Sequence[EpisodeSummary], version: int, mode: ActionMode, policy_step: int, source: str
-) -> Report:
-    return Report(
-        service="evaluator",
-        values={
-            "dreamer_evaluation_return": sum(s.episode_return for s in played) / len(played),
-            "dreamer_evaluation_length_policy_steps": sum(s.length for s in played) / len(played),
-            "dreamer_evaluation_policy_steps": float(policy_step),
-            "dreamer_evaluation_gradient_steps": float(version),
-        },
-        episodes=tuple(played),
-        labels={"mode": mode, "weights": source, "weights_version": version},
-    )

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 TRAIN = (
     *("debug", "--env.time-limit-steps", "80", "--learner.device", "cpu", "--steps", "1000000"),
-    *("--evaluator.interval-policy-steps", "50"),
+    *("--evaluation.interval-frames", "200"),
 )
 
 

@@ -59,7 +59,7 @@ def powered_off(directory):
         address = start_ray([head, player, judge], [None, "collector", "evaluator"])
         run = HostedRun(head, address, *PONG, "--steps", str(OFF_STEPS),
                         "--env.time-limit-steps", "80",
-                        "--evaluator.interval-policy-steps", "50")  # fmt: skip
+                        "--evaluation.interval-frames", "200")  # fmt: skip
         run.wait_until(lambda: judge.runs("ray::Evaluator"))
         places = [services_on(host) for host in (head, player, judge)]
         player.power_off()

@@ -144,7 +144,7 @@ def scraped(tmp_path_factory):
     directory = tmp_path_factory.mktemp("monitoring")
     run = Run("train", directory / "run", *CATCH, *OFTEN, "--steps", "1000000",
               "--env.log-info", "landed",
-              "--evaluator.interval-policy-steps", "50")  # fmt: skip
+              "--evaluation.interval-frames", "50")  # fmt: skip
     prometheus = Prometheus(directory, run.metrics_port)
     try:
         run.wait_for("dreamer_gradient_steps_total")

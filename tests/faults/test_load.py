@@ -17,7 +17,7 @@ OPTIONS = (
     *("--steps", "10000000", "--env.time-limit-steps", "200"),
     *("--schedule.report-interval-gradient-steps", "1", "--replay.capacity-steps", "20000"),
 )
-MANY = ("--evaluator.interval-policy-steps", "50", "--evaluator.count", str(EVALUATORS))
+MANY = ("--evaluation.interval-frames", "200", "--evaluators", str(EVALUATORS))
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]
 

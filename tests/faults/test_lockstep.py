@@ -14,7 +14,7 @@ OPTIONS = (
     *EXACT,
     *OFTEN,
     *("--steps", str(STEPS), "--seed", "5", "--env.time-limit-steps", "90"),
-    *("--replay.capacity-steps", "256", "--evaluator.interval-policy-steps", "150"),
+    *("--replay.capacity-steps", "256", "--evaluation.interval-frames", "600"),
 )
 
 

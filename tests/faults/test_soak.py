@@ -39,8 +39,8 @@ OPTIONS = (
     *EXACT,
     *OFTEN,
     *("--steps", "10000000", "--env.time-limit-steps", "200"),
-    *("--replay.capacity-steps", "20000", "--evaluator.interval-policy-steps", "100"),
-    *("--evaluator.count", str(EVALUATORS)),
+    *("--replay.capacity-steps", "20000", "--evaluation.interval-frames", "400"),
+    *("--evaluators", str(EVALUATORS)),
 )
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(SECONDS + 600)]

@@ -18,13 +18,14 @@ from tempfile import mkdtemp
 
 import numpy as np
 
+from dreamer_core.config import EvaluationConfig
 from dreamer_core.errors import Failed
 from dreamer_core.replay.format import decode_chunk
 from dreamer_core.replay.reader import ReplayFiles
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.store import LocalStore
-from services.runtime.config import EvaluatorConfig, RuntimeConfig
+from services.runtime.config import RuntimeConfig
 from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
 from services.runtime.faults import Faults
@@ -46,7 +47,7 @@ RUNTIME = RuntimeConfig(
 )
 KEEPING = make_config(save_interval_s=5.0)
 EVICTING = make_config(capacity=24, segment=8, save_interval_s=5.0)
-EVALUATOR = EvaluatorConfig(interval_policy_steps=12)
+EVALUATION = EvaluationConfig(interval_frames=12)
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Story:
             host=host,
             schedule=self.schedule,
             config=config,
-            evaluator=EVALUATOR,
+            evaluation=EVALUATION,
             is_lockstep=variant.is_lockstep,
             quiet_since_s=self.adversary.quiet_since_s,
             slow_until_s=self.adversary.slow_until_s,
@@ -211,7 +212,7 @@ class Story:
             crew=crew,
             schedule=self.schedule,
             saves=Saves(crew, self.config.checkpoint.interval_s),
-            evaluations=Evaluations(crew, EVALUATOR),
+            evaluations=Evaluations(crew, EVALUATION, 1, frames_per_policy_step=1),
             faults=Faults(RUNTIME.max_fruitless_restarts),
             observe=self.watch.observe,
         )

@@ -23,17 +23,17 @@ class Watch:
         host: simulated, of this life.
         schedule: of this life.
         config: of the run.
-        evaluator: EvaluatorConfig.
+        evaluation: EvaluationConfig, of one frame a policy step.
         is_lockstep: whether calls go one at a time.
         quiet_since_s: gives since when nothing is wrong, as far as the adversary knows.
         slow_until_s: gives until when a service is slow; 0 for never.
     """
 
     def __init__(
-        self, *, host, schedule, config, evaluator, is_lockstep, quiet_since_s, slow_until_s
+        self, *, host, schedule, config, evaluation, is_lockstep, quiet_since_s, slow_until_s
     ):
         self.host, self.schedule, self.config = host, schedule, config
-        self._evaluator, self._is_lockstep = evaluator, is_lockstep
+        self._evaluation, self._is_lockstep = evaluation, is_lockstep
         self._adversary_quiet_since_s, self._slow_until_s = quiet_since_s, slow_until_s
         self._changed_s = 0.0  # a service was started or ended
         self._evaluated_at = self._due_since_s = None
@@ -122,10 +122,10 @@ class Watch:
         self._has_weights = True
 
     def _see_evaluation(self, weights, _episodes, _mode, policy_step):
-        schedule, interval = self.schedule, self._evaluator.interval_policy_steps
-        wanted = 1 if schedule.is_done else interval
+        schedule = self.schedule
         since = schedule.policy_steps - self._evaluated_at
-        assert since >= wanted, f"an evaluation after {since} steps"
+        is_due = schedule.policy_steps >= self._due_at() or (schedule.is_done and since > 0)
+        assert is_due, f"an evaluation after {since} steps"
         self._evaluated_at = schedule.policy_steps
         self._was_done_when_asked = schedule.is_done
         self._check_shared(weights)
@@ -211,14 +211,18 @@ class Watch:
         self._check_evaluation(now_s)
 
     def _check_evaluation(self, now_s):
-        due = self._evaluated_at + self._evaluator.interval_policy_steps
-        is_due = self.schedule.policy_steps >= due and self._has_weights
+        is_due = self.schedule.policy_steps >= self._due_at() and self._has_weights
         if not is_due or self.supervisor.crew.calls.in_flight("evaluator-0", "evaluate"):
             self._due_since_s = None
         elif self._due_since_s is None:
             self._due_since_s = now_s
         elif now_s - self._due_since_s > EVALUATION_SLACK_S:
             assert self.quiet_s() <= EVALUATION_SLACK_S, "an evaluation that is due is not begun"
+
+    def _due_at(self):
+        """The first multiple of the interval after the last evaluation."""
+        interval = self._evaluation.interval_frames
+        return (self._evaluated_at // interval + 1) * interval
 
     def check_end(self):
         """What a life that has finished its run has shown."""

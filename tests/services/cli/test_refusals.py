@@ -39,13 +39,14 @@ def test_bad_input_is_refused_in_one_paragraph_that_says_what_came_and_what_to_d
     [
         (["--metrics.port", "70000"], ["--metrics: port=70000", "0 to 65535"]),
         (["--runtime.object-store-bytes", "5"], ["object_store_bytes=5", "raise"]),
-        (["--evaluator.interval-policy-steps", "0"], ["interval_policy_steps=0", "None"]),
+        (["--evaluation.interval-frames", "0"], ["interval_frames=0", "above 0"]),
         (["--runtime.ray-address", "head"], ["--runtime: ray_address='head'", "HOST:PORT", "auto"]),
         (["--runtime.ray-address", "head:port"], ["ray_address='head:port'"]),
         (["--runtime.ray-address", "head:65536"], ["ray_address='head:65536'"]),
         (["--runtime.ray-address", "ray://head:10001"], ["ray_address='ray://head:10001'"]),
         (["--runtime.ray-address="], ["ray_address=''"]),
-        (["--evaluator.episode-limit", "0"], ["--evaluator: episode_limit=0", "1 or more"]),
+        (["--evaluation.episode-limit", "0"], ["episode_limit=0", "above 0"]),
+        (["--evaluators", "0"], ["evaluators=0", "--evaluation.interval-frames None"]),
         (["--runtime.learner-calls-in-flight", "0"], ["learner_calls_in_flight=0", "above 0"]),
     ],
 )

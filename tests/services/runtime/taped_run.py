@@ -6,9 +6,10 @@ a service to start, 0.01 s for all else.
 
 from collections import Counter
 
+from dreamer_core.config import EvaluationConfig
 from dreamer_core.run.schedule import Schedule
 from services.runtime.calls import READY
-from services.runtime.config import EvaluatorConfig, RuntimeConfig
+from services.runtime.config import RuntimeConfig
 from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
 from services.runtime.faults import Faults
@@ -52,8 +53,8 @@ class TapedRun:
             self.config.schedule, steps=self.config.steps, is_lockstep=is_lockstep
         )
         self.saves = Saves(self.crew, self.config.checkpoint.interval_s)
-        evaluator = EvaluatorConfig(interval_policy_steps=evaluate_every, count=evaluators)
-        self.evaluations = Evaluations(self.crew, evaluator)
+        how = EvaluationConfig(interval_frames=evaluate_every)
+        self.evaluations = Evaluations(self.crew, how, evaluators, frames_per_policy_step=1)
         self.stops_at_s = float("inf")
 
     def when(self, service, verb, number, do):

@@ -47,9 +47,9 @@ def lockstep(tmp_path_factory, ray_address):
         *options,
         *on(ray_address),
         "--lockstep",
-        "--evaluator.interval-policy-steps",
-        "40",
-        "--evaluator.episode-limit",
+        "--evaluation.interval-frames",
+        "160",
+        "--evaluation.episode-limit",
         "20",
     )
     assert exit_code_of("local", "debug", "--run-dir", root / "local", *options) == 0
@@ -112,7 +112,7 @@ def resumed(interrupted, stopped):
         *CATCH,
         "--steps",
         str(ALL_STEPS),
-        "--evaluator.interval-policy-steps",
+        "--evaluation.interval-frames",
         "200",
     )
     return run, run.finish()
@@ -216,9 +216,9 @@ class Story:
             str(self.STEPS),
             "--env.task",
             "tests.services.failing_env:make_obedient_env",
-            "--evaluator.interval-policy-steps",
+            "--evaluation.interval-frames",
             "20",
-            "--evaluator.episodes",
+            "--evaluation.episodes",
             "1000000",
             OBEDIENT_DIR=str(directory),
         )

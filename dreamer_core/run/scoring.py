@@ -1,0 +1,114 @@
+"""When a run plays for its score, and what it reports of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dreamer_core.agent.policy import ActionMode, Policy
+from dreamer_core.config import Config, EvaluationConfig
+from dreamer_core.envs.suites import opened
+from dreamer_core.report.metrics import LATEST
+from dreamer_core.run.rollout import evaluate_episode
+from dreamer_core.seeds import EVALUATOR_INCARNATION, env_seed
+from dreamer_core.types import EnvSpec, EpisodeSummary, Report, WeightsSnapshot
+
+
+class EvaluationClock:
+    """Says when an evaluation falls due: whenever the run comes to a multiple of the interval.
+
+    Args:
+        config: of the evaluations.
+        frames_per_policy_step: env frames of each policy step.
+    """
+
+    def __init__(self, config: EvaluationConfig, frames_per_policy_step: int) -> None:
+        frames = config.interval_frames
+        self._interval = None if frames is None else max(1, frames // frames_per_policy_step)
+        self._evaluated_at = 0
+
+    def evaluated(self, policy_steps: int) -> None:
+        """An evaluation began here; or the run goes on here, and what came before counts as one."""
+        self._evaluated_at = policy_steps
+
+    def is_due(self, policy_steps: int) -> bool:
+        """Whether a multiple of the interval lies between the last evaluation and here."""
+        interval = self._interval
+        return interval is not None and policy_steps // interval > self._evaluated_at // interval
+
+    def is_last_wanted(self, policy_steps: int) -> bool:
+        """Whether the final weights are to be evaluated, and were not."""
+        return self._interval is not None and policy_steps > self._evaluated_at
+
+
+def evaluate_weights(
+    config: Config,
+    spec: EnvSpec,
+    policy: Policy,
+    weights: WeightsSnapshot,
+    *,
+    policy_step: int,
+    on_step: Callable[[int], None],
+) -> Report:
+    """Plays the episodes of one evaluation in an environment of its own.
+
+    What happens in them depends on the run's seed, the policy step and the weights alone.
+
+    Args:
+        config: of the run.
+        spec: of the environment.
+        policy: to load the weights into.
+        weights: to play with.
+        policy_step: policy steps of the run.
+        on_step: is told the policy steps of an episode so far; what it raises ends it.
+
+    Raises:
+        EnvironmentCrashed: the simulator failed.
+        BadInput: no second environment can be made.
+    """
+    how = config.evaluation
+    seed = env_seed(config.seed, EVALUATOR_INCARNATION)
+    policy.load(weights)
+    with opened(config.env, env_seed(seed, policy_step)) as env:
+        assert env.spec == spec
+        played = [
+            evaluate_episode(
+                env,
+                policy,
+                mode=how.mode,
+                words=(seed, policy_step, episode),
+                policy_step=policy_step,
+                on_step=on_step,
+                limit=how.episode_limit,
+            ).summary
+            for episode in range(how.episodes)
+        ]
+    return evaluation_report(played, weights.version, how.mode, policy_step)
+
+
+def evaluation_report(
+    played: Sequence[EpisodeSummary],
+    version: int,
+    mode: ActionMode,
+    policy_step: int,
+    source: str = LATEST,
+) -> Report:
+    """Mean return and length of episodes, and the episodes.
+
+    Args:
+        played: episodes, at least one.
+        version: gradient steps behind the weights.
+        mode: how actions were chosen.
+        policy_step: policy steps of the run when the weights were made.
+        source: LATEST, or the checkpoint of the weights.
+    """
+    return Report(
+        service="evaluator",
+        values={
+            "dreamer_evaluation_return": sum(s.episode_return for s in played) / len(played),
+            "dreamer_evaluation_length_policy_steps": sum(s.length for s in played) / len(played),
+            "dreamer_evaluation_policy_steps": float(policy_step),
+            "dreamer_evaluation_gradient_steps": float(version),
+        },
+        episodes=tuple(played),
+        labels={"mode": mode, "weights": source, "weights_version": version},
+    )

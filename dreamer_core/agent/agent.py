@@ -13,17 +13,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from dreamer_core.agent.captured_update import CapturedUpdate, compile_parts
 from dreamer_core.agent.data_parallel import DataParallelUpdate
 from dreamer_core.agent.device import Staging, choose_execution, to_tensors
 from dreamer_core.agent.optimizer import Optimizer
 from dreamer_core.agent.policy import Policy
 from dreamer_core.agent.update import (
     OPTIMIZERS,
-    CapturedUpdate,
     StepInputs,
     StepResult,
     Update,
-    compile_parts,
 )
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput, Failed

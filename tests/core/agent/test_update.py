@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamer_core.agent import device, update
+from dreamer_core.agent import captured_update, device
 from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
+from dreamer_core.agent.captured_update import CapturedUpdate
 from dreamer_core.agent.device import Staging, choose_execution
-from dreamer_core.agent.update import OPTIMIZERS, CapturedUpdate, StepInputs, Update
+from dreamer_core.agent.update import OPTIMIZERS, StepInputs, Update
 from dreamer_core.config import Config, LearnerConfig
 from dreamer_core.model.networks import MLP
 from dreamer_core.types import EnvSpec
@@ -72,7 +73,7 @@ def test_every_part_compiles_without_a_graph_break_and_computes_the_same(share, 
         torch, "compile", lambda f, **kw: compile_with(f, backend="aot_eager", **kw)
     )
     plain, compiled = make_agent(spec=spec), make_agent(spec=spec)
-    update.compile_parts(compiled.world_model, compiled.behavior, compiled.optimizers)
+    captured_update.compile_parts(compiled.world_model, compiled.behavior, compiled.optimizers)
     steps = [take_steps(agent, share, spec) for agent in (compiled, plain)]
     for ours, theirs in zip(*steps, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
@@ -82,7 +83,7 @@ def test_every_part_compiles_without_a_graph_break_and_computes_the_same(share, 
 @pytest.mark.usefixtures("fresh_compiler")
 def test_a_compiled_backward_pass_keeps_output_layers_in_float32():
     agent, inputs = make_agent(), torch.randn(64, 20)
-    update.compile_parts(agent.world_model, agent.behavior, agent.optimizers)
+    captured_update.compile_parts(agent.world_model, agent.behavior, agent.optimizers)
     head = MLP(20, 2, 16, 3)
     compiled = torch.compile(head, backend="aot_eager")
     found = []
@@ -204,7 +205,7 @@ def test_on_cuda_a_step_that_is_not_finite_is_reported_at_the_latest_by_check():
 
 def test_inputs_are_copied_into_tensors_of_their_own():
     inputs = inputs_of(make_agent())
-    copied = update._copied(inputs)
+    copied = captured_update._copied(inputs)
     for ours, theirs in zip(copied.tensors(), inputs.tensors(), strict=True):
         assert torch.equal(ours, theirs) and ours.data_ptr() != theirs.data_ptr()
     assert copied.reinforce_share == inputs.reinforce_share
@@ -212,7 +213,7 @@ def test_inputs_are_copied_into_tensors_of_their_own():
 
 def test_a_batch_of_another_size_than_was_captured_is_refused():
     with pytest.raises(ValueError, match=r"captured for tensors of \(3, 8\), but got \(1, 8\)"):
-        update._copy_all([torch.zeros(1, 8)], [torch.zeros(3, 8)])
+        captured_update._copy_all([torch.zeros(1, 8)], [torch.zeros(3, 8)])
 
 
 def test_putting_the_buffers_back_undoes_a_step():
@@ -221,7 +222,7 @@ def test_putting_the_buffers_back_undoes_a_step():
     before = [x.clone() for x in buffers]
     agent._eager_update(inputs_of(agent))
     assert relative_error(weights(agent), weights(twin)) > 0
-    update._copy_all(before, buffers)
+    captured_update._copy_all(before, buffers)
     assert torch.equal(weights(agent), weights(twin))
     first, second = (x._eager_update(inputs_of(x)).values for x in (agent, twin))
     assert torch.equal(first, second)

@@ -41,6 +41,12 @@ COMMANDS = (
         "many runs, several at once, on this machine or a Ray cluster; resumes",
     ),
     Command(
+        "scores PATH... [--at-frames N] [--returns evaluation|training] [--mode greedy|sample] "
+        "[--column NAME] [--json FILE]",
+        "the paper's report over Atari games: runs, sweeps or CSV files beside its agents, with "
+        "aggregates and intervals",
+    ),
+    Command(
         "check-env SUITE-OR-TASK [--steps 500] [--to FILE] [--env.field VALUE ...]",
         "plays an environment at random: what it is, what the agent sees (a picture), what is "
         "wrong or risky and what to do about it",

@@ -32,7 +32,7 @@ def dispatch(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(_run(arguments))
     except BrokenPipeError:
-        is_complete = command in ("logs", "presets", "status")
+        is_complete = command in ("logs", "presets", "scores", "status")
         os._exit(0 if is_complete else Failed.exit_code)  # nobody reads on
     except DreamerError as error:
         _complain(str(error))

@@ -1,0 +1,253 @@
+"""Scores of run directories and sweeps, read from what lies there; nothing is written.
+
+A run is scored by the greedy evaluation episodes of its newest weights (`report/evaluated.py`), or
+by its training episodes, whose actions are sampled while the agent explores: another number, so it
+goes by another name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dreamer_core.errors import BadInput, naming
+from dreamer_core.report.evaluated import LastEpisodes, LastEvaluations, LastTraining
+from dreamer_core.report.metrics import LATEST
+from dreamer_core.report.read import METRICS_FILE, LogReader
+from dreamer_core.scores.csv_scores import read_csv
+from dreamer_core.scores.scored import Collected, LeftOut, ScoredRun
+from dreamer_core.scores.stamp import Stamp, protocol_of
+from dreamer_core.scores.table import NOT_IN_TABLE, game_named
+
+Returns = Literal["evaluation", "training"]
+CONFIG_FILE, SWEEP_FILE = "config.json", "sweep.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which episodes of a run are its score."""
+
+    returns: Returns = "evaluation"
+    """Of evaluations, or of training itself."""
+    mode: str = "greedy"
+    """How the actor chose in evaluations."""
+    at_frames: int | None = None
+    """Env frame at which runs are compared; None: each at its newest episode."""
+    column: str = "score"
+    """Of CSV files."""
+
+
+class _NoScore(Exception):
+    """A run is left out; the message is the reason."""
+
+
+def collect(paths: Iterable[Path], wanted: Wanted) -> Collected:
+    """Returns the scores of all runs at the paths, each directory once.
+
+    Args:
+        paths: run directories, sweep directories or CSV files.
+        wanted: which episodes count.
+
+    Raises:
+        BadInput: a path is none of these, or a CSV file is damaged.
+    """
+    collected = Collected()
+    seen: set[Path] = set()
+    for path in paths:
+        if path.is_file():
+            collected.add(read_csv(path, column=wanted.column))
+            continue
+        with naming(f"read {path}", "Name a run directory, a sweep directory or a CSV file"):
+            run_dirs = _run_dirs(path, collected)
+        for run_dir in run_dirs:
+            if run_dir.resolve() not in seen:
+                seen.add(run_dir.resolve())
+                _take(run_dir, wanted, collected)
+    _warn_of_repeated_seeds(collected)
+    return collected
+
+
+def _run_dirs(path: Path, collected: Collected) -> list[Path]:
+    """Returns the runs of a directory; those of a sweep that are not begun are left out."""
+    if (path / CONFIG_FILE).is_file():
+        return [path]
+    if not path.is_dir():
+        raise BadInput(
+            f"There is no {path}; name a run directory, a sweep directory or a CSV file of scores"
+        )
+    run_dirs = sorted(each.parent for each in path.glob(f"*/{CONFIG_FILE}"))
+    if (path / SWEEP_FILE).is_file():
+        not_begun = _planned(path / SWEEP_FILE) - len(run_dirs)
+        if not_begun > 0:
+            reason = f"{not_begun} of its runs are not begun; `dreamer sweep` begins them"
+            collected.left_out.append(LeftOut(str(path), reason))
+        return run_dirs
+    count = f"{len(run_dirs)} directories in it are runs"
+    count = "1 directory in it is a run" if len(run_dirs) == 1 else count
+    hint = f"; {count}: name {path}/*" if run_dirs else ""
+    raise BadInput(
+        f"{path} holds neither a run ({CONFIG_FILE}) nor a sweep ({SWEEP_FILE}){hint}. Name run "
+        "directories, sweep directories or CSV files of scores"
+    )
+
+
+def _planned(marker: Path) -> int:
+    """How many runs a sweep is made of."""
+    try:
+        sweep = json.loads(marker.read_bytes())
+        return len(sweep["games"]) * len(sweep["seeds"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(
+            f"{marker} cannot be read as a sweep: {error!r}. Restore it, or name the run "
+            f"directories in {marker.parent} themselves"
+        ) from error
+
+
+def _take(run_dir: Path, wanted: Wanted, collected: Collected) -> None:
+    damaged: list[str] = []
+    try:
+        collected.runs.append(_scored(run_dir, wanted, damaged))
+    except (_NoScore, BadInput) as error:
+        collected.left_out.append(LeftOut(str(run_dir), str(error)))
+    if damaged:
+        lines = f"{len(damaged)} damaged line{'s' * (len(damaged) > 1)}"
+        what = f"{run_dir}: its score leaves out {lines}: {damaged[0]}"
+        collected.warnings.append(what)
+
+
+def _scored(run_dir: Path, wanted: Wanted, damaged: list[str]) -> ScoredRun:
+    config = _config(run_dir / CONFIG_FILE)
+    env = config.get("env", {})
+    suite, task = env.get("suite", "atari"), str(env.get("task", ""))
+    if suite != "atari":
+        raise _NoScore(f"its task {task} is of suite {suite}, and none of the paper's Atari games")
+    game = game_named(task)
+    if game in NOT_IN_TABLE:
+        raise _NoScore(f"{game} is none of the paper's games")
+    reader = LogReader(run_dir / METRICS_FILE, damaged=damaged.append)
+    with naming(f"read the metrics of {run_dir}", "Mend their permissions"):
+        evaluations = _evaluations(reader) if wanted.returns == "evaluation" else None
+        training = _training(reader) if evaluations is None else None
+    if evaluations is not None:
+        interval = config.get("evaluation", {}).get("interval_frames")
+        last, facts = _last_evaluations(evaluations, wanted, interval)
+    else:
+        assert training is not None
+        last, facts = _last_training(training, wanted)
+    return ScoredRun(
+        game=game,
+        seed=config.get("seed", 0),
+        score=last.mean,
+        source=str(run_dir),
+        episodes=len(last.episodes),
+        from_frame=last.frames[0],
+        to_frame=last.frames[1],
+        stamp={**facts, "scored_episodes": len(last.episodes), **protocol_of(config)},
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Returns the config as it lies there; one of another version has other settings."""
+    with naming(f"read {path}", "Mend its permissions"):
+        content = path.read_bytes()
+    try:
+        config = json.loads(content)
+        sections = [config.get(name, {}) for name in ("env", "evaluation")]
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise BadInput(f"{path} cannot be read as a config: {error}; restore it") from error
+    if not all(isinstance(each, dict) for each in sections):
+        raise BadInput(f"{path} cannot be read as a config: env is no section; restore it")
+    return config
+
+
+def _evaluations(reader: LogReader) -> LastEvaluations:
+    evaluations = LastEvaluations()
+    for line in reader.read_on():
+        evaluations.take(line)
+    return evaluations
+
+
+def _training(reader: LogReader) -> LastTraining:
+    training = LastTraining()
+    for line in reader.read_on():
+        training.take(line)
+    return training
+
+
+def _last_evaluations(
+    evaluations: LastEvaluations, wanted: Wanted, set_interval: int | None
+) -> tuple[LastEpisodes, Stamp]:
+    """Returns the scored evaluations and what they are, or raises why there are none."""
+    mode = wanted.mode
+    if mode not in evaluations.modes:
+        others = ", ".join(f"{count} of mode {m}" for m, count in evaluations.modes.items())
+        to_do = (
+            f"but it has {others}: score those with --mode"
+            if others
+            else "train with --evaluation.interval-frames 100000, or score what training "
+            "returned with --returns training"
+        )
+        raise _NoScore(f"it has no {mode} evaluation episodes; {to_do}")
+    interval = set_interval or evaluations.interval_frames(mode)
+    at_frame = math.inf if wanted.at_frames is None else wanted.at_frames
+    last = evaluations.last(mode, at_frame=at_frame)
+    _require_there(last, wanted, evaluations.reached_frame, interval)
+    assert last is not None
+    return last, {
+        "returns": "evaluation episodes",
+        "mode": mode,
+        "weights": LATEST,
+        "evaluation_interval_frames": round(interval),
+    }
+
+
+def _last_training(training: LastTraining, wanted: Wanted) -> tuple[LastEpisodes, Stamp]:
+    at_frame = math.inf if wanted.at_frames is None else wanted.at_frames
+    last = training.last(at_frame=at_frame)
+    if wanted.at_frames is not None and training.reached_frame < wanted.at_frames:
+        _refuse_as_too_far(training.reached_frame, wanted.at_frames)
+    if last is None:
+        raise _NoScore("it has no finished training episode; let it train on")
+    return last, {"returns": "training episodes", "mode": "sample", "weights": "as collected"}
+
+
+def _require_there(
+    last: LastEpisodes | None, wanted: Wanted, reached_frame: int, interval_frames: float
+) -> None:
+    """Refuses a score at a frame where the run was not evaluated."""
+    if wanted.at_frames is None:
+        return
+    newest = last.frames[1] if last else 0.0
+    if last is None or newest < wanted.at_frames - interval_frames:
+        if reached_frame < wanted.at_frames:
+            _refuse_as_too_far(reached_frame, wanted.at_frames)
+        raise _NoScore(
+            f"its newest evaluation up to --at-frames {wanted.at_frames:,} is at "
+            f"{round(newest):,}, more than one interval of {round(interval_frames):,} frames "
+            "before; ask for a frame where it was evaluated"
+            if last
+            else f"it was first evaluated after --at-frames {wanted.at_frames:,}; ask for more"
+        )
+
+
+def _refuse_as_too_far(reached_frame: int, at_frames: int) -> None:
+    raise _NoScore(
+        f"it is not there yet: it has come to {reached_frame:,} frames of --at-frames "
+        f"{at_frames:,}; let it train on, or ask for fewer"
+    )
+
+
+def _warn_of_repeated_seeds(collected: Collected) -> None:
+    """One seed of a game in two places is most likely one run, and not two."""
+    places: dict[tuple[str, int], list[str]] = {}
+    for run in collected.runs:
+        if run.seed is not None:
+            places.setdefault((run.game, run.seed), []).append(run.source)
+    for (game, seed), sources in places.items():
+        if len(sources) > 1:
+            what = f"{game} with seed {seed} is there {len(sources)} times and counts as often"
+            collected.warnings.append(f"{what}: {', '.join(sources)}")

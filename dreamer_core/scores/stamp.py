@@ -1,0 +1,116 @@
+"""What a score is a score of: the protocol, the preset and the settings behind it.
+
+Two scores can be compared where their stamps are equal. The stamp is read from the config as it
+lies in the run directory, so that a run of another version has one too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+from dreamer_core.config import Config
+from dreamer_core.presets import PRESETS, leaves, preset
+from dreamer_core.storage.identity import MAY_CHANGE
+
+Stamp: TypeAlias = dict[str, str | int | float | bool | None]
+"""Name of each fact to its value."""
+
+FULL_ACTION_SET = 18
+"""Actions of every Atari environment here (`full_action_space` of the Arcade Learning
+Environment)."""
+_OF_THE_PROTOCOL = {
+    "suite": "env.suite",
+    "sticky_action_probability": "env.sticky_action_probability",
+    "action_repeat": "env.action_repeat",
+    "max_noops": "env.max_noops",
+}
+_STAMPED_ALREADY = (
+    *_OF_THE_PROTOCOL.values(),
+    "env.time_limit_steps",
+    "evaluation.",
+)
+_OF_THE_RUN = ("preset", "seed", "env.task", "checkpoint.")
+
+
+def protocol_of(config: Mapping[str, Any]) -> Stamp:
+    """Returns how the run's environment is played and what its preset and settings are.
+
+    Args:
+        config: of the run, as its config.json holds it.
+    """
+    found, defaults = dict(_flat(config)), dict(leaves(Config()))
+    stamp: Stamp = {
+        name: found.get(path, defaults[path]) for name, path in _OF_THE_PROTOCOL.items()
+    }
+    limit_steps = found.get("env.time_limit_steps", defaults["env.time_limit_steps"])
+    repeat: Any = stamp["action_repeat"]
+    stamp["action_set"] = FULL_ACTION_SET if stamp["suite"] == "atari" else None
+    stamp["time_limit_frames"] = None if limit_steps is None else limit_steps * repeat
+    stamp["episodes_an_evaluation"] = found.get("evaluation.episodes")
+    stamp["evaluation_limit_frames"] = _frames(found.get("evaluation.episode_limit"), repeat)
+    stamp["preset"] = str(found.get("preset", "atari"))
+    return stamp | _differing(str(stamp["preset"]), found)
+
+
+def differences(stamps: Sequence[Stamp]) -> list[str]:
+    """Returns a line for each fact that is not the same in all stamps: its values, how often each.
+
+    Runs whose protocol nobody recorded have an empty stamp.
+    """
+    lines: list[str] = []
+    known = [stamp for stamp in stamps if stamp]
+    for name in dict.fromkeys(name for stamp in known for name in stamp):
+        counts: dict[str, int] = {}
+        for stamp in known:
+            value = _words(stamp[name]) if name in stamp else "as in its preset"
+            counts[value] = counts.get(value, 0) + 1
+        if len(counts) > 1:
+            lines.append(f"{name}: " + ", ".join(f"{v} for {_runs(k)}" for v, k in counts.items()))
+    if known and len(known) < len(stamps):
+        lines.append(f"the protocol of {_runs(len(stamps) - len(known))} is not known")
+    return lines
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "on", False: "off", None: "none"}[value]
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _frames(policy_steps: Any, action_repeat: Any) -> Any:
+    return None if policy_steps is None else policy_steps * action_repeat
+
+
+def _differing(name: str, found: Mapping[str, Any]) -> Stamp:
+    """Returns the settings that differ from the preset's and that may change what is learned."""
+    if name not in PRESETS:
+        return {}
+    own = dict(leaves(preset(name)))
+    without = (*_STAMPED_ALREADY, *_OF_THE_RUN, *MAY_CHANGE)
+    return {
+        path: value
+        for path, value in found.items()
+        if not path.startswith(without) and value != _as_words(own.get(path))
+    }
+
+
+def _as_words(value: Any) -> Any:
+    """Returns lists and tuples as words, and others as they are."""
+    is_several = isinstance(value, list | tuple)
+    return ", ".join(map(str, cast("Sequence[Any]", value))) if is_several else value
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted path, value) of every setting, in words where it is a list."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _as_words(value)

@@ -1,0 +1,173 @@
+"""Which episodes of a run are its score, and why a run has none."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dreamer_core.errors import BadInput
+from dreamer_core.scores.runs import Wanted, collect
+from tests.core.scores.examples import as_text, line, write_run
+
+EVERY_100K = {"interval_frames": 100_000, "episodes": 1, "mode": "greedy", "episode_limit": 27_000}
+STEP = 25_000  # policy steps of 100,000 frames
+
+
+def evaluated(count, first=1.0):
+    """Evaluations at 100,000, 200,000, ... frames that return first, first + 1, ..."""
+    return [line(STEP * (k + 1), first + k) for k in range(count)]
+
+
+def one(path, **wanted):
+    found = collect([path], Wanted(**wanted))
+    assert (len(found.runs), found.left_out) == (1, [])
+    return found.runs[0]
+
+
+def reason(path, **wanted):
+    found = collect([path], Wanted(**wanted))
+    assert found.runs == [] and len(found.left_out) == 1
+    return found.left_out[0].reason
+
+
+def test_a_run_is_scored_by_its_last_ten_evaluations(tmp_path):
+    run = one(write_run(tmp_path / "run", evaluated(12), task="boxing", seed=3))
+    assert (run.game, run.seed, run.score, run.episodes) == ("boxing", 3, 7.5, 10)
+    assert (run.from_frame, run.to_frame) == (300_000, 1_200_000)
+
+
+def test_at_a_frame_it_is_scored_by_the_ten_before(tmp_path):
+    run_dir = write_run(tmp_path / "run", evaluated(12), evaluation=EVERY_100K)
+    run = one(run_dir, at_frames=1_100_000)
+    assert (run.score, run.to_frame) == (6.5, 1_100_000)
+    assert one(run_dir, at_frames=1_299_999).score == 7.5, "less than an interval more"
+
+
+@pytest.mark.parametrize("evaluation", [EVERY_100K, None])
+def test_a_run_that_has_not_come_so_far_is_left_out(tmp_path, evaluation):
+    run_dir = write_run(tmp_path / "run", evaluated(12), evaluation=evaluation)
+    words = reason(run_dir, at_frames=1_300_001)
+    assert "not there yet: it has come to 1,200,000 frames of --at-frames 1,300,001" in words
+
+
+def test_a_run_that_stopped_being_evaluated_is_left_out(tmp_path):
+    lines = [*evaluated(2), line(STEP * 9, service="learner")]
+    words = reason(write_run(tmp_path / "run", lines), at_frames=900_000)
+    assert "at 200,000, more than one interval of 100,000 frames before" in words
+
+
+def test_a_frame_before_the_first_evaluation_is_left_out(tmp_path):
+    words = reason(write_run(tmp_path / "run", evaluated(2)), at_frames=99_999)
+    assert "first evaluated after --at-frames 99,999" in words
+
+
+def test_a_resumed_run_is_scored_by_what_it_reported_last(tmp_path):
+    lines = [*evaluated(4), line(STEP + 1, service="collector"), line(2 * STEP, 20.0)]
+    run = one(write_run(tmp_path / "run", lines))
+    assert (run.score, run.episodes) == ((1 + 20) / 2, 2)
+
+
+def test_a_run_without_evaluations_is_left_out_with_what_to_do(tmp_path):
+    run_dir = write_run(tmp_path / "run", [line(10, 3.0, service="collector")])
+    assert "--evaluation.interval-frames" in reason(run_dir)
+    assert "--returns training" in reason(run_dir)
+
+
+def test_a_run_of_the_other_mode_is_left_out_with_what_to_do(tmp_path):
+    run_dir = write_run(tmp_path / "run", [line(STEP, 3.0, mode="sample")])
+    assert "it has 1 of mode sample: score those with --mode" in reason(run_dir)
+    assert one(run_dir, mode="sample").stamp["mode"] == "sample"
+
+
+def test_training_returns_go_by_their_own_name(tmp_path):
+    lines = [*evaluated(1), *(line(100 + k, float(k), service="collector") for k in range(102))]
+    run = one(write_run(tmp_path / "run", lines), returns="training")
+    assert (run.score, run.episodes) == (sum(range(2, 102)) / 100, 100)
+    assert run.stamp["returns"] == "training episodes"
+
+
+def test_training_that_has_not_come_so_far_is_left_out(tmp_path):
+    run_dir = write_run(tmp_path / "run", [line(100, 1.0, service="collector")])
+    assert one(run_dir, returns="training", at_frames=400).score == 1.0
+    assert "not there yet" in reason(run_dir, returns="training", at_frames=401)
+
+
+def test_damaged_lines_are_left_out_with_a_warning(tmp_path):
+    run_dir = write_run(tmp_path / "run", evaluated(1))
+    with (run_dir / "metrics.jsonl").open("a") as log:
+        log.write('{"half": \n' + as_text(line(2 * STEP, 4.0)) + '{"torn')
+    found = collect([run_dir], Wanted())
+    assert found.runs[0].score == 2.5
+    assert len(found.warnings) == 1 and "1 damaged line: " in found.warnings[0]
+    assert "metrics.jsonl:2" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        ("{", "cannot be read as a config"),
+        ("[]", "cannot be read as a config"),
+        ('{"env": 3}', "cannot be read as a config"),
+        ('{"env": {"suite": "control", "task": "walker_walk"}}', "suite control"),
+        ('{"env": {"suite": "atari", "task": "defender"}}', "none of the paper's games"),
+        ('{"env": {"suite": "atari", "task": "pongg"}}', "did you mean pong"),
+    ],
+)
+def test_a_run_that_cannot_be_scored_is_left_out_and_the_others_are_scored(tmp_path, config, part):
+    bad, good = (write_run(tmp_path / name, evaluated(1)) for name in ("bad", "good"))
+    (bad / "config.json").write_text(config)
+    found = collect([bad, good], Wanted())
+    assert [run.source for run in found.runs] == [str(good)]
+    assert part in found.left_out[0].reason
+
+
+def sweep(root, *runs, games=("pong", "boxing"), seeds=(0, 1)):
+    for game, seed in runs:
+        write_run(root / f"{game}_{seed}", evaluated(1, seed), task=game, seed=seed)
+    (root / "logs").mkdir(parents=True)
+    (root / "sweep.json").write_text(json.dumps({"id": "x", "games": games, "seeds": seeds}))
+    return root
+
+
+def test_a_sweep_is_scored_run_by_run_and_says_how_many_are_not_begun(tmp_path):
+    root = sweep(tmp_path / "sweep", ("pong", 0), ("pong", 1), ("boxing", 0))
+    found = collect([root], Wanted())
+    scored = [(run.game, run.seed, run.score) for run in found.runs]
+    assert scored == [("boxing", 0, 0.0), ("pong", 0, 0.0), ("pong", 1, 1.0)]
+    assert [each.reason.split(";")[0] for each in found.left_out] == ["1 of its runs are not begun"]
+
+
+def test_a_run_that_is_named_twice_counts_once(tmp_path):
+    root = sweep(tmp_path / "sweep", ("pong", 0), games=["pong"], seeds=[0])
+    found = collect([root, root / "pong_0", Path(f"{root}/../sweep/pong_0")], Wanted())
+    assert len(found.runs) == 1 and found.warnings == []
+
+
+def test_one_seed_of_a_game_in_two_places_is_a_warning(tmp_path):
+    copies = [write_run(tmp_path / name, evaluated(1)) for name in "ab"]
+    found = collect(copies, Wanted())
+    assert len(found.runs) == 2 and "pong with seed 0 is there 2 times" in found.warnings[0]
+
+
+def test_a_path_that_is_nothing_to_score_is_refused_with_what_to_name(tmp_path):
+    write_run(tmp_path / "run", evaluated(1))
+    with pytest.raises(BadInput, match=r"1 directory in it is a run: name .*/\*"):
+        collect([tmp_path], Wanted())
+    with pytest.raises(BadInput, match="There is no"):
+        collect([tmp_path / "nowhere"], Wanted())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="holds neither a run"):
+        collect([tmp_path / "empty"], Wanted())
+
+
+def test_a_damaged_sweep_is_refused(tmp_path):
+    (tmp_path / "sweep.json").write_text('{"games": ["pong"]}')
+    with pytest.raises(BadInput, match=r"sweep\.json cannot be read as a sweep"):
+        collect([tmp_path], Wanted())
+
+
+def test_a_run_without_a_log_is_left_out(tmp_path):
+    run_dir = write_run(tmp_path / "run", [])
+    (run_dir / "metrics.jsonl").unlink()
+    assert "no greedy evaluation episodes" in reason(run_dir)
+    assert "no finished training episode" in reason(run_dir, returns="training")

@@ -47,8 +47,10 @@ def protocol_of(config: Mapping[str, Any]) -> Stamp:
     repeat: Any = stamp["action_repeat"]
     stamp["action_set"] = FULL_ACTION_SET if stamp["suite"] == "atari" else None
     stamp["time_limit_frames"] = None if limit_steps is None else limit_steps * repeat
-    stamp["episodes_an_evaluation"] = found.get("evaluation.episodes")
-    stamp["evaluation_limit_frames"] = _frames(found.get("evaluation.episode_limit"), repeat)
+    if "evaluation.episodes" in found:
+        stamp["episodes_an_evaluation"] = found["evaluation.episodes"]
+    if "evaluation.episode_limit" in found:
+        stamp["evaluation_limit_frames"] = found["evaluation.episode_limit"] * repeat
     stamp["preset"] = str(found.get("preset", "atari"))
     return stamp | _differing(str(stamp["preset"]), found)
 
@@ -63,7 +65,8 @@ def differences(stamps: Sequence[Stamp]) -> list[str]:
     for name in dict.fromkeys(name for stamp in known for name in stamp):
         counts: dict[str, int] = {}
         for stamp in known:
-            value = _words(stamp[name]) if name in stamp else "as in its preset"
+            absent = "as in its preset" if "." in name else "not recorded"
+            value = _words(stamp[name]) if name in stamp else absent
             counts[value] = counts.get(value, 0) + 1
         if len(counts) > 1:
             lines.append(f"{name}: " + ", ".join(f"{v} for {_runs(k)}" for v, k in counts.items()))
@@ -82,10 +85,6 @@ def _words(value: Any) -> str:
     if isinstance(value, str):
         return value
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-def _frames(policy_steps: Any, action_repeat: Any) -> Any:
-    return None if policy_steps is None else policy_steps * action_repeat
 
 
 def _differing(name: str, found: Mapping[str, Any]) -> Stamp:

@@ -31,6 +31,7 @@ def write_run(run_dir, lines, *, task="pong", seed=0, evaluation=None, **setting
     """A run directory of the preset `atari`; settings are sections of its config."""
     config = to_dict(Config())
     config["seed"], config["env"]["task"] = seed, task
+    config.pop("evaluation")
     for section, values in settings.items():
         config[section] |= values
     if evaluation is not None:

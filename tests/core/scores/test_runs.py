@@ -43,6 +43,13 @@ def test_at_a_frame_it_is_scored_by_the_ten_before(tmp_path):
     assert one(run_dir, at_frames=1_299_999).score == 7.5, "less than an interval more"
 
 
+def test_the_interval_is_the_one_that_was_set_and_not_what_it_looks_like(tmp_path):
+    set_to = EVERY_100K | {"interval_frames": 200_000}
+    run_dir = write_run(tmp_path / "run", evaluated(2), evaluation=set_to)
+    assert one(run_dir, at_frames=400_000).stamp["evaluation_interval_frames"] == 200_000
+    assert "not there yet" in reason(run_dir, at_frames=400_001)
+
+
 @pytest.mark.parametrize("evaluation", [EVERY_100K, None])
 def test_a_run_that_has_not_come_so_far_is_left_out(tmp_path, evaluation):
     run_dir = write_run(tmp_path / "run", evaluated(12), evaluation=evaluation)

@@ -24,14 +24,23 @@ def test_the_papers_protocol_as_its_preset_plays_it():
         "max_noops": 30,
         "action_set": 18,
         "time_limit_frames": 108_000,
-        "episodes_an_evaluation": None,
-        "evaluation_limit_frames": None,
+        "episodes_an_evaluation": 1,
+        "evaluation_limit_frames": 108_000,
         "preset": "atari",
     }
 
 
 def test_a_config_of_before_a_setting_is_stamped_with_its_default():
-    assert protocol_of({"preset": "atari", "env": {"task": "pong"}}) == protocol_of(ATARI)
+    before = {"preset": "atari", "env": {"task": "pong"}, "evaluation": ATARI["evaluation"]}
+    assert protocol_of(before) == protocol_of(ATARI)
+
+
+def test_a_run_of_before_evaluations_were_set_says_nothing_of_them():
+    before = {name: section for name, section in ATARI.items() if name != "evaluation"}
+    assert differences([protocol_of(ATARI), protocol_of(before)]) == [
+        "episodes_an_evaluation: 1 for 1 run, not recorded for 1 run",
+        "evaluation_limit_frames: 108,000 for 1 run, not recorded for 1 run",
+    ]
 
 
 def test_settings_that_differ_from_the_preset_are_named_and_those_of_the_machine_are_not():

@@ -17,6 +17,7 @@ from tests.commands import plain
         ("logs", "PATH --follow --on"),
         ("stop", "PATH --on"),
         ("replay", "{inspect,verify,export} --on"),
+        ("scores", "PATH --at-frames --returns {evaluation,training} --mode --column --json"),
         ("export", "STR --to --checkpoint"),
         ("presets", "[NAME]"),
         ("bench", "learner|policy|replay|env|run --seconds --json"),

@@ -22,6 +22,8 @@ from dreamer_core.scores.scored import Collected, ScoredRun
 from dreamer_core.scores.stamp import differences
 from dreamer_core.scores.table import AGENTS, Agent, GameRow, table_k1
 
+_SAME_FRAMES = 1.1  # times as many are taken for the same
+
 
 @dataclass(frozen=True, slots=True)
 class GameScore:
@@ -105,14 +107,20 @@ class Summary:
         return sum(len(game.runs) == 1 for game in self.games)
 
     @property
-    def max_seeds(self) -> int:
-        """Of the game that has most."""
-        return max(len(game.runs) for game in self.games)
+    def fewest_seeds(self) -> int:
+        """Of the game that has fewest."""
+        return min(len(game.runs) for game in self.games)
 
     @property
     def warnings(self) -> list[str]:
         """Why scores may not be comparable, and what is wrong with runs that are scored."""
         found = list(self.collected.warnings)
+        frames = [run.to_frame for run in self.collected.runs if run.to_frame is not None]
+        if frames and max(frames) > _SAME_FRAMES * min(frames):
+            found.append(
+                f"runs are scored at {min(frames):,.0f} to {max(frames):,.0f} frames; --at-frames "
+                "compares them at one"
+            )
         if len({len(game.runs) for game in self.games}) > 1:
             found.append(
                 "games have different numbers of seeds: in iqm and optimality_gap each run counts "

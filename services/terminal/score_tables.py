@@ -132,8 +132,8 @@ def _notes(summary: Summary) -> Iterator[str]:
             f"The intervals are too narrow: {summary.num_single} of {num_games} games have one "
             "seed and are taken for certain."
         )
-    elif summary.max_seeds < _MANY_SEEDS:
-        yield f"Intervals of {summary.max_seeds} seeds are rather too narrow; train more seeds."
+    elif summary.fewest_seeds < _MANY_SEEDS:
+        yield f"Intervals of {summary.fewest_seeds} seeds are rather too narrow; train more seeds."
     if summary.atari5 is not None:
         yield (
             f"Atari-5 estimates a gamer median of {summary.atari5:.3f} over 57 games (Aitchison et "

@@ -46,12 +46,18 @@ def test_the_papers_agents_are_aggregated_over_the_same_games():
 
 def test_seeds_that_are_not_as_many_are_a_warning_and_stamps_that_differ_are_told():
     summary = Summary(TWO_GAMES)
-    assert "different numbers of seeds" in summary.warnings[0]
+    assert "different numbers of seeds" in summary.warnings[1]
     assert summary.differences == [
         "mode: greedy for 1 run, sample for 1 run",
         "the protocol of 1 run is not known",
     ]
-    assert summary.num_single == 1 and summary.max_seeds == 2
+    assert summary.num_single == 1 and summary.fewest_seeds == 1
+
+
+def test_runs_that_are_scored_at_other_frames_are_a_warning():
+    assert "scored at 100 to 300 frames; --at-frames" in Summary(TWO_GAMES).warnings[0]
+    near = [scored("pong", 1.0, 0, to_frame=100.0), scored("pong", 1.0, 1, to_frame=110.0)]
+    assert Summary(Collected(runs=near)).warnings == []
 
 
 def test_atari5_is_told_where_its_five_games_are_there():

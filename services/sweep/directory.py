@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import secrets
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,15 +23,19 @@ from dreamer_core.config import Config
 from dreamer_core.errors import naming
 from dreamer_core.fields import from_dict, to_dict
 from dreamer_core.files import temporary_of, write_json
-from dreamer_core.report.metrics import training_episodes
-from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader
+from dreamer_core.report.evaluated import (
+    SCORED_EPISODES,
+    SCORED_TRAINING_EPISODES,
+    LastEvaluations,
+    LastTraining,
+)
+from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.storage.identity import MAY_CHANGE, differing_settings
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, claim
 from services.sweep.plan import RunKey, SweepPlan
 
 logger = logging.getLogger(__name__)
 
-SCORED_EPISODES = 100
 _OPTION = "--sweep-dir"
 _FIRST_TAIL_BYTES = 4_000_000
 _OF_A_RUN = ("env.task", "seed")
@@ -48,41 +51,19 @@ class Score:
     """Policy steps that were asked for."""
     policy_steps: int
     env_frames: int
-    mean_return: float | None
-    """Of its last training episodes; None if none ended."""
-    episodes: int
+    evaluation_return: float | None
+    """Mean of its last evaluations, by the protocol of its config; None if it has none."""
+    evaluation_episodes: int
     """How many those are, SCORED_EPISODES at most."""
+    training_return: float | None
+    """Mean of its last training episodes, whose actions are sampled; None if none ended."""
+    training_episodes: int
+    """How many those are, SCORED_TRAINING_EPISODES at most."""
 
     @property
     def key(self) -> RunKey:
         """The run."""
         return RunKey(self.game, self.seed)
-
-
-class LastReturns:
-    """The returns of a run's last training episodes, as many as are scored.
-
-    An episode is known by the policy step at which it ended, so that it counts once however often
-    a resume repeats it.
-    """
-
-    def __init__(self) -> None:
-        self._by_step: dict[int, float] = {}
-
-    def take(self, line: LogLine) -> None:
-        """Takes in the episodes of one line; returns that are not finite are left out."""
-        for episode in training_episodes(line):
-            if math.isfinite(episode.episode_return):
-                self._by_step[episode.policy_step] = episode.episode_return
-        self._by_step = dict(sorted(self._by_step.items())[-SCORED_EPISODES:])
-
-    def __len__(self) -> int:
-        return len(self._by_step)
-
-    @property
-    def mean(self) -> float | None:
-        """None while no episode has ended."""
-        return sum(self._by_step.values()) / len(self) if self._by_step else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +117,8 @@ class SweepDirectory:
         """
         try:
             saved = json.loads(self.scores.read_text())["runs"] if self.scores.exists() else []
-            scores = [from_dict(Score, values) for values in saved]
+            # Scores of before there were evaluations are read anew.
+            scores = [from_dict(Score, v) for v in saved if "evaluation_return" in v]
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise RunDirectoryError(
                 f"{self.scores} cannot be read as scores: {error}. Restore it, or delete it to "
@@ -157,7 +139,7 @@ class SweepDirectory:
 
 
 def by_game(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
-    """Returns for each game its largest `steps`, how many seeds have a score there, and their mean.
+    """Returns for each game its largest `steps`, how many seeds came there, and their means.
 
     Seeds that were trained for fewer steps, before `--steps` was raised, are left out.
     """
@@ -165,19 +147,29 @@ def by_game(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
     for game in dict.fromkeys(score.game for score in scores):
         steps = max(score.steps for score in scores if score.game == game)
         longest = [score for score in scores if (score.game, score.steps) == (game, steps)]
-        means = [score.mean_return for score in longest if score.mean_return is not None]
-        mean = sum(means) / len(means) if means else None
-        games[game] = {"steps": steps, "seeds": len(means), "mean_return": mean}
+        games[game] = {
+            "steps": steps,
+            "seeds": len(longest),
+            "evaluation_return": _mean([score.evaluation_return for score in longest]),
+            "training_return": _mean([score.training_return for score in longest]),
+        }
     return games
 
 
-def read_score(run_dir: Path, key: RunKey, steps: int) -> Score:
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def read_score(run_dir: Path, key: RunKey, steps: int, mode: str) -> Score:
     """Returns what a finished run reached, by the end of its metrics.
 
     Args:
         run_dir: of the run.
         key: of the run.
         steps: policy steps that were asked for.
+        mode: of its evaluations.
 
     Raises:
         OSError: its metrics cannot be read.
@@ -186,11 +178,17 @@ def read_score(run_dir: Path, key: RunKey, steps: int) -> Score:
     while True:
         damaged: list[str] = []
         reader = LogReader(path, tail_bytes=tail_bytes, damaged=damaged.append)
-        lines, returns = list(reader.read_on()), LastReturns()
+        lines, evaluations, training = list(reader.read_on()), LastEvaluations(), LastTraining()
         for line in lines:
-            returns.take(line)
+            evaluations.take(line)
+            training.take(line)
+        evaluated, trained = evaluations.last(mode), training.last()
         is_whole = not path.exists() or path.stat().st_size <= tail_bytes
-        if is_whole or len(returns) == SCORED_EPISODES:
+        num_evaluated = 0 if evaluated is None else len(evaluated.episodes)
+        num_trained = 0 if trained is None else len(trained.episodes)
+        if is_whole or (
+            num_evaluated == SCORED_EPISODES and num_trained == SCORED_TRAINING_EPISODES
+        ):
             break
         tail_bytes *= 4
     if damaged:
@@ -201,8 +199,10 @@ def read_score(run_dir: Path, key: RunKey, steps: int) -> Score:
         steps=steps,
         policy_steps=max((line.policy_step for line in lines), default=steps),
         env_frames=max((line.env_frame for line in lines), default=0),
-        mean_return=returns.mean,
-        episodes=len(returns),
+        evaluation_return=None if evaluated is None else evaluated.mean,
+        evaluation_episodes=num_evaluated,
+        training_return=None if trained is None else trained.mean,
+        training_episodes=num_trained,
     )
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from dreamer_core.report.evaluated import LastTraining
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader
-from services.sweep.directory import LastReturns
 from services.sweep.plan import RunKey
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class RunState:
     """Why it failed last."""
     policy_step: int = 0
     mean_return: float | None = None
-    """Of its newest training episodes, as many as are scored in the end."""
+    """Of its newest training episodes; once it is done, of its last evaluations."""
     episodes: int = 0
     """How many those are."""
     policy_steps_per_second: float | None = None
@@ -109,7 +109,7 @@ class ProgressReader:
 
     def _forget(self) -> None:
         self._newest: LogLine | None = None
-        self._returns = LastReturns()
+        self._training = LastTraining()
         self._speeds: deque[tuple[float, float]] = deque()  # (wall time, policy steps per second)
 
     def begin(self) -> None:
@@ -129,17 +129,18 @@ class ProgressReader:
         if self._newest is None:
             return state
         speeds = [speed for _, speed in self._speeds]
+        trained = self._training.last()
         return replace(
             state,
             policy_step=self._newest.policy_step,
-            mean_return=self._returns.mean,
-            episodes=len(self._returns),
+            mean_return=None if trained is None else trained.mean,
+            episodes=0 if trained is None else len(trained.episodes),
             policy_steps_per_second=sum(speeds) / len(speeds) if speeds else None,
         )
 
     def _take(self, line: LogLine) -> None:
         self._newest = line
-        self._returns.take(line)
+        self._training.take(line)
         speed = line.values.get("dreamer_policy_steps_per_second")
         if speed is not None:
             self._speeds.append((line.wall_time_s, speed))

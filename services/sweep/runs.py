@@ -120,8 +120,8 @@ class SweepRuns:
                 state,
                 phase="done",
                 policy_step=score.policy_steps,
-                mean_return=score.mean_return,
-                episodes=score.episodes,
+                mean_return=score.evaluation_return,
+                episodes=score.evaluation_episodes,
             )
         return replace(self._readers[key].read(state), policy_steps_per_second=None)
 
@@ -208,7 +208,10 @@ class SweepRuns:
         if place is not None:
             self._nodes.add_done(place.node_id)
         try:
-            score = read_score(self._directory.run_dir(key), key, self._plan.config.steps)
+            config = self._plan.config
+            score = read_score(
+                self._directory.run_dir(key), key, config.steps, config.evaluation.mode
+            )
             self._directory.record(score)
         except (BadInput, OSError) as error:
             self._count_failure(key, f"it was trained, but its score was not written: {error}")
@@ -217,8 +220,8 @@ class SweepRuns:
             key,
             phase="done",
             policy_step=score.policy_steps,
-            mean_return=score.mean_return,
-            episodes=score.episodes,
+            mean_return=score.evaluation_return,
+            episodes=score.evaluation_episodes,
         )
         logger.info("%s: done, %s", key, describe(score))
 
@@ -297,9 +300,10 @@ class SweepRuns:
 
 def describe(score: Score) -> str:
     """Returns a score in words."""
-    if score.mean_return is None:
-        return f"{score.policy_steps:,} policy steps, no episode ended"
+    steps = f"{score.policy_steps:,} policy steps"
+    if score.evaluation_return is None:
+        return f"{steps}, never evaluated (--evaluation.interval-frames)"
     return (
-        f"{score.policy_steps:,} policy steps, mean return {score.mean_return:g} of the last "
-        f"{score.episodes} episodes"
+        f"{steps}, mean return {score.evaluation_return:g} of the last "
+        f"{score.evaluation_episodes} evaluation episodes"
     )

@@ -133,7 +133,7 @@ def render_end(progress: SweepProgress, sweep_dir: Path) -> RenderableType:
 
 def _scores(done: Sequence[RunState]) -> Table:
     """For each game the mean over its seeds, and the range."""
-    table = Table("game", "seeds", "mean return", "lowest", "highest", box=None)
+    table = Table("game", "seeds", "evaluation return", "lowest", "highest", box=None)
     for game in dict.fromkeys(run.key.game for run in done):
         runs = [run for run in done if run.key.game == game]
         means = [run.mean_return for run in runs if run.mean_return is not None]

@@ -16,7 +16,12 @@ from tests.services.sweep.parts import DEBUG, PONG_1, plan
 
 def score(key=PONG_1, mean=1.0, steps=200):
     return Score(game=key.game, seed=key.seed, steps=steps, policy_steps=steps,
-                 env_frames=4 * steps, mean_return=mean, episodes=3)  # fmt: skip
+                 env_frames=4 * steps, evaluation_return=mean, evaluation_episodes=3,
+                 training_return=-1.0, training_episodes=4)  # fmt: skip
+
+
+def found_score(tmp_path, steps=2000):
+    return read_score(tmp_path / "pong_1", PONG_1, steps=steps, mode="greedy")
 
 
 def make_run(directory, key):
@@ -24,13 +29,16 @@ def make_run(directory, key):
     RunPaths(directory.run_dir(key)).config.write_text("{}")
 
 
-def test_a_score_is_the_mean_of_the_last_100_training_episodes(tmp_path, log):
+def test_a_score_is_the_mean_of_the_last_ten_evaluations_and_beside_it_of_training(tmp_path, log):
     log(10, *[1000.0] * 5)
+    log(500, 9999.0, service="evaluator")
     log(1000, *range(100))
     log(1000, *range(100))  # a resume repeats them
-    log(2000, 9999.0, service="evaluator")
-    found = read_score(tmp_path / "pong_1", PONG_1, steps=2000)
-    assert (found.mean_return, found.episodes) == (sum(range(100)) / 100, 100)
+    log(1500, *range(4), service="evaluator")
+    log(2000, *range(6), service="evaluator")
+    found = found_score(tmp_path)
+    assert (found.evaluation_return, found.evaluation_episodes) == ((6 + 15) / 10, 10)
+    assert (found.training_return, found.training_episodes) == (sum(range(100)) / 100, 100)
     assert (found.policy_steps, found.env_frames) == (2000, 8000)
 
 
@@ -39,15 +47,16 @@ def test_a_damaged_line_is_left_out_of_the_score_with_a_warning(tmp_path, log, c
     with (tmp_path / "pong_1" / "metrics.jsonl").open("a") as file:
         file.write("garbage\n")
     log(20, 5.0)
-    found = read_score(tmp_path / "pong_1", PONG_1, steps=20)
-    assert (found.mean_return, found.episodes) == (4.0, 2)
+    found = found_score(tmp_path)
+    assert (found.training_return, found.training_episodes) == (4.0, 2)
+    assert found.evaluation_return is None
     assert "leaves out 1 lines" in caplog.text and "metrics.jsonl:2" in caplog.text
 
 
 def test_a_run_without_an_episode_or_without_metrics_has_no_score(tmp_path, log):
     log(10, policy_steps_per_second=1.0)
-    assert read_score(tmp_path / "pong_1", PONG_1, steps=10).mean_return is None
-    assert read_score(tmp_path / "none", PONG_1, steps=10).policy_steps == 10
+    assert found_score(tmp_path).training_return is None
+    assert read_score(tmp_path / "none", PONG_1, steps=10, mode="greedy").policy_steps == 10
 
 
 def test_what_is_done_stays_done_and_a_run_that_was_deleted_does_not(tmp_path):
@@ -60,18 +69,29 @@ def test_what_is_done_stays_done_and_a_run_that_was_deleted_does_not(tmp_path):
         RunPaths(directory.run_dir(PONG_1)).config.unlink()
         assert [str(key) for key in directory.finished()] == ["pong 0"]
     saved = json.loads((tmp_path / "sweep" / "scores.json").read_text())
-    assert saved["games"] == {"pong": {"steps": 200, "seeds": 2, "mean_return": 0.5}}
+    assert saved["games"] == {
+        "pong": {"steps": 200, "seeds": 2, "evaluation_return": 0.5, "training_return": -1.0}
+    }
     assert [run["seed"] for run in saved["runs"]] == [0, 1]
 
 
 def test_a_game_whose_runs_have_no_score_has_no_mean():
-    none = {"steps": 200, "seeds": 0, "mean_return": None}
-    assert by_game([score(mean=None)]) == {"pong": none}
+    assert by_game([score(mean=None)])["pong"]["evaluation_return"] is None
 
 
 def test_only_seeds_that_were_trained_as_long_as_the_longest_are_averaged():
     short, long = score(), score(RunKey("pong", 2), mean=5.0, steps=400)
-    assert by_game([short, long]) == {"pong": {"steps": 400, "seeds": 1, "mean_return": 5.0}}
+    game = by_game([short, long])["pong"]
+    assert (game["steps"], game["seeds"], game["evaluation_return"]) == (400, 1, 5.0)
+
+
+def test_scores_of_before_there_were_evaluations_are_read_anew(tmp_path):
+    with open_sweep(tmp_path / "sweep", plan()) as directory:
+        make_run(directory, PONG_1)
+        old = {"game": "pong", "seed": 1, "steps": 200, "policy_steps": 200, "env_frames": 800}
+        runs = [{**old, "mean_return": 1.0, "episodes": 3}]
+        directory.scores.write_text(json.dumps({"games": {}, "runs": runs}))
+        assert directory.finished() == {}
 
 
 def test_more_games_seeds_and_steps_may_come_later_and_the_id_stays(tmp_path):

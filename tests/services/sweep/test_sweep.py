@@ -148,6 +148,7 @@ ONE_GPU = (
     "100",
     "--retries",
     "1",
+    *("--evaluation.interval-frames", "100"),
 )
 
 
@@ -218,7 +219,8 @@ def test_the_other_run_finishes_and_has_a_score(packed):
     scores = SweepDirectory(packed[0].run_dir).finished()
     assert set(scores) == {RunKey(CATCH, 0)}
     score = scores[RunKey(CATCH, 0)]
-    assert -5 <= score.mean_return <= 5 and score.episodes > 1
+    assert -5 <= score.evaluation_return <= 5 and score.evaluation_episodes > 1
+    assert -5 <= score.training_return <= 5 and score.training_episodes > 1
 
 
 def test_runs_that_no_node_could_hold_are_refused_before_any_starts(packed):

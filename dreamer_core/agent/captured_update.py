@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,8 @@ from dreamer_core.agent.optimizer import Optimizer
 from dreamer_core.agent.update import StepInputs, StepResult, Update
 from dreamer_core.model.behavior import Behavior
 from dreamer_core.model.world_model import WorldModel
+
+logger = logging.getLogger(__name__)
 
 _AGENTS_PER_PROCESS = 64  # for each of which the parts are compiled anew
 _WARM_UPS = 3  # before capture, for lazy initialisation and choice of kernels
@@ -58,6 +61,25 @@ _COMPILER_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+def run_compiled(update: Callable[[StepInputs], StepResult], inputs: StepInputs) -> StepResult:
+    """Takes a step whose parts may be compiled; as they are written if that fails, with a warning.
+
+    What the compiler makes of a part depends on its version, the driver and the card.
+    """
+    try:
+        return update(inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
+        logger.warning(
+            "The compiled gradient step failed, so it is captured without compiling, at about two "
+            "thirds of the speed (--learner.execution captured)",
+            exc_info=True,
+        )
+        torch.compiler.set_stance("force_eager")  # in all of this process
+        return update(inputs)  # what is wrong with more than the compiler is raised here
+
+
 class CapturedUpdate:
     """Replays an update as one CUDA graph, captured at the first call.
 
@@ -93,7 +115,7 @@ class CapturedUpdate:
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UPS):
-                self._update(static)
+                run_compiled(self._update, static)
         torch.cuda.current_stream().wait_stream(side)
         _copy_all(before, self._update.buffers())
         graph = torch.cuda.CUDAGraph()

@@ -94,6 +94,36 @@ def test_a_compiled_backward_pass_keeps_output_layers_in_float32():
     assert relative_error(found[1], found[0]) < 1e-6
 
 
+@pytest.fixture
+def eager_afterwards():
+    yield
+    torch.compiler.set_stance("default")
+
+
+@pytest.mark.usefixtures("fresh_compiler", "eager_afterwards")
+def test_parts_that_do_not_compile_run_as_they_are_written_with_a_warning(monkeypatch, caplog):
+    def refuse(*_arguments):
+        raise AssertionError("expected size 1==2")
+
+    compile_with = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **kw: compile_with(f, backend=refuse, **kw))
+    plain, compiled = make_agent(), make_agent()
+    captured_update.compile_parts(compiled.world_model, compiled.behavior, compiled.optimizers)
+    theirs = plain._eager_update(inputs_of(plain))
+    ours = captured_update.run_compiled(compiled._eager_update, inputs_of(compiled))
+    assert torch.equal(ours.values, theirs.values)
+    assert "captured without compiling" in caplog.text
+
+
+@pytest.mark.usefixtures("eager_afterwards")
+def test_what_is_wrong_with_more_than_the_compiler_is_raised():
+    def fail(_inputs):
+        raise ValueError("the batch is empty")
+
+    with pytest.raises(ValueError, match="the batch is empty"):
+        captured_update.run_compiled(fail, inputs_of(make_agent()))
+
+
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_the_scan_step_fuses_into_the_same_function():

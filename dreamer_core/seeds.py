@@ -24,7 +24,7 @@ class Stream(Enum):
     """Latents of open-loop pictures."""
     ACT = (10, "seed, word, incarnation, episode, step")
     """Latents and actions in the collector, and its random play."""
-    EVALUATE = (11, "word, seed of the environment, episode, step")
+    EVALUATE = (11, "word, seed of the environment, policy steps in `dreamer local`, episode, step")
     """Latents and actions of evaluation and `dreamer watch`."""
     ENV = (12, "seed, word, incarnation")
     """The seed of an environment."""

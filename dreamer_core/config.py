@@ -304,8 +304,8 @@ class EvaluationConfig:
     """How a run is scored: episodes with weights of then, in an environment of their own."""
 
     interval_frames: int | None = setting(100_000, _CURVES)
-    """Environment frames between two evaluations, the last one at the end of the run; None: none
-    is scored."""
+    """Environment frames between two evaluations, the last one at the end of the run; `dreamer
+    local` does nothing else meanwhile. None: none is scored."""
     episodes: int = setting(1, _CURVES)
     """Episodes of each evaluation."""
     mode: Literal["greedy", "sample"] = setting("greedy", _CURVES)

@@ -178,6 +178,7 @@ PRESETS: dict[str, Preset] = {
             Change("behavior.schedule_policy_steps", 30_000, "then exploit"),
             Change("evaluation.interval_frames", 40_000, "a short run"),
             Change("evaluation.episodes", 5, "a score of ten in two evaluations"),
+            Change("evaluation.episode_limit", 5_000, "a greedy agent may stand still for ever"),
             *_TWO_CORES,
         ),
     ),

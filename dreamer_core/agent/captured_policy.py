@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dreamer_core.agent.captured_update import CAPTURING
 from dreamer_core.agent.policy import ActionMode, Policy, PolicyState
 from dreamer_core.config import Config
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array, WeightsSnapshot
@@ -28,8 +29,8 @@ class CapturedPolicy(Policy):
 
     def __init__(self, config: Config, spec: EnvSpec, device: torch.device) -> None:
         super().__init__(config, spec)
-        self.to(device)
         self._stream = torch.cuda.Stream(device, priority=-1)
+        self.to(device)
         self._state = self.initial()
         self._newest: PolicyState | None = None
         self._captured = dict[ActionMode, _Captured]()
@@ -38,6 +39,16 @@ class CapturedPolicy(Policy):
         """Takes over the weights of a snapshot; see `Policy.load`."""
         super().load(weights)
         torch.cuda.current_stream(self._stream.device).synchronize()
+
+    def initial(self) -> PolicyState:
+        """The zero state; made in the order of the steps, and not behind the learner's work."""
+        with torch.cuda.stream(self._stream):
+            return super().initial()
+
+    def state_of(self, deter: FloatArray, stoch: FloatArray, action: FloatArray) -> PolicyState:
+        """Rebuilds a state, likewise."""
+        with torch.cuda.stream(self._stream):
+            return super().state_of(deter, stoch, action)
 
     def _lay_out(self) -> None:
         """Leaves the weights as they are; a card reads them in this order."""
@@ -80,7 +91,10 @@ class CapturedPolicy(Policy):
         for x, value in zip(_parts(self._state), before, strict=True):
             x.copy_(value)
         self._stream.synchronize()
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        with (
+            CAPTURING,
+            torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+        ):
             self._step(inputs)
         return _Captured(
             graph=graph,

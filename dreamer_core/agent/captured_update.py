@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -23,6 +24,9 @@ from dreamer_core.model.world_model import WorldModel
 
 logger = logging.getLogger(__name__)
 
+CAPTURING = threading.Lock()
+"""Held by the thread that captures a graph: whoever begins waits for the whole device, which must
+not be while another captures."""
 _AGENTS_PER_PROCESS = 64  # for each of which the parts are compiled anew
 _WARM_UPS = 3  # before capture, for lazy initialisation and choice of kernels
 
@@ -119,7 +123,8 @@ class CapturedUpdate:
         torch.cuda.current_stream().wait_stream(side)
         _copy_all(before, self._update.buffers())
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a policy may act now
+        mode = "thread_local"  # a policy may act meanwhile
+        with CAPTURING, torch.cuda.graph(graph, capture_error_mode=mode):
             self._result = self._update(static)
         self._inputs, self._graph = static, graph
 

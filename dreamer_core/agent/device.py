@@ -78,7 +78,6 @@ class Execution:
         torch.backends.cudnn.allow_tf32 = self.is_tf32
         torch.backends.cuda.matmul.allow_tf32 = self.is_tf32
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-        torch.backends.cudnn.benchmark = True
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"

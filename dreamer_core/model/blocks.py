@@ -1,8 +1,8 @@
 """Convolutions with stride 2 as dense ones over blocks of 2 x 2 pixels, which suits GPUs.
 
 cuDNN has no tensor-core kernels for one or three channels, and rearranges whole batches of images
-around those that it takes instead: on an H100 the first layer of the encoder and the last of the
-decoder took a third of a gradient step. Blocks make four times the channels and no stride.
+around those that it takes instead (docs/performance.md). Blocks make four times the channels and no
+stride.
 """
 
 from __future__ import annotations

@@ -26,11 +26,12 @@ from dreamer_core.envs.base import EnvironmentCrashed, close_or_warn
 from dreamer_core.envs.suites import make_env
 from dreamer_core.errors import BadInput
 from dreamer_core.replay.replay import open_replay
+from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.run.front import RunResult, check, open_front
 from dreamer_core.run.progress import Observer, Pulse, next_incarnation
 from dreamer_core.run.rollout import Collected, Rollout
 from dreamer_core.run.schedule import CollectOrder, Schedule
-from dreamer_core.run.scoring import EvaluationClock, evaluate_weights
+from dreamer_core.run.scoring import EvaluationClock, evaluate_weights, last_evaluated
 from dreamer_core.run.trainer import Trainer
 from dreamer_core.seeds import env_seed
 from dreamer_core.storage.run_directory import RunPaths
@@ -84,7 +85,7 @@ class LocalRun:
         )
         self._pulse = Pulse(self.schedule, counts, spec.frames_per_policy_step)
         self._clock = EvaluationClock(config.evaluation, spec.frames_per_policy_step)
-        self._clock.evaluated(counts.policy_steps)
+        self._clock.evaluated(last_evaluated(paths.root / METRICS_FILE, counts.policy_steps))
         self._evaluator: Policy | None = None  # until the first evaluation
         if point is not None and is_exact:
             self._rollout.restore(point.rollout)
@@ -99,9 +100,6 @@ class LocalRun:
         if self._needs_resume_point and self._rollout.state() is not None:
             self.save()
         while not schedule.is_done and not should_stop():
-            if schedule.should_publish():
-                self._weights = self._trainer.snapshot()
-                schedule.published(self._weights.version)
             if self._learner is None:
                 self._take_turns(should_stop)
             else:
@@ -156,6 +154,7 @@ class LocalRun:
 
     def _take_turns(self, should_stop: Callable[[], bool]) -> None:
         """Collects, then trains."""
+        self._publish_if_due()
         order = self.schedule.next_collect()
         if order is not None:
             self._store(self._collect(order))
@@ -165,9 +164,12 @@ class LocalRun:
     def _work_together(self, learner: Executor, should_stop: Callable[[], bool]) -> None:
         """Collects while the card trains on what was collected before.
 
-        A turn that was begun is ended, so that batches never depend on when a run was stopped.
+        A turn that collects is ended once it was begun, so that neither batches nor the weights
+        that play depend on when a run was stopped.
         """
         order = self.schedule.next_collect()
+        if order is not None:
+            self._publish_if_due()
         training = learner.submit(self._train, should_stop if order is None else lambda: False)
         try:
             collected = None if order is None else self._collect(order)
@@ -176,6 +178,11 @@ class LocalRun:
         if collected is not None:
             self._store(collected)
         self._beat_if_due()
+
+    def _publish_if_due(self) -> None:
+        if self.schedule.should_publish():
+            self._weights = self._trainer.snapshot()
+            self.schedule.published(self._weights.version)
 
     def _collect(self, order: CollectOrder) -> Collected:
         schedule = self.schedule

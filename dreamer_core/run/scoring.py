@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from dreamer_core.agent.policy import ActionMode, Policy
 from dreamer_core.config import Config, EvaluationConfig
 from dreamer_core.envs.suites import opened
-from dreamer_core.report.metrics import LATEST
+from dreamer_core.errors import BadInput
+from dreamer_core.report.metrics import LATEST, is_of_newest_weights
+from dreamer_core.report.read import LogReader
 from dreamer_core.run.rollout import evaluate_episode
 from dreamer_core.seeds import EVALUATOR_INCARNATION, env_seed
 from dreamer_core.types import EnvSpec, EpisodeSummary, Report, WeightsSnapshot
+
+_TAIL_BYTES = 8 << 20  # hours of lines
 
 
 class EvaluationClock:
@@ -27,7 +32,7 @@ class EvaluationClock:
         self._evaluated_at = 0
 
     def evaluated(self, policy_steps: int) -> None:
-        """An evaluation began here; or the run goes on here, and what came before counts as one."""
+        """An evaluation began here, or is the last one that is known."""
         self._evaluated_at = policy_steps
 
     def is_due(self, policy_steps: int) -> bool:
@@ -38,6 +43,24 @@ class EvaluationClock:
     def is_last_wanted(self, policy_steps: int) -> bool:
         """Whether the final weights are to be evaluated, and were not."""
         return self._interval is not None and policy_steps > self._evaluated_at
+
+
+def last_evaluated(log: Path, policy_steps: int) -> int:
+    """Returns how many policy steps a run had taken at its last evaluation, 0 if none is known.
+
+    One that was given up is in no log, and so falls due again.
+
+    Args:
+        log: its metrics file, if there is one; of a long one the end is read.
+        policy_steps: at which it goes on; what was evaluated beyond does not count any more.
+    """
+    found = 0
+    for line in LogReader(log, tail_bytes=_TAIL_BYTES, damaged=lambda _: None).read_on():
+        is_own = line.service == "evaluator" and not line.labels.get("guest")
+        if is_own and is_of_newest_weights(line):
+            evaluated = int(line.values.get("dreamer_evaluation_policy_steps", 0))
+            found = evaluated if evaluated <= policy_steps else found
+    return found
 
 
 def evaluate_weights(
@@ -63,13 +86,17 @@ def evaluate_weights(
 
     Raises:
         EnvironmentCrashed: the simulator failed.
-        BadInput: no second environment can be made.
+        BadInput: no second environment can be made, or not the same.
     """
     how = config.evaluation
     seed = env_seed(config.seed, EVALUATOR_INCARNATION)
     policy.load(weights)
     with opened(config.env, env_seed(seed, policy_step)) as env:
-        assert env.spec == spec
+        if env.spec != spec:
+            raise BadInput(
+                f"an environment that was made for it is {env.spec}, and the run's is {spec}; make "
+                "each of env.task the same, or set --evaluation.interval-frames None"
+            )
         played = [
             evaluate_episode(
                 env,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from dreamer_core.config import EvaluationConfig
@@ -22,10 +24,17 @@ class Evaluations:
         config: how they play, and when.
         count: of evaluators.
         frames_per_policy_step: env frames of each policy step.
+        last_evaluated: gives the policy steps of the last evaluation that is known, and counts, of
+            a run that goes on at so many.
     """
 
     def __init__(
-        self, crew: Crew, config: EvaluationConfig, count: int, frames_per_policy_step: int
+        self,
+        crew: Crew,
+        config: EvaluationConfig,
+        count: int,
+        frames_per_policy_step: int,
+        last_evaluated: Callable[[int], int] = lambda policy_steps: policy_steps,
     ) -> None:
         self._crew = crew
         self._config = config
@@ -33,6 +42,11 @@ class Evaluations:
         """Of the evaluators, whether they run or not."""
         self.clock = EvaluationClock(config, frames_per_policy_step)
         """Says when they play."""
+        self._last_evaluated = last_evaluated
+
+    def begin(self, policy_steps: int) -> None:
+        """The run goes on here."""
+        self.clock.evaluated(self._last_evaluated(policy_steps))
 
     def start(
         self,
@@ -69,10 +83,15 @@ class Evaluations:
             done = self._crew.host.call(
                 name, "evaluate", weights, self._config.episodes, self._config.mode, of_policy_steps
             )
-            self._crew.calls.add(name, "evaluate", done, on_done)
+            self._crew.calls.add(name, "evaluate", done, partial(_named, name, on_done))
 
     def drop(self) -> None:
         """Gives up those under way: nothing waits for the end of their episodes."""
         busy = [name for name in self.names if self._crew.calls.in_flight(name, "evaluate")]
         self._crew.calls.drop(busy)
         self._crew.host.end(busy)
+
+
+def _named(name: str, on_done: Callable[[Report], None], report: Report) -> None:
+    """Says which evaluator played, since all of them play with the same weights."""
+    on_done(replace(report, labels={**report.labels, "evaluator": name}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from dreamer_core.types import Report
 from services.runtime.crew import EXCHANGE, Crew
@@ -32,5 +33,5 @@ class Guests:
 
     def _note(self, left: dict[tuple[str, int], Report]) -> None:
         for (guest, number), report in left.items():  # none that `take` said is noted
-            self._report(report)
+            self._report(replace(report, labels={**report.labels, "guest": True}))
             self._noted[guest] = number + 1

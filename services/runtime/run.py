@@ -6,14 +6,17 @@ import logging
 import urllib.parse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
 from dreamer_core.report.log import RunLog
+from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.run.front import Front, RunResult, check, open_front
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.schedule import Schedule
+from dreamer_core.run.scoring import last_evaluated
 from dreamer_core.types import EnvSpec, Report
 from services.logs import logging_to_file
 from services.runtime.actors import RayHost
@@ -110,7 +113,11 @@ def make_supervisor(
         schedule=Schedule(config.schedule, steps=config.steps, is_lockstep=services.lockstep),
         saves=Saves(crew, config.checkpoint.interval_s),
         evaluations=Evaluations(
-            crew, config.evaluation, services.evaluators, spec.frames_per_policy_step
+            crew,
+            config.evaluation,
+            services.evaluators,
+            spec.frames_per_policy_step,
+            partial(last_evaluated, front.paths.root / METRICS_FILE),
         ),
         faults=Faults(services.runtime.max_fruitless_restarts),
         observe=front.observe,

@@ -85,7 +85,7 @@ class Supervisor:
             report=self._report,
         )
         self._recovery.begin(start)
-        evaluations.clock.evaluated(counts.policy_steps)
+        evaluations.begin(counts.policy_steps)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until the configured number of policy steps or a stop, and saves.

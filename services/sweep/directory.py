@@ -139,7 +139,7 @@ class SweepDirectory:
 
 
 def by_game(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
-    """Returns for each game its largest `steps`, how many seeds came there, and their means.
+    """Returns for each game its largest `steps`, and means with how many seeds are behind each.
 
     Seeds that were trained for fewer steps, before `--steps` was raised, are left out.
     """
@@ -149,27 +149,26 @@ def by_game(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
         longest = [score for score in scores if (score.game, score.steps) == (game, steps)]
         games[game] = {
             "steps": steps,
-            "seeds": len(longest),
-            "evaluation_return": _mean([score.evaluation_return for score in longest]),
-            "training_return": _mean([score.training_return for score in longest]),
+            "evaluation": _mean([score.evaluation_return for score in longest]),
+            "training": _mean([score.training_return for score in longest]),
         }
     return games
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> dict[str, Any]:
     """Of those that are known."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return {"seeds": len(known), "mean_return": sum(known) / len(known) if known else None}
 
 
-def read_score(run_dir: Path, key: RunKey, steps: int, mode: str) -> Score:
+def read_score(run_dir: Path, key: RunKey, steps: int, mode: str | None) -> Score:
     """Returns what a finished run reached, by the end of its metrics.
 
     Args:
         run_dir: of the run.
         key: of the run.
         steps: policy steps that were asked for.
-        mode: of its evaluations.
+        mode: of its evaluations; None if it has none.
 
     Raises:
         OSError: its metrics cannot be read.
@@ -182,13 +181,13 @@ def read_score(run_dir: Path, key: RunKey, steps: int, mode: str) -> Score:
         for line in lines:
             evaluations.take(line)
             training.take(line)
-        evaluated, trained = evaluations.last(mode), training.last()
+        evaluated = None if mode is None else evaluations.last(mode)
+        trained = training.last()
         is_whole = not path.exists() or path.stat().st_size <= tail_bytes
         num_evaluated = 0 if evaluated is None else len(evaluated.episodes)
         num_trained = 0 if trained is None else len(trained.episodes)
-        if is_whole or (
-            num_evaluated == SCORED_EPISODES and num_trained == SCORED_TRAINING_EPISODES
-        ):
+        is_enough = mode is None or num_evaluated == SCORED_EPISODES
+        if is_whole or (is_enough and num_trained == SCORED_TRAINING_EPISODES):
             break
         tail_bytes *= 4
     if damaged:

@@ -36,9 +36,11 @@ class RunState:
     """Why it failed last."""
     policy_step: int = 0
     mean_return: float | None = None
-    """Of its newest training episodes; once it is done, of its last evaluations."""
+    """Of its newest training episodes."""
     episodes: int = 0
     """How many those are."""
+    evaluation_return: float | None = None
+    """Mean of its last evaluations, once it is done."""
     policy_steps_per_second: float | None = None
     """None while it does not run, or has said nothing yet."""
 

@@ -120,8 +120,7 @@ class SweepRuns:
                 state,
                 phase="done",
                 policy_step=score.policy_steps,
-                mean_return=score.evaluation_return,
-                episodes=score.evaluation_episodes,
+                evaluation_return=score.evaluation_return,
             )
         return replace(self._readers[key].read(state), policy_steps_per_second=None)
 
@@ -208,10 +207,9 @@ class SweepRuns:
         if place is not None:
             self._nodes.add_done(place.node_id)
         try:
-            config = self._plan.config
-            score = read_score(
-                self._directory.run_dir(key), key, config.steps, config.evaluation.mode
-            )
+            config, how = self._plan.config, self._plan.config.evaluation
+            mode = None if how.interval_frames is None else how.mode
+            score = read_score(self._directory.run_dir(key), key, config.steps, mode)
             self._directory.record(score)
         except (BadInput, OSError) as error:
             self._count_failure(key, f"it was trained, but its score was not written: {error}")
@@ -220,8 +218,7 @@ class SweepRuns:
             key,
             phase="done",
             policy_step=score.policy_steps,
-            mean_return=score.evaluation_return,
-            episodes=score.evaluation_episodes,
+            evaluation_return=score.evaluation_return,
         )
         logger.info("%s: done, %s", key, describe(score))
 

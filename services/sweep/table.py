@@ -136,9 +136,10 @@ def _scores(done: Sequence[RunState]) -> Table:
     table = Table("game", "seeds", "evaluation return", "lowest", "highest", box=None)
     for game in dict.fromkeys(run.key.game for run in done):
         runs = [run for run in done if run.key.game == game]
-        means = [run.mean_return for run in runs if run.mean_return is not None]
+        returns = [run.evaluation_return for run in runs]
+        means = [value for value in returns if value is not None]
         numbers = (sum(means) / len(means), min(means), max(means)) if means else (None,) * 3
-        table.add_row(Text(game), str(len(runs)), *(format_number(number) for number in numbers))
+        table.add_row(Text(game), str(len(means)), *(format_number(number) for number in numbers))
     return table
 
 

@@ -4,11 +4,21 @@ from dataclasses import replace
 
 import pytest
 
+from dreamer_core.agent.agent import DreamerAgent
+from dreamer_core.agent.policy import Policy
 from dreamer_core.config import EvaluationConfig
+from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput
-from dreamer_core.report.read import read_jsonl
+from dreamer_core.report.log import RunLog
+from dreamer_core.report.read import METRICS_FILE, read_jsonl
 from dreamer_core.run import local
-from dreamer_core.run.scoring import EvaluationClock
+from dreamer_core.run.scoring import (
+    EvaluationClock,
+    evaluate_weights,
+    evaluation_report,
+    last_evaluated,
+)
+from dreamer_core.types import EpisodeSummary
 from tests.core.run.test_train_local import CATCH, STEPS, run
 from tests.core.small import changed
 
@@ -95,6 +105,52 @@ def test_an_evaluation_that_fails_is_a_warning_and_training_goes_on(tmp_path, mo
     result, _ = run(tmp_path, EVALUATED)
     assert result.is_finished
     assert "Not evaluated at policy step 20: there is only one such robot" in caplog.text
+
+
+def test_an_environment_of_another_kind_for_evaluation_is_refused():
+    other = replace(environment_spec(CATCH.env), action_size=7)
+    policy, weights = Policy(EVALUATED, other), DreamerAgent(EVALUATED, other).snapshot()
+    with pytest.raises(BadInput, match=r"make each of env\.task the same"):
+        evaluate_weights(EVALUATED, other, policy, weights, policy_step=0, on_step=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("stopped_at", "frames"), [(EVERY, [30, 40, 60, STEPS]), (STEPS, [20, 40, 60, STEPS])]
+)
+def test_an_evaluation_that_was_given_up_is_made_up_for(tmp_path, monkeypatch, stopped_at, frames):
+    stops, play = [], local.evaluate_weights
+
+    def stop_within(*arguments, policy_step, **keywords):
+        if policy_step == stopped_at:
+            stops.append(None)
+        return play(*arguments, policy_step=policy_step, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "evaluate_weights", stop_within)
+        local.train_local(EVALUATED, tmp_path, should_stop=lambda: bool(stops))
+    assert stopped_at not in [line.evaluated_frame for line in evaluations(tmp_path)]
+    for _ in range(2):  # and never twice
+        local.train_local(EVALUATED, tmp_path)
+        assert [line.evaluated_frame for line in evaluations(tmp_path)] == frames
+
+
+def test_what_guests_played_is_no_evaluation_of_the_run(tmp_path):
+    with RunLog(tmp_path, frames_per_policy_step=1) as log:
+        for policy_step, labels in ((20, {}), (30, {"guest": True}), (50, {})):
+            report = evaluation_report(
+                [EpisodeSummary(policy_step=policy_step, episode_return=1.0, length=5)],
+                3,
+                "greedy",
+                policy_step,
+            )
+            log.write(
+                replace(report, labels={**report.labels, **labels}),
+                policy_step=policy_step,
+                gradient_step=3,
+            )
+    assert last_evaluated(tmp_path / METRICS_FILE, 100) == 50
+    assert last_evaluated(tmp_path / METRICS_FILE, 40) == 20  # 50 was taken back
+    assert last_evaluated(tmp_path / "none", 100) == 0
 
 
 def test_a_stop_gives_up_an_evaluation_under_way(tmp_path, monkeypatch):

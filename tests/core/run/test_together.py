@@ -10,7 +10,14 @@ from dreamer_core.run.progress import Pulse
 from tests.core.run.test_train_local import GRADIENT_STEPS, PONG, STEPS, run
 from tests.core.small import changed
 
-PRETRAINED = changed(PONG, {"schedule.pretrain_gradient_steps": 5, "steps": 75})
+PRETRAINED = changed(
+    PONG,
+    {
+        "schedule.pretrain_gradient_steps": 8,
+        "schedule.publish_interval_gradient_steps": 3,
+        "steps": 110,
+    },
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +36,7 @@ def test_it_takes_the_exact_counts_and_the_same_losses_each_time(tmp_path):
 @pytest.mark.parametrize("config", [PONG, PRETRAINED])
 def test_it_goes_on_exactly_wherever_it_was_stopped(tmp_path, config):
     _, whole = run(tmp_path / "whole", config)
-    for number in range(1, 12):
+    for number in range(1, 18):
         count, losses = itertools.count(), []
         for _ in range(2):
 

@@ -70,19 +70,26 @@ def test_what_is_done_stays_done_and_a_run_that_was_deleted_does_not(tmp_path):
         assert [str(key) for key in directory.finished()] == ["pong 0"]
     saved = json.loads((tmp_path / "sweep" / "scores.json").read_text())
     assert saved["games"] == {
-        "pong": {"steps": 200, "seeds": 2, "evaluation_return": 0.5, "training_return": -1.0}
+        "pong": {
+            "steps": 200,
+            "evaluation": {"seeds": 2, "mean_return": 0.5},
+            "training": {"seeds": 2, "mean_return": -1.0},
+        }
     }
     assert [run["seed"] for run in saved["runs"]] == [0, 1]
 
 
 def test_a_game_whose_runs_have_no_score_has_no_mean():
-    assert by_game([score(mean=None)])["pong"]["evaluation_return"] is None
+    both = by_game([score(mean=None), score(RunKey("pong", 2), mean=3.0)])["pong"]
+    assert both["evaluation"] == {"seeds": 1, "mean_return": 3.0}
+    none = by_game([score(mean=None)])["pong"]
+    assert none["evaluation"] == {"seeds": 0, "mean_return": None}
 
 
 def test_only_seeds_that_were_trained_as_long_as_the_longest_are_averaged():
     short, long = score(), score(RunKey("pong", 2), mean=5.0, steps=400)
     game = by_game([short, long])["pong"]
-    assert (game["steps"], game["seeds"], game["evaluation_return"]) == (400, 1, 5.0)
+    assert (game["steps"], game["evaluation"]) == (400, {"seeds": 1, "mean_return": 5.0})
 
 
 def test_scores_of_before_there_were_evaluations_are_read_anew(tmp_path):

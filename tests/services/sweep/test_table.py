@@ -52,9 +52,9 @@ def test_the_table_shows_why_a_run_failed():
 
 def test_a_line_and_the_end_say_what_is_done_and_what_is_not():
     assert "30 running, 1 waiting, 1 failed  360 policy steps/s" in render_line(many())
-    done = state("hero", phase="done", mean_return=7.0, policy_step=200)
+    done = state("hero", phase="done", evaluation_return=7.0, policy_step=200)
     over = SweepProgress(
-        (done, replace(done, key=RunKey("hero", 1), mean_return=8.0), many().runs[-2])
+        (done, replace(done, key=RunKey("hero", 1), evaluation_return=8.0), many().runs[-2])
     )
     text = " ".join(text_of(render_end(over, Path("sweeps/debug"))).split())
     assert (

@@ -78,5 +78,7 @@ def test_what_a_guest_found_is_in_the_run_once_though_exchanges_die(tmp_path, nu
     run.when("exchange", "post", 3, run.kill("exchange"))
     assert run.run().counts == ALL
     assert run.starts("exchange") >= 2
-    told = [report.labels["number"] for report in run.reports if report.service == "guest"]
+    noted_reports = [report for report in run.reports if report.service == "guest"]
+    assert all(report.labels["guest"] is True for report in noted_reports)  # no score of the run
+    told = [report.labels["number"] for report in noted_reports]
     assert told == sorted(set(told)) and len(told) >= noted > 0

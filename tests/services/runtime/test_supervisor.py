@@ -148,7 +148,7 @@ def test_evaluators_begin_one_after_another_so_that_training_keeps_its_processor
 def test_the_last_evaluation_is_of_the_final_weights(tmp_path):
     run = TapedRun(tmp_path, evaluate_every=1000).run()
     told = [r for r in run.reports if r.service == "evaluator"]
-    assert {r.labels["evaluator"] for r in told} == {f"evaluator-{i}" for i in range(3)}
+    assert {r.labels["evaluator"] for r in told} == {"evaluator-0"}
     assert told[-1].values["dreamer_evaluation_gradient_steps"] == ALL[1]
 
 

@@ -85,7 +85,7 @@ def test_the_counts_are_exact_in_spite_of_the_power_cut(powered_off):
 
 # The cable of the collector's host is cut and healed
 
-CUT_STEPS = 1200
+CUT_STEPS = 2400
 BLIP_S = 1.0
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
 from dreamer_core.report.read import LogLine
@@ -19,6 +20,8 @@ SCORED_EPISODES = 10
 """Evaluation episodes behind a score."""
 SCORED_TRAINING_EPISODES = 100
 """Training episodes behind a training return."""
+
+_Evaluation: TypeAlias = tuple[float, str]  # env frame, evaluator: "" where a log does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +50,33 @@ class LastEpisodes:
         return self.episodes[0].env_frame, self.episodes[-1].env_frame
 
 
+def interval_of(frames: Sequence[float]) -> float:
+    """Returns the env frames from one evaluation to the next, as most are; 0 if there is none.
+
+    Args:
+        frames: of the evaluations, ascending; the first follows the run's beginning, frame 0.
+    """
+    gaps = sorted(b - a for a, b in itertools.pairwise([0.0, *frames]))
+    return gaps[len(gaps) // 2] if gaps else 0.0
+
+
 class LastEvaluations:
     """Takes the lines of a run and says which evaluations of its newest weights are its last.
 
-    There is one evaluation to a frame and a mode: a later line of the same frame takes its place.
-    A run that is resumed may go back to its checkpoint: what it had evaluated from the frame of
-    its next evaluation on is then void, as in `CurveLines`.
+    There is one evaluation to a frame, a mode and an evaluator: a later line of the same takes its
+    place, and several evaluators of one frame all count. Those of guests do not. A run that is
+    resumed may go back to its checkpoint: what it had evaluated from the frame of its next
+    evaluation on is then void, as in `CurveLines`.
     """
 
     def __init__(self) -> None:
-        self._by_mode: dict[str, dict[float, tuple[float, ...]]] = {}  # frame to finite returns
+        self._by_mode: dict[str, dict[_Evaluation, tuple[float, ...]]] = {}  # finite returns
         self._reached = 0
         self._has_gone_back = False
 
     def take(self, line: LogLine) -> None:
         """Takes in one line of any service; returns that are not finite are left out."""
-        if not is_of_newest_weights(line):
+        if not is_of_newest_weights(line) or line.labels.get("guest"):
             return
         if line.env_frame < self._reached:
             self._has_gone_back = True
@@ -75,11 +89,12 @@ class LastEvaluations:
             self._has_gone_back = False
         returns = tuple(each.episode_return for each in line.episodes)
         mode = self._by_mode.setdefault(str(line.labels.get("mode", "greedy")), {})
-        mode[line.evaluated_frame] = tuple(each for each in returns if math.isfinite(each))
+        evaluation = (line.evaluated_frame, str(line.labels.get("evaluator", "")))
+        mode[evaluation] = tuple(each for each in returns if math.isfinite(each))
 
     def _keep(self, is_kept: Callable[[float], bool]) -> None:
         for mode, evaluations in self._by_mode.items():
-            self._by_mode[mode] = {frame: x for frame, x in evaluations.items() if is_kept(frame)}
+            self._by_mode[mode] = {key: x for key, x in evaluations.items() if is_kept(key[0])}
 
     @property
     def reached_frame(self) -> int:
@@ -93,14 +108,12 @@ class LastEvaluations:
         return {mode: count for mode, count in counts.items() if count}
 
     def frames(self, mode: str = "greedy") -> list[float]:
-        """The env frames of the evaluations of a mode, ascending."""
-        return sorted(self._by_mode.get(mode, {}))
+        """The env frames at which there are evaluations of a mode, ascending, each once."""
+        return sorted({frame for frame, _ in self._by_mode.get(mode, {})})
 
     def interval_frames(self, mode: str = "greedy") -> float:
         """Env frames from one evaluation to the next, as most are; 0 if there is none."""
-        frames = [0.0, *self.frames(mode)]
-        gaps = sorted(b - a for a, b in itertools.pairwise(frames))
-        return gaps[len(gaps) // 2] if gaps else 0.0
+        return interval_of(self.frames(mode))
 
     def last(
         self,
@@ -120,7 +133,9 @@ class LastEvaluations:
 
     def _in_order(self, mode: str) -> list[ScoredEpisode]:
         evaluations = sorted(self._by_mode.get(mode, {}).items())
-        return [ScoredEpisode(frame, each) for frame, returns in evaluations for each in returns]
+        return [
+            ScoredEpisode(frame, each) for (frame, _), returns in evaluations for each in returns
+        ]
 
 
 class LastTraining:
@@ -128,9 +143,20 @@ class LastTraining:
 
     An episode is known by the policy step at which it ended, so that it counts once however often
     a resume repeats it; those beyond the step that a resume went back to are void.
+
+    Args:
+        keep: how many of the newest episodes are kept, so that following a run takes no more and
+            more memory; after a resume that went back there are fewer until as many have ended.
+            None keeps all, which the score at an earlier frame needs.
+
+    Raises:
+        ValueError: keep is less than 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: int | None = None) -> None:
+        if keep is not None and keep < 1:
+            raise ValueError(f"keep={keep}: wanted 1 or more episodes, or None for all")
+        self._keep_newest = keep
         self._by_step: dict[int, ScoredEpisode] = {}
         self.reached_frame = 0
         """Env frame of the newest line."""
@@ -146,11 +172,26 @@ class LastTraining:
             if math.isfinite(each.episode_return):
                 frame = each.policy_step * line.frames_per_policy_step
                 self._by_step[each.policy_step] = ScoredEpisode(frame, each.episode_return)
+        self._forget_older()
+
+    def _forget_older(self) -> None:
+        if self._keep_newest is not None and len(self._by_step) > self._keep_newest:
+            newest = sorted(self._by_step)[-self._keep_newest :]
+            self._by_step = {step: self._by_step[step] for step in newest}
 
     def last(
         self, *, at_frame: float = math.inf, episodes: int = SCORED_TRAINING_EPISODES
     ) -> LastEpisodes | None:
-        """Returns the newest episodes at or before a frame; arguments as `LastEvaluations.last`."""
+        """Returns the newest episodes at or before a frame; arguments as `LastEvaluations.last`.
+
+        Raises:
+            ValueError: a frame is asked for, and not all episodes are kept.
+        """
+        if self._keep_newest is not None and at_frame < math.inf:
+            raise ValueError(
+                f"at_frame={at_frame} asks for episodes that keep={self._keep_newest} may have "
+                "dropped; keep all with keep=None"
+            )
         in_order = (each for _, each in sorted(self._by_step.items()))
         return _last(in_order, at_frame, episodes)
 

@@ -12,13 +12,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.report.evaluated import LastEpisodes, LastEvaluations, LastTraining
 from dreamer_core.report.metrics import LATEST
 from dreamer_core.report.read import METRICS_FILE, LogReader
+from dreamer_core.scores.at_frame import NoScore, require_reached, require_there
 from dreamer_core.scores.csv_scores import read_csv
+from dreamer_core.scores.run_config import read_run_config
 from dreamer_core.scores.scored import Collected, LeftOut, ScoredRun
 from dreamer_core.scores.stamp import Stamp, protocol_of
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named
@@ -41,10 +43,6 @@ class Wanted:
     """Of CSV files."""
 
 
-class _NoScore(Exception):
-    """A run is left out; the message is the reason."""
-
-
 def collect(paths: Iterable[Path], wanted: Wanted) -> Collected:
     """Returns the scores of all runs at the paths, each directory once.
 
@@ -58,14 +56,14 @@ def collect(paths: Iterable[Path], wanted: Wanted) -> Collected:
     collected = Collected()
     seen: set[Path] = set()
     for path in paths:
-        if path.is_file():
-            collected.add(read_csv(path, column=wanted.column))
-            continue
         with naming(f"read {path}", "Name a run directory, a sweep directory or a CSV file"):
-            run_dirs = _run_dirs(path, collected)
-        for run_dir in run_dirs:
-            if run_dir.resolve() not in seen:
-                seen.add(run_dir.resolve())
+            if path.is_file():
+                collected.add(read_csv(path, column=wanted.column))
+                continue
+            run_dirs = {each.resolve(): each for each in _run_dirs(path, collected)}
+        for resolved, run_dir in run_dirs.items():
+            if resolved not in seen:
+                seen.add(resolved)
                 _take(run_dir, wanted, collected)
     _warn_of_repeated_seeds(collected)
     return collected
@@ -111,7 +109,7 @@ def _take(run_dir: Path, wanted: Wanted, collected: Collected) -> None:
     damaged: list[str] = []
     try:
         collected.runs.append(_scored(run_dir, wanted, damaged))
-    except (_NoScore, BadInput) as error:
+    except (NoScore, BadInput) as error:
         collected.left_out.append(LeftOut(str(run_dir), str(error)))
     if damaged:
         lines = f"{len(damaged)} damaged line{'s' * (len(damaged) > 1)}"
@@ -120,14 +118,14 @@ def _take(run_dir: Path, wanted: Wanted, collected: Collected) -> None:
 
 
 def _scored(run_dir: Path, wanted: Wanted, damaged: list[str]) -> ScoredRun:
-    config = _config(run_dir / CONFIG_FILE)
+    config = read_run_config(run_dir / CONFIG_FILE)
     env = config.get("env", {})
     suite, task = env.get("suite", "atari"), str(env.get("task", ""))
     if suite != "atari":
-        raise _NoScore(f"its task {task} is of suite {suite}, and none of the paper's Atari games")
+        raise NoScore(f"its task {task} is of suite {suite}, and none of the paper's Atari games")
     game = game_named(task)
     if game in NOT_IN_TABLE:
-        raise _NoScore(f"{game} is none of the paper's games")
+        raise NoScore(f"{game} is none of the paper's games")
     reader = LogReader(run_dir / METRICS_FILE, damaged=damaged.append)
     with naming(f"read the metrics of {run_dir}", "Mend their permissions"):
         evaluations = _evaluations(reader) if wanted.returns == "evaluation" else None
@@ -148,20 +146,6 @@ def _scored(run_dir: Path, wanted: Wanted, damaged: list[str]) -> ScoredRun:
         to_frame=last.frames[1],
         stamp={**facts, "scored_episodes": len(last.episodes), **protocol_of(config)},
     )
-
-
-def _config(path: Path) -> dict[str, Any]:
-    """Returns the config as it lies there; one of another version has other settings."""
-    with naming(f"read {path}", "Mend its permissions"):
-        content = path.read_bytes()
-    try:
-        config = json.loads(content)
-        sections = [config.get(name, {}) for name in ("env", "evaluation")]
-    except (ValueError, RecursionError, AttributeError) as error:
-        raise BadInput(f"{path} cannot be read as a config: {error}; restore it") from error
-    if not all(isinstance(each, dict) for each in sections):
-        raise BadInput(f"{path} cannot be read as a config: env is no section; restore it")
-    return config
 
 
 def _evaluations(reader: LogReader) -> LastEvaluations:
@@ -191,11 +175,16 @@ def _last_evaluations(
             else "train with --evaluation.interval-frames 100000, or score what training "
             "returned with --returns training"
         )
-        raise _NoScore(f"it has no {mode} evaluation episodes; {to_do}")
+        raise NoScore(f"it has no {mode} evaluation episodes; {to_do}")
     interval = set_interval or evaluations.interval_frames(mode)
     at_frame = math.inf if wanted.at_frames is None else wanted.at_frames
     last = evaluations.last(mode, at_frame=at_frame)
-    _require_there(last, wanted, evaluations.reached_frame, interval)
+    require_there(
+        last.frames[1] if last else None,
+        wanted.at_frames,
+        reached_frame=evaluations.reached_frame,
+        interval_frames=interval,
+    )
     assert last is not None
     return last, {
         "returns": "evaluation episodes",
@@ -208,37 +197,11 @@ def _last_evaluations(
 def _last_training(training: LastTraining, wanted: Wanted) -> tuple[LastEpisodes, Stamp]:
     at_frame = math.inf if wanted.at_frames is None else wanted.at_frames
     last = training.last(at_frame=at_frame)
-    if wanted.at_frames is not None and training.reached_frame < wanted.at_frames:
-        _refuse_as_too_far(training.reached_frame, wanted.at_frames)
+    if wanted.at_frames is not None:
+        require_reached(training.reached_frame, wanted.at_frames)
     if last is None:
-        raise _NoScore("it has no finished training episode; let it train on")
+        raise NoScore("it has no finished training episode; let it train on")
     return last, {"returns": "training episodes", "mode": "sample", "weights": "as collected"}
-
-
-def _require_there(
-    last: LastEpisodes | None, wanted: Wanted, reached_frame: int, interval_frames: float
-) -> None:
-    """Refuses a score at a frame where the run was not evaluated."""
-    if wanted.at_frames is None:
-        return
-    newest = last.frames[1] if last else 0.0
-    if last is None or newest < wanted.at_frames - interval_frames:
-        if reached_frame < wanted.at_frames:
-            _refuse_as_too_far(reached_frame, wanted.at_frames)
-        raise _NoScore(
-            f"its newest evaluation up to --at-frames {wanted.at_frames:,} is at "
-            f"{round(newest):,}, more than one interval of {round(interval_frames):,} frames "
-            "before; ask for a frame where it was evaluated"
-            if last
-            else f"it was first evaluated after --at-frames {wanted.at_frames:,}; ask for more"
-        )
-
-
-def _refuse_as_too_far(reached_frame: int, at_frames: int) -> None:
-    raise _NoScore(
-        f"it is not there yet: it has come to {reached_frame:,} frames of --at-frames "
-        f"{at_frames:,}; let it train on, or ask for fewer"
-    )
 
 
 def _warn_of_repeated_seeds(collected: Collected) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from dreamer_core.report.evaluated import LastTraining
+from dreamer_core.report.evaluated import SCORED_TRAINING_EPISODES, LastTraining
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader
 from services.sweep.plan import RunKey
 
@@ -111,7 +111,7 @@ class ProgressReader:
 
     def _forget(self) -> None:
         self._newest: LogLine | None = None
-        self._training = LastTraining()
+        self._training = LastTraining(keep=SCORED_TRAINING_EPISODES)
         self._speeds: deque[tuple[float, float]] = deque()  # (wall time, policy steps per second)
 
     def begin(self) -> None:

@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from dreamer_core.report.evaluated import LastEvaluations, LastTraining
 from tests.core.scores.examples import line
 
@@ -48,6 +50,30 @@ def test_training_older_checkpoints_and_infinite_returns_are_no_evaluations():
 
 def test_a_frame_that_is_evaluated_again_counts_once_with_the_later_line():
     assert returns(taken(line(10, 1.0), line(20, 2.0), line(20, 5.0)).last()) == [1, 5]
+
+
+def test_evaluations_of_guests_are_none_of_the_run():
+    evaluations = taken(line(10, 1.0), line(10, 7.0, guest=True), line(20, 8.0, guest=True))
+    assert returns(evaluations.last()) == [1] and evaluations.reached_frame == 40
+
+
+def test_all_evaluators_of_a_frame_count_and_each_counts_once():
+    first, second = "evaluator-0", "evaluator-1"
+    evaluations = taken(
+        line(10, 1.0, evaluator=first),
+        line(20, 4.0, evaluator=second),
+        line(21, 2.0, made_at=10, evaluator=second),
+        line(22, 3.0, made_at=20, evaluator=first),
+        line(23, 5.0, made_at=20, evaluator=second),
+    )
+    assert returns(evaluations.last()) == [1, 2, 3, 5] and evaluations.modes == {"greedy": 4}
+    assert evaluations.frames() == [40, 80] and evaluations.interval_frames() == 40
+
+
+def test_a_run_that_went_back_voids_the_evaluations_of_all_evaluators():
+    before = [line(20, x, evaluator=f"evaluator-{k}") for k, x in enumerate([1.0, 2.0])]
+    went_back = taken(*before, line(15, service="learner"), line(20, 9.0, evaluator="evaluator-0"))
+    assert returns(went_back.last()) == [9]
 
 
 def test_what_a_run_had_evaluated_beyond_where_it_went_back_to_is_void():
@@ -97,3 +123,24 @@ def test_training_episodes_beyond_where_a_run_went_back_to_are_void():
     training.take(line(40, 2.0, made_at=35, service="collector"))
     training.take(line(21, service="learner"))
     assert returns(training.last()) == [1]
+
+
+def ended(*policy_steps, keep):
+    training = LastTraining(keep=keep)
+    for step in policy_steps:
+        training.take(line(step, float(step), service="collector"))
+    return training
+
+
+def test_a_live_reader_keeps_no_more_than_the_newest_episodes():
+    assert returns(ended(1, 2, 3, 4, 5, keep=2).last()) == [4, 5]
+    followed = ended(*range(1, 9), keep=2)
+    followed.take(line(7, service="learner"))
+    assert returns(followed.last()) == [7], "6 is not kept"
+
+
+def test_a_reader_that_keeps_few_is_not_asked_for_an_earlier_frame():
+    with pytest.raises(ValueError, match="keep all with keep=None"):
+        ended(1, 2, 3, keep=2).last(at_frame=4)
+    with pytest.raises(ValueError, match="keep=0: wanted 1 or more"):
+        LastTraining(keep=0)

@@ -8,7 +8,15 @@ from dreamer_core.report.read import LogLine
 from dreamer_core.types import EpisodeSummary
 
 
-def line(policy_step, *returns, service="evaluator", made_at=None, mode="greedy", weights="latest"):
+def line(
+    policy_step,
+    *returns,
+    service="evaluator",
+    made_at=None,
+    mode="greedy",
+    weights="latest",
+    **labels,
+):
     """An evaluation of weights made at a policy step, or what another service reports."""
     made_at = policy_step if made_at is None else made_at
     is_evaluator = service == "evaluator"
@@ -23,7 +31,7 @@ def line(policy_step, *returns, service="evaluator", made_at=None, mode="greedy"
             EpisodeSummary(policy_step=made_at + i, episode_return=value, length=1)
             for i, value in enumerate(returns)
         ),
-        labels={"mode": mode, "weights": weights} if is_evaluator else {},
+        labels={"mode": mode, "weights": weights, **labels} if is_evaluator else {},
     )
 
 

@@ -114,7 +114,19 @@ def test_damaged_lines_are_left_out_with_a_warning(tmp_path):
     [
         ("{", "cannot be read as a config"),
         ("[]", "cannot be read as a config"),
-        ('{"env": 3}', "cannot be read as a config"),
+        ('{"env": 3}', "cannot be read as a config: env is no section"),
+        ('{"evaluation": null}', "evaluation is no section"),
+        ('{"behavior": {"discount": NaN}}', "NaN is no finite number"),
+        ('{"behavior": {"discount": 1e999}}', "1e999 is no finite number"),
+        ('{"seed": [1]}', "seed is [1]; wanted a whole number of 0 or more. Restore it"),
+        ('{"seed": null}', "seed is null; wanted"),
+        ('{"env": {"action_repeat": null}}', "env.action_repeat is null; wanted a whole number"),
+        ('{"env": {"action_repeat": true}}', "env.action_repeat is true; wanted"),
+        ('{"env": {"time_limit_steps": "x"}}', "of 1 or more or null"),
+        ('{"evaluation": {"episode_limit": null}}', "evaluation.episode_limit is null; wanted"),
+        ('{"evaluation": {"interval_frames": "x"}}', 'evaluation.interval_frames is "x"; wanted'),
+        ('{"evaluation": {"interval_frames": 0}}', "evaluation.interval_frames is 0; wanted"),
+        ('{"evaluation": {"episodes": 1e9}}', "evaluation.episodes is 1000000000.0; wanted"),
         ('{"env": {"suite": "control", "task": "walker_walk"}}', "suite control"),
         ('{"env": {"suite": "atari", "task": "defender"}}', "none of the paper's games"),
         ('{"env": {"suite": "atari", "task": "pongg"}}', "did you mean pong"),
@@ -165,6 +177,11 @@ def test_a_path_that_is_nothing_to_score_is_refused_with_what_to_name(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="holds neither a run"):
         collect([tmp_path / "empty"], Wanted())
+
+
+def test_a_path_that_no_file_system_takes_is_refused():
+    with pytest.raises(BadInput, match=r"Wanted to read xxx.* too long"):
+        collect([Path("x" * 300)], Wanted())
 
 
 def test_a_damaged_sweep_is_refused(tmp_path):

@@ -50,12 +50,12 @@ def read_run_config(path: Path) -> dict[str, Any]:
             raise BadInput(f"{path} cannot be read as a config: {name} is no section; restore it")
     for setting, wanted in _WHOLE.items():
         section, _, name = setting.rpartition(".")
-        _require(path, setting, wanted, (sections[section] if section else config), name)
+        found = sections[section] if section else config
+        _require(path, setting, wanted, found.get(name, wanted.least))
     return config
 
 
-def _require(path: Path, setting: str, wanted: _Whole, section: Any, name: str) -> None:
-    value: Any = section.get(name, wanted.least)
+def _require(path: Path, setting: str, wanted: _Whole, value: Any) -> None:
     if value is None and wanted.may_be_off:
         return
     is_whole = isinstance(value, int) and not isinstance(value, bool)

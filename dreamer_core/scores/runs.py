@@ -7,15 +7,16 @@ goes by another name.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dreamer_core.errors import BadInput, naming
-from dreamer_core.report.evaluated import LastEpisodes, LastEvaluations, LastTraining
+from dreamer_core.report.evaluated import LastEpisodes, LastEvaluations, LastTraining, interval_of
 from dreamer_core.report.metrics import LATEST
 from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.scores.at_frame import NoScore, require_reached, require_there
@@ -27,6 +28,8 @@ from dreamer_core.scores.table import NOT_IN_TABLE, game_named
 
 Returns = Literal["evaluation", "training"]
 CONFIG_FILE, SWEEP_FILE = "config.json", "sweep.json"
+_NEAR = 1.1  # times the interval that is set, a measured one is taken for the same
+_FAR = 2  # times as far apart, evaluations are worth a warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +111,7 @@ def _planned(marker: Path) -> int:
 def _take(run_dir: Path, wanted: Wanted, collected: Collected) -> None:
     damaged: list[str] = []
     try:
-        collected.runs.append(_scored(run_dir, wanted, damaged))
+        collected.runs.append(_scored(run_dir, wanted, damaged, collected.warnings))
     except (NoScore, BadInput) as error:
         collected.left_out.append(LeftOut(str(run_dir), str(error)))
     if damaged:
@@ -117,7 +120,7 @@ def _take(run_dir: Path, wanted: Wanted, collected: Collected) -> None:
         collected.warnings.append(what)
 
 
-def _scored(run_dir: Path, wanted: Wanted, damaged: list[str]) -> ScoredRun:
+def _scored(run_dir: Path, wanted: Wanted, damaged: list[str], warnings: list[str]) -> ScoredRun:
     config = read_run_config(run_dir / CONFIG_FILE)
     env = config.get("env", {})
     suite, task = env.get("suite", "atari"), str(env.get("task", ""))
@@ -133,6 +136,7 @@ def _scored(run_dir: Path, wanted: Wanted, damaged: list[str]) -> ScoredRun:
     if evaluations is not None:
         interval = config.get("evaluation", {}).get("interval_frames")
         last, facts = _last_evaluations(evaluations, wanted, interval)
+        warnings.extend(f"{run_dir}: {each}" for each in _spread(last, interval))
     else:
         assert training is not None
         last, facts = _last_training(training, wanted)
@@ -176,7 +180,7 @@ def _last_evaluations(
             "returned with --returns training"
         )
         raise NoScore(f"it has no {mode} evaluation episodes; {to_do}")
-    interval = set_interval or evaluations.interval_frames(mode)
+    interval = _interval(evaluations.frames(mode), set_interval)
     at_frame = math.inf if wanted.at_frames is None else wanted.at_frames
     last = evaluations.last(mode, at_frame=at_frame)
     require_there(
@@ -192,6 +196,37 @@ def _last_evaluations(
         "weights": LATEST,
         "evaluation_interval_frames": round(interval),
     }
+
+
+def _interval(frames: Sequence[float], set_interval: int | None) -> float:
+    """Returns the env frames from one evaluation to the next, as measured where there are two.
+
+    A resume may have changed what the config says. Where that is near what is measured, it is
+    taken, so that runs of one setting have one stamp.
+    """
+    measured = interval_of(frames)
+    if set_interval is None:
+        return measured
+    is_near = set_interval / _NEAR <= measured <= set_interval * _NEAR
+    return set_interval if is_near or len(frames) < 2 else measured
+
+
+def _spread(last: LastEpisodes, set_interval: int | None) -> Iterator[str]:
+    """Yields what is to be said of scored evaluations that are not apart as the config says.
+
+    One that comes early is nothing: at its end, a run is evaluated once more.
+    """
+    frames = sorted({each.env_frame for each in last.episodes})
+    gaps = [b - a for a, b in itertools.pairwise(frames)]
+    if set_interval is None or not gaps:
+        return
+    if max(gaps) > _FAR * set_interval or interval_of(frames) < set_interval / _FAR:
+        few, many = f"{round(min(gaps)):,}", f"{round(max(gaps)):,}"
+        yield (
+            f"its scored evaluations are {few if few == many else f'{few} to {many}'} frames "
+            f"apart and not {set_interval:,}, as its {CONFIG_FILE} says; they span "
+            f"{round(frames[-1] - frames[0]):,} frames of the run"
+        )
 
 
 def _last_training(training: LastTraining, wanted: Wanted) -> tuple[LastEpisodes, Stamp]:

@@ -43,11 +43,56 @@ def test_at_a_frame_it_is_scored_by_the_ten_before(tmp_path):
     assert one(run_dir, at_frames=1_299_999).score == 7.5, "less than an interval more"
 
 
-def test_the_interval_is_the_one_that_was_set_and_not_what_it_looks_like(tmp_path):
-    set_to = EVERY_100K | {"interval_frames": 200_000}
-    run_dir = write_run(tmp_path / "run", evaluated(2), evaluation=set_to)
-    assert one(run_dir, at_frames=400_000).stamp["evaluation_interval_frames"] == 200_000
-    assert "not there yet" in reason(run_dir, at_frames=400_001)
+@pytest.mark.parametrize(
+    ("set_to", "count", "interval"),
+    [(200_000, 2, 100_000), (50_000, 2, 100_000), (200_000, 1, 200_000), (101_000, 2, 101_000)],
+)
+def test_the_interval_is_what_is_measured_unless_that_is_near_what_is_set(
+    tmp_path, set_to, count, interval
+):
+    evaluation = EVERY_100K | {"interval_frames": set_to}
+    run_dir = write_run(tmp_path / "run", evaluated(count), evaluation=evaluation)
+    furthest = count * 100_000 + interval
+    assert one(run_dir, at_frames=furthest).stamp["evaluation_interval_frames"] == interval
+    assert "not there yet" in reason(run_dir, at_frames=furthest + 1)
+
+
+def spread(tmp_path, *hundred_thousands, set_to):
+    lines = [line(round(STEP * each), 1.0) for each in hundred_thousands]
+    evaluation = EVERY_100K | {"interval_frames": set_to}
+    return collect([write_run(tmp_path / "run", lines, evaluation=evaluation)], Wanted()).warnings
+
+
+@pytest.mark.parametrize(
+    ("hundred_thousands", "set_to", "words"),
+    [
+        ((1, 2, 3), 49_999, "are 100,000 frames apart and not 49,999, as its config.json says"),
+        ((1, 2), 200_001, "are 100,000 frames apart and not 200,001"),
+        ((1, 2, 5), 100_000, "are 100,000 to 300,000 frames apart and not 100,000, as its"),
+        ((1, 2, 5), 100_000, "they span 400,000 frames of the run"),
+    ],
+)
+def test_evaluations_that_are_not_apart_as_set_are_a_warning(
+    tmp_path, hundred_thousands, set_to, words
+):
+    (warning,) = spread(tmp_path, *hundred_thousands, set_to=set_to)
+    assert words in warning and warning.startswith(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("hundred_thousands", "set_to"),
+    [
+        ((1, 2), 50_000),
+        ((1, 2), 200_000),
+        ((1, 1.03), 100_000),
+        ((1, 2, 2.03), 100_000),
+        ((9,), 100_000),
+    ],
+)
+def test_evaluations_within_twice_the_interval_and_one_at_the_end_are_none(
+    tmp_path, hundred_thousands, set_to
+):
+    assert spread(tmp_path, *hundred_thousands, set_to=set_to) == []
 
 
 @pytest.mark.parametrize("evaluation", [EVERY_100K, None])

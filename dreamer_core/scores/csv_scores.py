@@ -1,4 +1,7 @@
-"""Scores in a CSV file, of this program or any other: a row for each game and seed."""
+"""Scores in a CSV file, of this program or any other: a row for each game and seed.
+
+Several rows of one game and seed that say their frames are a curve: one of them is the score.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.errors import BadInput, naming
-from dreamer_core.scores.scored import Collected, LeftOut, ScoredRun
+from dreamer_core.report.evaluated import interval_of
+from dreamer_core.scores.at_frame import NoScore, require_there
+from dreamer_core.scores.scored import LARGEST_SCORE, Collected, LeftOut, ScoredRun
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named
 
 _HEADER = "a header that begins with `game,score`, and may go on with `,seed,frames`"
+_INTERVAL_FRAMES = 100_000  # of the paper's curves; taken where one row does not show its own
 
 
-def read_csv(path: Path, *, column: str = "score") -> Collected:
-    """Returns the score of each row; a protocol is not known.
+def read_csv(path: Path, *, column: str = "score", at_frames: int | None = None) -> Collected:
+    """Returns the score of each row or curve; a protocol is not known.
 
     Args:
         path: of the file.
         column: of the scores, by the header.
+        at_frames: env frame at which they are compared, where they say their frames; None: each
+            curve at its newest row.
 
     Raises:
         BadInput: the file cannot be read, or is no such table: with the line and the cell.
@@ -45,7 +53,38 @@ def read_csv(path: Path, *, column: str = "score") -> Collected:
         raise BadInput(f"{path}:{reader.line_num} is no line of a CSV file: {error}") from error
     if not collected.runs and not collected.left_out:
         raise BadInput(f"{path} holds no score, only {_HEADER}; add a line for each game and seed")
-    return collected
+    return _at_frame(collected, at_frames)
+
+
+def _at_frame(collected: Collected, at_frames: int | None) -> Collected:
+    """Returns of each curve its newest row up to a frame; rows without frames are all kept."""
+    curves: dict[object, list[ScoredRun]] = {}
+    for run in collected.runs:
+        is_curve = run.seed is not None and run.to_frame is not None
+        curves.setdefault((run.game, run.seed) if is_curve else run.source, []).append(run)
+    taken = Collected(left_out=list(collected.left_out))
+    for curve in curves.values():
+        try:
+            taken.runs.extend(_newest(curve, at_frames))
+        except NoScore as reason:
+            taken.left_out.append(LeftOut(curve[-1].source, str(reason)))
+    return taken
+
+
+def _newest(curve: list[ScoredRun], at_frames: int | None) -> list[ScoredRun]:
+    """Returns the row to score; several where they are of one frame.
+
+    Raises:
+        NoScore: the curve has none within an interval of the frame.
+    """
+    frames = sorted({run.to_frame for run in curve if run.to_frame is not None})
+    if not frames:
+        return curve
+    until = [frame for frame in frames if at_frames is None or frame <= at_frames]
+    newest = until[-1] if until else None
+    interval = interval_of(frames) if len(frames) > 1 else _INTERVAL_FRAMES
+    require_there(newest, at_frames, reached_frame=frames[-1], interval_frames=interval)
+    return [run for run in curve if run.to_frame == newest]
 
 
 def _take(row: dict[Any, Any], where: str, column: str, collected: Collected) -> None:
@@ -59,6 +98,8 @@ def _take(row: dict[Any, Any], where: str, column: str, collected: Collected) ->
         collected.left_out.append(LeftOut(where, f"{game} is none of the paper's games"))
         return
     frames = _number(row.get("frames", ""), f"{where}: frames", default=None)
+    if frames is not None and frames < 1:
+        raise BadInput(f"{where}: frames is {row['frames']!r}; wanted 1 or more, or an empty cell")
     seed = _number(row.get("seed", ""), f"{where}: seed", default=None)
     if seed is not None and seed != int(seed):
         raise BadInput(f"{where}: seed is {row['seed']!r}; wanted a whole number")
@@ -85,4 +126,6 @@ def _number(cell: str, where: str, *, default: float | None) -> float | None:
         raise BadInput(f"{where} is {cell!r}; wanted a number, without commas in it") from error
     if not math.isfinite(value):
         raise BadInput(f"{where} is {cell!r}; wanted a finite number")
+    if abs(value) > LARGEST_SCORE:
+        raise BadInput(f"{where} is {cell!r}; wanted a number of at most {LARGEST_SCORE:g}")
     return value

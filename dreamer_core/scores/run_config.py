@@ -58,13 +58,16 @@ def read_run_config(path: Path) -> dict[str, Any]:
 def _require(path: Path, setting: str, wanted: _Whole, value: Any) -> None:
     if value is None and wanted.may_be_off:
         return
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    if not is_whole or not wanted.least <= value < TOO_LARGE:
+    if not _is_whole(value, wanted.least):
         or_off = " or null" if wanted.may_be_off else ""
         raise BadInput(
             f"{path} cannot be used: {setting} is {_shown(value)}; wanted a whole number of "
             f"{wanted.least} or more{or_off}. Restore it"
         )
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < TOO_LARGE
 
 
 def _shown(value: Any) -> str:

@@ -22,7 +22,7 @@ from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.scores.at_frame import NoScore, require_reached, require_there
 from dreamer_core.scores.csv_scores import read_csv
 from dreamer_core.scores.run_config import read_run_config
-from dreamer_core.scores.scored import Collected, LeftOut, ScoredRun
+from dreamer_core.scores.scored import LARGEST_SCORE, Collected, LeftOut, ScoredRun
 from dreamer_core.scores.stamp import Stamp, protocol_of
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named
 
@@ -61,7 +61,7 @@ def collect(paths: Iterable[Path], wanted: Wanted) -> Collected:
     for path in paths:
         with naming(f"read {path}", "Name a run directory, a sweep directory or a CSV file"):
             if path.is_file():
-                collected.add(read_csv(path, column=wanted.column))
+                collected.add(read_csv(path, column=wanted.column, at_frames=wanted.at_frames))
                 continue
             run_dirs = {each.resolve(): each for each in _run_dirs(path, collected)}
         for resolved, run_dir in run_dirs.items():
@@ -140,6 +140,8 @@ def _scored(run_dir: Path, wanted: Wanted, damaged: list[str], warnings: list[st
     else:
         assert training is not None
         last, facts = _last_training(training, wanted)
+    if abs(last.mean) > LARGEST_SCORE:
+        raise NoScore(f"its score of {last.mean:g} is none of a game; mend {METRICS_FILE}")
     return ScoredRun(
         game=game,
         seed=config.get("seed", 0),

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from dreamer_core.scores.stamp import Stamp
 
+LARGEST_SCORE = 1e100
+"""Beyond which a number is none of a game, and squares of it overflow."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredRun:

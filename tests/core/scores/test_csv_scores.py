@@ -39,6 +39,60 @@ def test_the_two_games_that_the_paper_leaves_out_are_left_out(tmp_path):
     assert found.left_out[0].source.endswith(":2") and "defender" in found.left_out[0].reason
 
 
+CURVE = "game,score,seed,frames\npong,3,0,3e6\npong,1,0,1e6\npong,2,0,2e6\npong,9,1,2e6\n"
+
+
+def scores(found):
+    return [(run.seed, run.score, run.to_frame) for run in found.runs]
+
+
+def test_of_a_curve_the_newest_row_is_the_score(tmp_path):
+    assert scores(read_csv(written(tmp_path, CURVE))) == [(0, 3, 3e6), (1, 9, 2e6)]
+
+
+@pytest.mark.parametrize("at_frames", [2_000_000, 2_099_999])
+def test_at_a_frame_it_is_the_newest_row_before(tmp_path, at_frames):
+    found = read_csv(written(tmp_path, CURVE), at_frames=at_frames)
+    assert scores(found) == [(0, 2, 2e6), (1, 9, 2e6)] and found.left_out == []
+
+
+@pytest.mark.parametrize(
+    ("at_frames", "reason"),
+    [
+        (
+            2_100_001,
+            "it is not there yet: it has come to 2,000,000 frames of --at-frames 2,100,001",
+        ),
+        (1_900_000, "it was first evaluated after --at-frames 1,900,000; ask for more"),
+    ],
+)
+def test_a_row_that_is_not_of_the_frame_is_left_out(tmp_path, at_frames, reason):
+    found = read_csv(written(tmp_path, CURVE), at_frames=at_frames)
+    assert [run.seed for run in found.runs] == [0]
+    assert found.left_out[0].source.endswith(":5") and reason in found.left_out[0].reason
+
+
+def test_a_curve_with_a_hole_is_left_out_there(tmp_path):
+    rows = "".join(f"pong,1,0,{frame}e6\n" for frame in (1, 2, 3, 9))
+    found = read_csv(written(tmp_path, f"game,score,seed,frames\n{rows}"), at_frames=5_000_000)
+    assert found.runs == [] and len(found.left_out) == 1
+    assert "is at 3,000,000, more than one interval of 1,000,000" in found.left_out[0].reason
+
+
+def test_rows_without_frames_or_a_seed_are_no_curve(tmp_path):
+    text = "game,score,seed,frames\npong,1,0,\npong,2,0,\npong,3,,1e6\npong,4,,2e6\n"
+    path = written(tmp_path, text)
+    assert [run.score for run in read_csv(path).runs] == [1, 2, 3, 4]
+    at_2m = read_csv(path, at_frames=2_000_000)
+    assert [run.score for run in at_2m.runs] == [1, 2, 4]
+    assert at_2m.left_out[0].source == f"{path}:4"
+
+
+def test_two_rows_of_one_seed_and_frame_are_both_there(tmp_path):
+    text = "game,score,seed,frames\npong,1,0,5\npong,2,0,5\n"
+    assert [run.score for run in read_csv(written(tmp_path, text)).runs] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
@@ -55,6 +109,9 @@ def test_the_two_games_that_the_paper_leaves_out_are_left_out(tmp_path):
         ("game,score,seed\npong,1,a\n", r":2: seed is 'a'; wanted a number"),
         ("game,score,seed\npong,1,1.5\n", r":2: seed is '1.5'; wanted a whole number"),
         ("game,score,frames\npong,1,x\n", r":2: frames is 'x'; wanted a number"),
+        ("game,score,frames\npong,1,5\npong,1,0\n", r":3: frames is '0'; wanted 1 or more"),
+        ("game,score,frames\npong,1,-2e8\n", r":2: frames is '-2e8'; wanted 1 or more"),
+        ("game,score\npong,1e308\npong,1e308\n", r":2: score is '1e308'; .* at most 1e\+100"),
         ('game,score\npong,"1\n', ":[12] is no line of a CSV file"),
         (b"game,score\n\xff\xfe,3\n", "is no text"),
     ],

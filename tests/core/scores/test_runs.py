@@ -131,6 +131,19 @@ def test_a_run_of_the_other_mode_is_left_out_with_what_to_do(tmp_path):
     assert one(run_dir, mode="sample").stamp["mode"] == "sample"
 
 
+def test_a_run_whose_returns_are_no_scores_is_left_out(tmp_path):
+    run_dir = write_run(tmp_path / "run", [line(STEP, 1e308, 1e308)])
+    assert "its score of inf is none of a game" in reason(run_dir)
+
+
+def test_rows_of_a_csv_file_are_compared_at_the_frame_too(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("game,score,seed,frames\npong,1,0,1e6\npong,2,0,2e6\nboxing,3,0,2e8\n")
+    found = collect([path], Wanted(at_frames=1_000_000))
+    assert [(run.game, run.score) for run in found.runs] == [("pong", 1)]
+    assert "first evaluated after --at-frames 1,000,000" in found.left_out[0].reason
+
+
 def test_training_returns_go_by_their_own_name(tmp_path):
     lines = [*evaluated(1), *(line(100 + k, float(k), service="collector") for k in range(102))]
     run = one(write_run(tmp_path / "run", lines), returns="training")

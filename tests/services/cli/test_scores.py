@@ -90,6 +90,22 @@ def test_a_run_that_is_not_there_yet_is_named_and_left_out(dreamer, tmp_path):
     assert "episodes up to 300,000 frames" in plain(stdout)
 
 
+def test_a_config_that_cannot_be_used_is_named_and_the_other_runs_are_reported(dreamer, tmp_path):
+    write_run(tmp_path / "bad", evaluated(1.0), seed=[1])
+    write_run(tmp_path / "good", evaluated(2.0), task="boxing")
+    code, stdout, _ = dreamer("scores", "bad", "good")
+    assert code == 0 and rows_of(stdout)["boxing"][0] == "2"
+    assert "Left out (1): bad: bad/config.json cannot be used: seed is [1]" in plain(stdout)
+
+
+def test_evaluations_that_are_not_apart_as_set_are_a_warning(dreamer, tmp_path):
+    evaluation = {"interval_frames": 1_000_000, "episodes": 1, "episode_limit": 27_000}
+    write_run(tmp_path / "run", evaluated(1.0, 2.0), evaluation=evaluation)
+    code, stdout, _ = dreamer("scores", "run")
+    told = "Warning: run: its scored evaluations are 100,000 frames apart and not 1,000,000, as"
+    assert code == 0 and told in plain(stdout)
+
+
 def test_training_returns_are_scored_under_their_own_name(dreamer, tmp_path):
     write_run(tmp_path / "run", [line(100, 7.0, service="collector")])
     code, stdout, _ = dreamer("scores", "run", "--returns", "training")
@@ -123,6 +139,9 @@ def test_eighty_columns_hold_every_row_and_a_pipe_gets_eighty(tmp_path, column):
         (("run",), "--evaluation.interval-frames"),
         (("run", "--at-frames", "0"), "--at-frames 0: wanted 1 or more"),
         (("x.csv",), "x.csv:2: score is 'x'; wanted a number"),
+        (("huge.csv",), "huge.csv:2: score is '1e308'; wanted a number of at most 1e+100"),
+        (("x" * 300,), "Name a run directory, a sweep directory or a CSV file"),
+        (("bad",), "config.json cannot be used: env.action_repeat is null; wanted a whole number"),
         (("good.csv", "--json", "no/x.json"), "Name a file with --json"),
         (("good.csv", "--column", "other"), "name the column of the scores with --column"),
     ],
@@ -131,7 +150,9 @@ def test_what_cannot_be_scored_is_refused_with_what_to_do(refused, tmp_path, wor
     (tmp_path / "empty").mkdir()
     write_run(tmp_path / "run", [line(10, 1.0, service="collector")])
     (tmp_path / "x.csv").write_text("game,score\npong,x\n")
+    (tmp_path / "huge.csv").write_text("game,score\npong,1e308\npong,1e308\n")
     (tmp_path / "good.csv").write_text("game,score\npong,1\n")
+    write_run(tmp_path / "bad", evaluated(1.0), env={"action_repeat": None})
     assert part in refused("scores", *words)
 
 

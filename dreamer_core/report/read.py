@@ -193,6 +193,8 @@ def _parse(text: str, where: str) -> LogLine:
             episode["episode_return"] = _float_of(episode["episode_return"])
             info: dict[str, Any] = episode.get("info", {})
             episode["info"] = {key: _float_of(value) for key, value in info.items()}
+        if not isinstance(raw.get("labels", {}), dict):
+            raise TypeError("labels must be an object")
         raw["episodes"] = tuple(EpisodeSummary(**episode) for episode in episodes)
         return LogLine(**raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

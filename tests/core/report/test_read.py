@@ -1,6 +1,7 @@
 """The reader of the log: each line once, also of a file that grows, is torn or is replaced."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -123,6 +124,13 @@ def test_a_damaged_line_in_the_middle_is_refused_by_its_number(tmp_path):
     path = write_once(tmp_path)
     path.write_text(path.read_text() + '{"half": \n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl:2 is not a metrics line"):
+        read_jsonl(path)
+
+
+def test_labels_that_are_no_object_are_damage(tmp_path):
+    path = write_once(tmp_path)
+    path.write_text(re.sub(r'"labels": \{[^}]*\}', '"labels": null', path.read_text()))
+    with pytest.raises(BadInput, match="labels must be an object"):
         read_jsonl(path)
 
 

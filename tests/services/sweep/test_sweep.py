@@ -219,7 +219,7 @@ def test_the_other_run_finishes_and_has_a_score(packed):
     scores = SweepDirectory(packed[0].run_dir).finished()
     assert set(scores) == {RunKey(CATCH, 0)}
     score = scores[RunKey(CATCH, 0)]
-    assert -5 <= score.evaluation_return <= 5 and score.evaluation_episodes > 1
+    assert -5 <= score.evaluation_return <= 5 and score.evaluation_episodes == 1
     assert -5 <= score.training_return <= 5 and score.training_episodes > 1
 
 

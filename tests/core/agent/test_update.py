@@ -176,7 +176,9 @@ def test_a_cpu_computes_eagerly_in_float32_and_says_so():
     assert not execution.is_captured
 
 
-@pytest.mark.parametrize("field", [{"precision": "bfloat16"}, {"execution": "captured"}])
+@pytest.mark.parametrize(
+    "field", [{"precision": "bfloat16"}, {"precision": "tf32"}, {"execution": "captured"}]
+)
 def test_what_needs_cuda_is_refused_on_a_cpu(field):
     name, value = next(iter(field.items()))
     with pytest.raises(ValueError, match=f"learner.{name}={value} needs a CUDA device"):
@@ -272,6 +274,9 @@ def test_a_card_gets_what_it_can(monkeypatch, capability, can_compile, expected)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
     monkeypatch.setattr(device, "_can_compile", lambda _: can_compile)
     assert str(choose_execution(LearnerConfig())) == f"a card, {expected}"
-    if capability < (8, 0):
+    if capability >= (8, 0):
+        execution = choose_execution(LearnerConfig(precision="tf32"))
+        assert str(execution) == f"a card, {expected.replace('bfloat16', 'tf32')}"
+    else:
         with pytest.raises(ValueError, match="has no bfloat16 units"):
             choose_execution(LearnerConfig(precision="bfloat16"))

@@ -8,6 +8,7 @@ from unittest.mock import patch
 from dreamer_core.replay import draw, replay
 from dreamer_core.replay.replay import Replay
 from dreamer_core.run.schedule import Schedule
+from dreamer_core.run.scoring import EvaluationClock
 from services.runtime.calls import Calls
 from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
@@ -95,8 +96,8 @@ MUTANTS = {
     "forget the resume point": (SimulatedLearner, "resume_point", lambda _: (None,) * 4),
     "keep the clock of a save that died": (Saves, "began", _begin_as_before),
     "save only at the end": (Saves, "is_due", lambda _: False),
-    "never evaluate": (Evaluations, "is_due", lambda *_: False),
-    "evaluate before it is due": (Evaluations, "is_due", _count_whenever_asked),
+    "never evaluate": (EvaluationClock, "is_due", lambda *_: False),
+    "evaluate before it is due": (EvaluationClock, "is_due", _count_whenever_asked),
     "wait for evaluations at the end": (Evaluations, "drop", lambda _: None),
     "never post weights": (Traffic, "post", lambda _: None),
     "publish once": (Schedule, "should_publish", _publish_once),

@@ -156,7 +156,7 @@ def test_an_unknown_command_is_refused_with_the_known_ones(refused):
     message = refused("trains")
     assert (
         "'trains'" in message
-        and "train, local, sweep, check-env, eval, attach, watch, status" in message
+        and "train, local, sweep, scores, check-env, eval, attach, watch, status" in message
     )
 
 

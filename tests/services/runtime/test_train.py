@@ -262,8 +262,11 @@ def story(tmp_path_factory):
 
 def test_a_run_goes_on_after_a_kill_of_each_of_its_services_and_a_crash(story):
     again = {name: story.samples["dreamer_restarts_total", name] for name in TITLES}
-    # The replay takes the collector along, whose episode went on without what was lost.
-    assert again == {"learner": 2, "collector": 3, "replay": 1} == restarts(story.run.run_dir)
+    assert again == restarts(story.run.run_dir)
+    # The replay takes the collector along if something was on its way to it: the episode went on
+    # without what was lost.
+    assert again.pop("collector") in (2, 3)
+    assert again == {"learner": 2, "replay": 1}
 
 
 def test_the_counts_are_exact_in_spite_of_the_kills(story):

@@ -103,7 +103,9 @@ class DreamerAgent:
         )
         self._update: Callable[[StepInputs], StepResult] = self._eager_update
         if self.execution.is_captured:
-            self._update = CapturedUpdate(self._eager_update)
+            self._update = CapturedUpdate(
+                self._eager_update, is_compiled=self.execution.is_compiled
+            )
         elif self.execution.num_processes > 1:
             self._update = DataParallelUpdate(
                 self._eager_update, self.behavior, self.optimizers, config, spec

@@ -91,10 +91,12 @@ class CapturedUpdate:
 
     Args:
         update: to capture.
+        is_compiled: its parts went through `compile_parts`.
     """
 
-    def __init__(self, update: Update) -> None:
+    def __init__(self, update: Update, *, is_compiled: bool) -> None:
         self._update = update
+        self._is_compiled = is_compiled
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: StepInputs | None = None
         self._result: StepResult | None = None
@@ -119,7 +121,7 @@ class CapturedUpdate:
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UPS):
-                run_compiled(self._update, static)
+                run_compiled(self._update, static) if self._is_compiled else self._update(static)
         torch.cuda.current_stream().wait_stream(side)
         _copy_all(before, self._update.buffers())
         graph = torch.cuda.CUDAGraph()

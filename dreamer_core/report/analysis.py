@@ -1,0 +1,56 @@
+"""What a world model predicts of episodes that it was not trained on, by steps ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dreamer_core.types import FloatArray, UInt8Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reliability:
+    """How often what was predicted came true, by what was predicted: one row a bin."""
+
+    predicted: FloatArray
+    """[bins], mean probability of going on; empty bins are left out."""
+    observed: FloatArray
+    """[bins], share of the rows that went on."""
+    count: FloatArray
+    """[bins], rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldModelAnalysis:
+    """Means over held-out sequences, of which the model saw the first `context` rows.
+
+    From there on it imagines from the actions alone; row k of a curve is k + 1 steps ahead.
+    """
+
+    policy_step: int
+    """Of the run when the weights were made."""
+    gradient_step: int
+    """The same in gradient steps."""
+    sequences: int
+    """Held-out sequences behind each mean."""
+    context: int
+    """Rows seen before the first imagined one."""
+    image_error: FloatArray
+    """[H], mean squared error of a pixel, images in [0, 1]; empty where there are no images."""
+    copied_image_error: FloatArray
+    """[H], of the baseline: the last image seen, kept."""
+    reward_error: FloatArray
+    """[H], mean absolute error of the reward as the model learns it (tanh on Atari)."""
+    mean_reward_error: FloatArray
+    """[H], of the baseline: the mean reward of these rows, kept."""
+    kl: FloatArray
+    """[H], nats: of the posterior that sees row t from the prior imagined `context`.. t."""
+    discount: Reliability
+    """Of the imagined rows: going on against the episode's own end."""
+    latent_usage: FloatArray
+    """[variables, classes], how often each class was drawn in posteriors; empty if Gaussian."""
+    latent_entropy: FloatArray
+    """[variables], mean entropy of the posterior in nats; empty if Gaussian."""
+    truth: UInt8Array
+    """[T, height, width, 1 or 3], one sequence, context first; empty without images."""
+    model: UInt8Array
+    """The same as the model reconstructs and, from `context` on, imagines it."""

@@ -23,7 +23,8 @@ class Reliability:
 class WorldModelAnalysis:
     """Means over held-out sequences, of which the model saw the first `context` rows.
 
-    From there on it imagines from the actions alone; row k of a curve is k + 1 steps ahead.
+    From there on it imagines from the actions alone; row k of a curve is k + 1 steps ahead. A
+    sequence lies within one episode: where that ends sooner, later rows are without it.
     """
 
     policy_step: int
@@ -31,26 +32,28 @@ class WorldModelAnalysis:
     gradient_step: int
     """The same in gradient steps."""
     sequences: int
-    """Held-out sequences behind each mean."""
+    """Held-out sequences."""
     context: int
     """Rows seen before the first imagined one."""
+    reached: FloatArray
+    """[H], sequences behind row k of each curve, all of them or fewer; 1 or more."""
     image_error: FloatArray
     """[H], mean squared error of a pixel, images in [0, 1]; empty where there are no images."""
     copied_image_error: FloatArray
     """[H], of the baseline: the last image seen, kept."""
     reward_error: FloatArray
-    """[H], mean absolute error of the reward as the model learns it (tanh on Atari)."""
+    """[H], mean squared error of the reward as the model learns it (tanh on Atari)."""
     mean_reward_error: FloatArray
     """[H], of the baseline: the mean reward of these rows, kept."""
     kl: FloatArray
-    """[H], nats: of the posterior that sees row t from the prior imagined `context`.. t."""
+    """[H], nats: of the posterior that saw each image up to row t from the prior imagined there."""
     discount: Reliability
-    """Of the imagined rows: going on against the episode's own end."""
+    """Of the imagined rows: going on, which is discount / gamma, against the episode's own end."""
     latent_usage: FloatArray
-    """[variables, classes], how often each class was drawn in posteriors; empty if Gaussian."""
+    """[variables, classes], share of the rows whose posterior drew the class; empty if Gaussian."""
     latent_entropy: FloatArray
     """[variables], mean entropy of the posterior in nats; empty if Gaussian."""
     truth: UInt8Array
-    """[T, height, width, 1 or 3], one sequence, context first; empty without images."""
+    """[T, height, width, 1 or 3], one sequence, context first; bars where only a vector is seen."""
     model: UInt8Array
     """The same as the model reconstructs and, from `context` on, imagines it."""

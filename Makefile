@@ -108,8 +108,9 @@ test: $(DEV) ## Run all tests but those of learning, faults, hosts and container
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-learning
-test-learning: $(DEV) ## Train on TASKS ("catch reach"; all), 10 minutes a task and seed. SEEDS="0 1 2"
-	DREAMER_LEARNING_SEEDS="$(SEEDS)" DREAMER_LEARNING_TASKS="$(TASKS)" $(BIN)/python -m pytest tests/learning -m learning
+test-learning: $(DEV) ## Train on TASKS ("catch reach"; all), 10 minutes a task and seed. SEEDS="0 1 2" UNTIL_LEARNED=
+	DREAMER_LEARNING_SEEDS="$(SEEDS)" DREAMER_LEARNING_TASKS="$(TASKS)" \
+	  DREAMER_LEARNING_UNTIL_LEARNED="$(UNTIL_LEARNED)" $(BIN)/python -m pytest tests/learning -m learning
 
 .PHONY: test-faults
 test-faults: $(DEV) ## Break running services for real: kills, hangs, full disks.

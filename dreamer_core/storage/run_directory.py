@@ -141,10 +141,21 @@ def claim(lock: Path, option: str = "--run-dir") -> IO[str]:
     try:
         return take_lock(lock)
     except InUse as error:
-        raise RunDirectoryError(
-            f"{lock.parent} is in use by {error}. Wait for that run, stop it, or name another "
-            f"directory with {option}"
-        ) from error
+        raise _in_use(lock.parent, str(error), option) from error
+
+
+def require_free(root: Path) -> None:
+    """Raises RunDirectoryError where another process trains in a directory; changes nothing."""
+    found = holder(RunPaths(root))
+    if found is not None:
+        raise _in_use(root, found, "--run-dir")
+
+
+def _in_use(root: Path, who: str, option: str) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{root} is in use by {who}. Wait for that run, stop it, or name another "
+        f"directory with {option}"
+    )
 
 
 def holder(paths: RunPaths) -> str | None:

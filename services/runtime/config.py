@@ -23,8 +23,9 @@ def _targets_dir() -> Path | None:
 class MetricsConfig:
     """The Prometheus endpoint of the supervisor's process."""
 
-    port: int = 9464
-    """TCP port to scrape; 0 picks a free one and says which."""
+    port: int | None = None
+    """TCP port to scrape; None takes 9464, or the first after it that is free, 0 any that is free;
+    the run says which."""
     address: str = "127.0.0.1"
     """Interface to listen on; loopback unless other machines are to scrape it."""
     targets_dir: Path | None = field(default_factory=_targets_dir)
@@ -33,7 +34,7 @@ class MetricsConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
-        if not 0 <= self.port <= 65_535:
+        if self.port is not None and not 0 <= self.port <= 65_535:
             raise BadInput(f"port={self.port} is no TCP port; choose 0 to 65535")
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import shutil
+from collections import deque
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -22,11 +26,16 @@ from dreamer_core.report.metrics import (
     info_series,
     label_values,
     observations,
+    training_episodes,
 )
 from dreamer_core.types import Report
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_PORT = 9464
+"""The first to be tried where none is named."""
+_PORTS_TRIED = 100
+_MEAN_EPISODES = 100
 _SERVICES = ("collector", "evaluator", "learner", "replay")
 """Values of the label `service`."""
 
@@ -46,16 +55,30 @@ class PrometheusExporter:
     that a service that was restarted or set back to its checkpoint never moves a counter backwards:
     the counter then holds the work done, repeated work included.
 
+    Besides what services report it serves, under the names below, what only this process knows:
+    dreamer_run_info, dreamer_episode_return_mean, dreamer_disk_free_bytes, dreamer_disk_bytes and
+    the usual process_* of prometheus_client.
+
     Args:
-        port: TCP port; 0 picks a free one, see the attribute `port`.
+        port: TCP port; None takes 9464 or the first after it that is free, 0 any that is free; see
+            the attribute `port`.
         address: interface to listen on; loopback unless others are to scrape it.
+        info: labels of dreamer_run_info: what is run here.
+        directory: whose disk is watched.
 
     Raises:
         PortInUse: something else listens on the port.
         BadInput: the address cannot be listened on for another reason.
     """
 
-    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        port: int | None,
+        address: str = "127.0.0.1",
+        *,
+        info: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> None:
         prometheus_client.disable_created_metrics()  # else each counter has a twin `_created`
         self._registry = CollectorRegistry()
         self._counters: dict[str, Counter] = {}
@@ -64,12 +87,10 @@ class PrometheusExporter:
         self._totals: dict[tuple[str, tuple[str, ...]], tuple[str, float]] = {}
         for name, metric in METRICS.items():
             self._begin(name, metric)
-        try:
-            self._server, self._thread = prometheus_client.start_http_server(
-                port, addr=address, registry=self._registry
-            )
-        except OSError as error:
-            raise _explained(error, address, port) from error
+        self._returns: deque[float] = deque(maxlen=_MEAN_EPISODES)
+        self._mean_return: Gauge | None = None
+        self._begin_own(dict(info or {}), directory)
+        self._server, self._thread = self._serve(address, port)
         self.address = address
         self.port: int = self._server.server_port
         self._is_open = True
@@ -100,6 +121,9 @@ class PrometheusExporter:
 
         for (name, labels), value in info_series(report).items():
             self._gauge(name).labels(*labels).set(value)
+        self._returns.extend(episode.episode_return for episode in training_episodes(report))
+        if self._returns:
+            self._own_mean().set(sum(self._returns) / len(self._returns))
 
     def close(self) -> None:
         """Stops serving and frees the port; a second call does nothing."""
@@ -131,6 +155,42 @@ class PrometheusExporter:
             self._histograms[name] = Histogram(
                 name, metric.help, buckets=metric.buckets, registry=self._registry
             )
+
+    def _begin_own(self, info: dict[str, str], directory: Path | None) -> None:
+        """Declares what this process knows of itself."""
+        prometheus_client.ProcessCollector(registry=self._registry)
+        if info:
+            text = "What is run here; always 1."
+            Gauge("dreamer_run_info", text, info, registry=self._registry).labels(**info).set(1)
+        if directory is None:
+            return
+        for name, text, index in (
+            ("dreamer_disk_bytes", "Size of the disk with the run directory.", 0),
+            ("dreamer_disk_free_bytes", "Room on the disk with the run directory.", 2),
+        ):
+            gauge = Gauge(name, text, registry=self._registry)
+            gauge.set_function(partial(_disk_usage, directory, index))
+
+    def _own_mean(self) -> Gauge:
+        if self._mean_return is None:
+            text = f"Mean return of the last {_MEAN_EPISODES} training episodes of this process."
+            self._mean_return = Gauge("dreamer_episode_return_mean", text, registry=self._registry)
+        return self._mean_return
+
+    def _serve(self, address: str, port: int | None) -> tuple[Any, Any]:
+        """Listens; on the first free port from the default on where none is named."""
+        first, tried = (DEFAULT_PORT, _PORTS_TRIED) if port is None else (port, 1)
+        for number in range(first, first + tried):
+            try:
+                return prometheus_client.start_http_server(
+                    number, addr=address, registry=self._registry
+                )
+            except OSError as error:
+                is_last = number == first + tried - 1
+                if error.errno != errno.EADDRINUSE or is_last:
+                    raise _explained(error, address, number) from error
+                logger.info("Port %d is in use; metrics are served on a later one", number)
+        raise AssertionError("unreachable: the last port raises")
 
     def _gauge(self, name: str) -> Gauge:
         if name not in self._gauges:
@@ -165,7 +225,9 @@ def advertised(
 ) -> Generator[None]:
     """Tells Prometheus where to scrape a run while the block runs, by a file for file_sd_configs.
 
-    A run that is killed leaves its file, so that its target shows as down until it is resumed.
+    A run that is done or was stopped takes its file back, so nobody is alerted. One that fails (the
+    block raises) leaves it with the label `ended="failed"`, one that is killed as it was. Both then
+    show as down until the run is started again or the file is deleted.
 
     Args:
         directory: which Prometheus watches; None to tell nobody.
@@ -185,11 +247,29 @@ def advertised(
         write_json(path, [{"targets": [target], "labels": dict(labels)}])
     try:
         yield
-    finally:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            logger.warning("Prometheus is still told of this run: %s", error)
+    except Exception:
+        with _warning():
+            write_json(path, [{"targets": [target], "labels": {**labels, "ended": "failed"}}])
+        raise
+    with _warning():
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _warning() -> Generator[None]:
+    """What Prometheus is told is not worth a run."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("Prometheus is told of this run as if it still ran: %s", error)
+
+
+def _disk_usage(directory: Path, index: int) -> float:
+    """Total (0) or free (2) bytes of a disk; NaN where it does not answer."""
+    try:
+        return float(shutil.disk_usage(directory)[index])
+    except OSError:
+        return math.nan
 
 
 def _explained(error: OSError, address: str, port: int) -> BadInput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import urllib.parse
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dreamer_core.run.front import Front, RunResult, check, open_front
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.run.scoring import last_evaluated
+from dreamer_core.storage.run_directory import require_free
 from dreamer_core.types import EnvSpec, Report
 from services.logs import logging_to_file
 from services.runtime.actors import RayHost
@@ -65,10 +67,17 @@ def train(
     """
     require_lasting_checkpoints(config)
     run_dir = run_dir.absolute()  # an environment may change the working directory
+    require_free(run_dir)  # the holder, and not its port, is what a second command has to know
     config, spec = check(config, run_dir, is_trained_here=services.runtime.ray_address is None)
     with ExitStack() as stack:
         exporter = stack.enter_context(
-            PrometheusExporter(services.metrics.port, services.metrics.address)
+            PrometheusExporter(
+                services.metrics.port,
+                services.metrics.address,
+                info=_labels(config, run_dir)
+                | {"version": importlib.metadata.version("dreamerv2-service")},
+                directory=run_dir,
+            )
         )
 
         def show(report: Report, policy_step: int, gradient_step: int) -> None:
@@ -171,12 +180,16 @@ def _told_to_prometheus(
     """Advertises this run under the path of its directory, from home where it is there."""
     is_everywhere = exporter.address in ("0.0.0.0", "::")  # noqa: S104 (asked for)
     host = node_address() if is_everywhere else exporter.address
-    path = run_dir.absolute()
-    labels = {
-        "run": str(_from_home(path)),
+    name = urllib.parse.quote(str(run_dir.absolute()), safe="")
+    target = f"{host}:{exporter.port}"
+    return advertised(services.metrics.targets_dir, name, target, _labels(config, run_dir))
+
+
+def _labels(config: Config, run_dir: Path) -> dict[str, str]:
+    """What tells this run from others in Prometheus."""
+    return {
+        "run": str(_from_home(run_dir.absolute())),
         "preset": config.preset,
         "task": config.env.task,
         "seed": str(config.seed),
     }
-    name = urllib.parse.quote(str(path), safe="")
-    return advertised(services.metrics.targets_dir, name, f"{host}:{exporter.port}", labels)

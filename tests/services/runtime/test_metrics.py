@@ -1,6 +1,9 @@
 """What Prometheus sees, by real scrapes over HTTP."""
 
 import json
+import logging
+import math
+import shutil
 import socket
 import urllib.error
 import urllib.request
@@ -12,7 +15,7 @@ from dreamer_core.errors import BadInput
 from dreamer_core.presets import preset
 from dreamer_core.report.metrics import METRICS
 from dreamer_core.types import EpisodeSummary, Report
-from services.runtime import run
+from services.runtime import metrics, run
 from services.runtime.config import MetricsConfig, ServiceConfig
 from services.runtime.metrics import PortInUse, PrometheusExporter, advertised
 
@@ -151,6 +154,47 @@ def test_a_port_in_use_is_named_with_the_way_out(exporter):
         PrometheusExporter(exporter.port)
 
 
+def test_without_a_port_the_first_that_is_free_is_taken(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    with PrometheusExporter(0) as other:
+        monkeypatch.setattr(metrics, "DEFAULT_PORT", other.port)
+        with PrometheusExporter(None) as exporter:
+            assert exporter.port > other.port
+            assert scrape(exporter)["dreamer_gradient_step_seconds_count",] == 0
+        assert f"Port {other.port} is in use" in caplog.text
+        monkeypatch.setattr(metrics, "_PORTS_TRIED", 1)
+        with pytest.raises(PortInUse, match=str(other.port)):
+            PrometheusExporter(None)
+
+
+def test_it_says_what_is_run_and_watches_its_own_process_and_disk(tmp_path):
+    info = {"run": "runs/pong", "version": "0.1.0"}
+    with PrometheusExporter(0, info=info, directory=tmp_path) as exporter:
+        samples = scrape(exporter)
+        assert samples["dreamer_run_info", "runs/pong", "0.1.0"] == 1
+        assert samples["process_resident_memory_bytes",] > 1e6
+        disk = shutil.disk_usage(tmp_path)
+        assert samples["dreamer_disk_bytes",] == disk.total
+        assert samples["dreamer_disk_free_bytes",] == pytest.approx(disk.free, rel=0.1)
+    with PrometheusExporter(0, directory=tmp_path / "not_made_yet") as exporter:
+        assert math.isnan(scrape(exporter)["dreamer_disk_free_bytes",])
+
+
+def test_the_mean_return_is_that_of_the_last_hundred_training_episodes(exporter):
+    def episodes(*returns):
+        return tuple(
+            EpisodeSummary(episode_return=value, length=3, policy_step=3) for value in returns
+        )
+
+    assert ("dreamer_episode_return_mean",) not in scrape(exporter)
+    exporter.observe(Report(service="collector", values={}, episodes=episodes(100.0, 1.0)))
+    assert scrape(exporter)["dreamer_episode_return_mean",] == 50.5
+    exporter.observe(Report(service="collector", values={}, episodes=episodes(*[3.0] * 99)))
+    assert scrape(exporter)["dreamer_episode_return_mean",] == (1 + 3 * 99) / 100
+    exporter.observe(Report(service="evaluator", values={}, episodes=episodes(1000.0)))
+    assert scrape(exporter)["dreamer_episode_return_mean",] == (1 + 3 * 99) / 100
+
+
 def test_an_address_of_another_machine_is_refused():
     with pytest.raises(BadInput, match=r"metrics cannot be served on 192\.0\.2\.1:0"):
         PrometheusExporter(0, address="192.0.2.1")
@@ -185,6 +229,20 @@ def test_prometheus_is_told_of_a_run_by_a_file_while_it_runs(tmp_path):
         assert file.name == "runs_pong.json"
         assert json.loads(file.read_text()) == [{"targets": ["127.0.0.1:9464"], "labels": labels}]
     assert not file.exists()
+
+
+def test_a_run_that_failed_stays_told_of_with_its_end(tmp_path):
+    with (
+        pytest.raises(ValueError, match="a loss"),
+        advertised(tmp_path, "pong", "127.0.0.1:9464", {"run": "pong"}),
+    ):
+        raise ValueError("a loss is not finite")
+    (told,) = json.loads((tmp_path / "pong.json").read_text())
+    assert told["labels"] == {"run": "pong", "ended": "failed"}
+    with advertised(tmp_path, "pong", "127.0.0.1:9464", {"run": "pong"}):
+        (told,) = json.loads((tmp_path / "pong.json").read_text())
+        assert told["labels"] == {"run": "pong"}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_runs_whose_directories_have_the_same_name_are_told_apart(tmp_path, exporter):

@@ -151,5 +151,7 @@ class Report:
         default_factory=dict[str, tuple[float, ...]]
     )
     """Of a histogram, the single observations of which its value is the mean; not in JSONL."""
+    pictures: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """PNG files by tag; for TensorBoard alone."""
     is_restart: bool = False
     """Nothing was measured: the run goes on from here, and what was said of later steps is void."""

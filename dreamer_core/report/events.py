@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import struct
 import time
 from collections.abc import Callable, Mapping
 from io import BytesIO, FileIO
@@ -14,19 +15,31 @@ from tensorboard.compat.proto import (  # pyright: ignore[reportMissingTypeStubs
     event_pb2,
     summary_pb2,
 )
+from tensorboard.plugins.hparams import (  # pyright: ignore[reportMissingTypeStubs]
+    summary_v2,
+)
+from tensorboard.plugins.text import (  # pyright: ignore[reportMissingTypeStubs]
+    metadata,
+)
 from tensorboard.summary.writer import (  # pyright: ignore[reportMissingTypeStubs]
     record_writer,
 )
+
+from dreamer_core.report.about import About
 
 # tensorboard carries no type information, and its messages are made at import.
 _new_event: Callable[..., Any] = vars(event_pb2)["Event"]
 _new_session_log: Callable[..., Any] = vars(event_pb2)["SessionLog"]
 _new_summary: Callable[..., Any] = vars(summary_pb2)["Summary"]
+_new_image: Callable[..., Any] = vars(summary_pb2)["Summary"].Image
 _new_record_writer: Callable[..., Any] = vars(record_writer)["RecordWriter"]
+_hyper_parameters: Callable[..., Any] = vars(summary_v2)["hparams_pb"]
+_text_metadata: Callable[..., Any] = vars(metadata)["create_summary_metadata"]
+_RGBA = 4
 
 
 class EventFile:
-    """Scalars in TensorBoard's format; one file per process life, which TensorBoard joins.
+    """Events in TensorBoard's format; one file per process life, which TensorBoard joins.
 
     Each event is written at once and in whole: the thread of tensorboard's own writer ends with a
     traceback when the disk is full, and a kill loses what it holds.
@@ -49,6 +62,30 @@ class EventFile:
                 self._reached[tag] = env_frame
         if summary.value:
             self._append(_new_event(wall_time=wall_time_s, step=env_frame, summary=summary))
+
+    def add_pictures(
+        self, env_frame: int, wall_time_s: float, pictures: Mapping[str, bytes]
+    ) -> None:
+        """Appends PNG files by tag at x = env_frame, of each tag the first one there."""
+        summary = _new_summary()
+        for tag, png in pictures.items():
+            if env_frame != self._reached.get(tag) and env_frame > self._begun:
+                width, height = struct.unpack(">II", png[16:24])
+                image = _new_image(
+                    height=height, width=width, colorspace=_RGBA, encoded_image_string=png
+                )
+                summary.value.add(tag=tag, image=image)
+                self._reached[tag] = env_frame
+        if summary.value:
+            self._append(_new_event(wall_time=wall_time_s, step=env_frame, summary=summary))
+
+    def describe(self, env_frame: int, about: About) -> None:
+        """Appends what the run is: its texts at x = env_frame, its settings as hyper-parameters."""
+        settings = _hyper_parameters(dict(about.settings))
+        for tag, text in about.texts.items():
+            tensor = {"dtype": "DT_STRING", "string_val": [text.encode()]}
+            settings.value.add(tag=tag, metadata=_text_metadata("", ""), tensor=tensor)
+        self._append(_new_event(wall_time=time.time(), step=env_frame, summary=settings))
 
     def restart(self, env_frame: int) -> None:
         """Has readers forget what any file of the directory says of later frames."""

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from dreamer_core.errors import naming
+from dreamer_core.report.about import About
 from dreamer_core.report.events import EventFile, append_whole
 from dreamer_core.report.mend import cut_torn_line, take_back
 from dreamer_core.report.metrics import (
@@ -46,13 +47,17 @@ class RunLog:
     Args:
         run_dir: directory of the run; made if it does not exist.
         frames_per_policy_step: env frames of each.
+        about: what the run is, which TensorBoard shows wherever the run goes on.
 
     Raises:
         BadInput: the files cannot be opened. Failed: the disk is full.
     """
 
-    def __init__(self, run_dir: Path | str, *, frames_per_policy_step: int) -> None:
+    def __init__(
+        self, run_dir: Path | str, *, frames_per_policy_step: int, about: About | None = None
+    ) -> None:
         self.path = Path(run_dir) / METRICS_FILE
+        self._about = about
         self._frames_per_policy_step = frames_per_policy_step
         self.dropped_reports = 0
         """Reports that could not be written, in full or in part."""
@@ -77,19 +82,21 @@ class RunLog:
         if report.is_restart:
             self._take_back(policy_step, gradient_step)
             return
+        values = checked_values(report)
         line = LogLine(
             wall_time_s=time.time(),
             service=report.service,
             policy_step=policy_step,
             env_frame=policy_step * self._frames_per_policy_step,
             gradient_step=gradient_step,
-            values=checked_values(report),
+            values=values,
             episodes=report.episodes,
             labels=dict(report.labels),
         )
         text = json.dumps(_as_json(line), allow_nan=False) + "\n"
         try:
-            append_whole(self._file, text.encode())
+            if values or report.episodes:
+                append_whole(self._file, text.encode())
             self._write_events(report, line)
         except OSError as error:
             if not self._is_failing:
@@ -108,6 +115,8 @@ class RunLog:
                 self._file.close()
                 self._file = self.path.open("ab", buffering=0)
             self._events.restart(policy_step * self._frames_per_policy_step)
+            if self._about is not None:
+                self._events.describe(policy_step * self._frames_per_policy_step, self._about)
         except OSError as error:
             logger.warning("%s: later steps are logged twice: %s", self.path, error)
 
@@ -128,6 +137,7 @@ class RunLog:
             series = info_series(report).items()
             tagged |= {"/".join((name, *labels)): value for (name, labels), value in series}
         self._events.add(line.env_frame, line.wall_time_s, tagged)
+        self._events.add_pictures(line.env_frame, line.wall_time_s, report.pictures)
 
     def close(self) -> None:
         """Closes both files; a second call does nothing."""

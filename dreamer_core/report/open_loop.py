@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +24,16 @@ Pixels: TypeAlias = UInt8Array | FloatArray | npt.NDArray[np.float64]
 AnyAxes: TypeAlias = Any  # matplotlib's own annotations leave arguments unknown
 
 
-def save_open_loop(path: Path | str, truth: Pixels, model: Pixels, *, context: int) -> None:
+def save_open_loop(
+    path: Path | str | BinaryIO, truth: Pixels, model: Pixels, *, context: int
+) -> None:
     """Draws what happened over what the model predicted, one column a step.
 
     Up to `context` the model sees each image and reconstructs it; from there on it sees actions
     only and imagines. The third row is (model - truth + 1) / 2: grey where they agree.
 
     Args:
-        path: the picture to write; its suffix names the format.
+        path: the picture to write, whose suffix names the format; or an open file for a PNG.
         truth: [T, 64, 64, C], C 1 or 3; uint8, or floats in [0, 1].
         model: as truth.
         context: frames that the model was shown.

@@ -3,15 +3,15 @@
 config, spec = check(config, run_dir)       before anything is written
 with open_front(config, spec, run_dir, observe) as front:
     ...                                     train; hand every report to front.observe
-    has_open_loop = front.draws(...)
-    return front.result(schedule, has_open_loop=has_open_loop)
+    front.draw(...)                         the open-loop picture
+    return front.result(schedule)
                                             draw the curve, say what was left behind
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from pathlib import Path
 from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config, EnvConfig
 from dreamer_core.errors import BadInput, DreamerError
+from dreamer_core.files import write_whole
+from dreamer_core.report.about import about
 from dreamer_core.report.curves import plot_learning_curve
 from dreamer_core.report.log import RunLog
 from dreamer_core.run.findings import findings
@@ -26,7 +28,7 @@ from dreamer_core.run.progress import Observer
 from dreamer_core.run.restored import require_beginning
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.run.settled import settled
-from dreamer_core.run.trainer import require_place
+from dreamer_core.run.trainer import OPEN_LOOP, require_place
 from dreamer_core.run.trial import try_environment
 from dreamer_core.storage.run_directory import RunPaths, open_run
 from dreamer_core.types import EnvSpec, Report
@@ -93,25 +95,38 @@ class Front:
     """Is shown every report besides the log."""
 
     def observe(self, report: Report, policy_step: int, gradient_step: int) -> None:
-        """Logs a report and shows it; an Observer."""
+        """Logs a report, keeps its pictures and shows it; an Observer."""
         self.log.write(report, policy_step=policy_step, gradient_step=gradient_step)
+        self._keep(report.pictures)
         if self.show is not None:
             self.show(report, policy_step, gradient_step)
 
-    def draws(self, draw_open_loop: Callable[[], bool]) -> bool:
-        """Draws the open loop; whether it is there. A picture is not worth a run."""
+    def draw(self, draw: Callable[[], Mapping[str, bytes]], schedule: Schedule) -> None:
+        """Has pictures drawn, logs and keeps them. They are not worth a run."""
         try:
-            return draw_open_loop()
+            pictures = draw()
         except (OSError, DreamerError) as error:
             logger.warning("No open-loop picture was drawn: %s", error)
-            return False
+            return
+        if pictures:
+            report = Report(service="learner", pictures=pictures)
+            self.observe(report, schedule.policy_steps, schedule.gradient_steps)
 
-    def result(self, schedule: Schedule, *, has_open_loop: bool) -> RunResult:
+    def _keep(self, pictures: Mapping[str, bytes]) -> None:
+        """Writes pictures into the run directory, in place of older ones."""
+        for name, png in pictures.items():
+            path = self.paths.picture(name)
+            try:
+                write_whole(path, png)
+            except OSError as error:
+                logger.warning("%s was not written: %s", path, error)
+
+    def result(self, schedule: Schedule) -> RunResult:
         """Draws the learning curve and returns what is there now.
 
         A curve that cannot be drawn is a warning: the run itself is good.
         """
-        pictures = [self.paths.open_loop_picture] if has_open_loop else []
+        pictures = [path for path in [self.paths.picture(OPEN_LOOP)] if path.is_file()]
         try:
             pictures.insert(0, plot_learning_curve(self.paths.root))
         except (OSError, BadInput) as error:
@@ -138,6 +153,8 @@ def open_front(
     """
     with (
         open_run(run_dir, config) as paths,
-        RunLog(run_dir, frames_per_policy_step=spec.frames_per_policy_step) as log,
+        RunLog(
+            run_dir, frames_per_policy_step=spec.frames_per_policy_step, about=about(config)
+        ) as log,
     ):
         yield Front(paths, log, show)

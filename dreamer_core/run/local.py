@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -129,12 +129,12 @@ class LocalRun:
         self._report(saved)
         self._saved_s = time.monotonic()
 
-    def draw_open_loop(self) -> bool:
-        """Writes the open-loop picture; False while there is too little to draw."""
+    def draw_open_loop(self) -> Mapping[str, bytes]:
+        """Draws the open-loop picture; nothing while there is too little to draw."""
         if self.schedule.gradient_steps == 0:
-            return False
+            return {}
         batch = self._replay.sample(self.schedule.gradient_steps, self._config.seed)
-        return self._trainer.save_open_loop(batch, self._paths.open_loop_picture)
+        return self._trainer.draw_open_loop(batch)
 
     def close(self) -> None:
         """Closes environment and replay."""
@@ -301,7 +301,7 @@ def train_local(
             run.run(should_stop)
             run.save()
             run.evaluate_last(should_stop)
-            has_open_loop = front.draws(run.draw_open_loop)
+            front.draw(run.draw_open_loop, run.schedule)
         finally:
             run.close()
-        return front.result(run.schedule, has_open_loop=has_open_loop)
+        return front.result(run.schedule)

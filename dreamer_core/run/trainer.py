@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.device import within_memory
+from dreamer_core.agent.device import OutOfMemory, within_memory
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.bars import picture_of
 from dreamer_core.config import Config
@@ -26,6 +27,7 @@ from dreamer_core.replay.rewind import ReplayPosition
 from dreamer_core.report.open_loop import save_open_loop
 from dreamer_core.run.restored import begin_from, restore
 from dreamer_core.run.resume import ResumePoint, pack, unpack
+from dreamer_core.run.scoring import EvaluationClock
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.identity import environment_facts, require_same_run
 from dreamer_core.storage.store import StoreUnavailable, open_store, require_writable
@@ -38,7 +40,10 @@ _IN_VAIN = (
     *(ValueError, NotImplementedError),
 )
 """What a place of checkpoints answers that will answer the same tomorrow."""
+OPEN_LOOP = "open_loop"
+"""Tag of the open-loop picture, and the stem of its file in the run directory."""
 _CONTEXT = 5  # images that the open-loop picture reconstructs before it imagines
+_PICTURES_APART = 1.05  # times the policy steps of the last one: some 100 in the longest run
 
 
 class Trainer:
@@ -74,8 +79,12 @@ class Trainer:
         self._is_whole = True  # false once a gradient step broke off between two optimisers
         self.resume_point: ResumePoint | None = None
         """Of the checkpoint that this trainer began with, if that has one."""
+        self._pictures = EvaluationClock(config.evaluation, spec.frames_per_policy_step)
+        self._drawn_at = 0  # policy steps
         found = restore(self.agent, self._store, config, spec)
         if found is not None:
+            self._drawn_at = int(found.facts["policy_step"])
+            self._pictures.evaluated(self._drawn_at)
             self.resume_point = unpack(found.tensors.get("resume"))
             logger.info("Resumed from %s", found.location)
         elif config.init_from is not None:
@@ -97,7 +106,8 @@ class Trainer:
             policy_step: policy steps of the run, the clock of the schedules.
 
         Returns:
-            Means since the last report, every report_interval_gradient_steps; else None.
+            Means since the last report, every report_interval_gradient_steps; else None. With an
+            open-loop picture of the batch about as often as there are evaluations.
 
         Raises:
             NonFiniteLoss: see DreamerAgent.train_step.
@@ -121,7 +131,9 @@ class Trainer:
         self._is_whole = True
         self._seconds.append(time.perf_counter() - started_s)
         interval = self._config.schedule.report_interval_gradient_steps
-        return self._report() if self.gradient_step % interval == 0 else None
+        if self.gradient_step % interval:
+            return None
+        return replace(self._report(), pictures=self._due_picture(batch, policy_step))
 
     def snapshot(self) -> WeightsSnapshot:
         """Returns what a policy needs to act."""
@@ -172,15 +184,15 @@ class Trainer:
         seconds = time.perf_counter() - started_s
         return Report(service="learner", values={"dreamer_checkpoint_seconds": seconds})
 
-    def save_open_loop(self, batch: Batch, path: Path) -> bool:
+    def draw_open_loop(self, batch: Batch) -> Mapping[str, bytes]:
         """Draws truth, model and error of the batch's liveliest sequence without a reset.
 
         Returns:
-            False if every sequence is reset after its first row, so that there is nothing to draw.
+            A PNG file under `OPEN_LOOP`; nothing if every sequence is reset after its first row.
         """
         row, length = _liveliest(batch)
         if length < 2:
-            return False
+            return {}
         chosen = Batch(
             image=batch.image[row : row + 1, :length],
             prev_action=batch.prev_action[row : row + 1, :length],
@@ -193,8 +205,23 @@ class Trainer:
         with num_threads(self._config.learner.num_threads):
             model = self.agent.open_loop(chosen, context=context)[0]
         truth = picture_of(chosen.image, chosen.vector)[0]
-        save_open_loop(path, truth, model, context=context)
-        return True
+        png = io.BytesIO()
+        save_open_loop(png, truth, model, context=context)
+        return {OPEN_LOOP: png.getvalue()}
+
+    def _due_picture(self, batch: Batch, policy_step: int) -> Mapping[str, bytes]:
+        """Draws once for each interval of evaluations, and more seldom in a long run."""
+        is_soon = policy_step < _PICTURES_APART * self._drawn_at
+        if is_soon or not self._pictures.is_due(policy_step):
+            return {}
+        self._pictures.evaluated(policy_step)
+        self._drawn_at = policy_step
+        try:
+            with within_memory():
+                return self.draw_open_loop(batch)
+        except OutOfMemory as error:
+            logger.warning("No open-loop picture was drawn: %s", error)
+            return {}
 
     def _check(self) -> None:
         """Waits for the device; a step that failed there leaves the trainer unusable."""

@@ -70,10 +70,9 @@ class RunPaths:
         """Episodes that evaluators were asked to film."""
         return self.root / "videos"
 
-    @property
-    def open_loop_picture(self) -> Path:
-        """Truth, model and error of one sequence."""
-        return self.root / "open_loop.png"
+    def picture(self, name: str) -> Path:
+        """A picture that was reported, such as `open_loop`."""
+        return self.root / f"{name}.png"
 
 
 def read_config(root: Path) -> Config:

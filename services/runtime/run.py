@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -96,9 +96,11 @@ def train(
         stack.callback(forget_address, front.paths)  # first: who is attached has to go
         logger.info("Started at gradient step %d", supervisor.schedule.gradient_steps)
         logger.info("Metrics at %s", exporter.url)
-        has_open_loop = _supervise(supervisor, front, should_stop)
+        supervisor.run(should_stop)
+        front.draw(lambda: _draw_open_loop(supervisor), supervisor.schedule)
+        supervisor.evaluate(should_stop)
         logger.info("Stopped at gradient step %d", supervisor.schedule.gradient_steps)
-        return front.result(supervisor.schedule, has_open_loop=has_open_loop)
+        return front.result(supervisor.schedule)
 
 
 def make_supervisor(
@@ -143,21 +145,13 @@ def require_lasting_checkpoints(config: Config) -> None:
         )
 
 
-def _supervise(supervisor: Supervisor, front: Front, should_stop: Callable[[], bool]) -> bool:
-    """Trains, draws and evaluates; tells whether there is an open-loop picture."""
-    supervisor.run(should_stop)
-    has_open_loop = front.draws(lambda: _draw_open_loop(supervisor, front.paths.open_loop_picture))
-    supervisor.evaluate(should_stop)
-    return has_open_loop
-
-
-def _draw_open_loop(supervisor: Supervisor, picture: Path) -> bool:
-    """Has the learner draw, from a batch of its own; False while there is too little to draw."""
+def _draw_open_loop(supervisor: Supervisor) -> Mapping[str, bytes]:
+    """Has the learner draw a batch of its own; nothing while there is too little to draw."""
     crew, gradient_steps = supervisor.crew, supervisor.schedule.gradient_steps
     if gradient_steps == 0:
-        return False
+        return {}
     batch = crew.host.call("replay", "sample", gradient_steps)
-    return crew.ask("learner", "save_open_loop", batch, picture.absolute())
+    return crew.ask("learner", "draw_open_loop", batch)
 
 
 def _dropped_reports(log: RunLog) -> Report:

@@ -88,6 +88,6 @@ class Learner:
             policy_step=policy_step, position=position, rollout=rollout, weights=weights
         )
 
-    def save_open_loop(self, batch: Batch, path: Path) -> bool:
+    def draw_open_loop(self, batch: Batch) -> Mapping[str, bytes]:
         """Draws truth, model and error of one sequence of the batch; see Trainer."""
-        return self._trainer.save_open_loop(batch, path)
+        return self._trainer.draw_open_loop(batch)

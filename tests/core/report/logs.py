@@ -17,10 +17,13 @@ def write_once(run_dir, report=KL, policy_step=100, gradient_step=25):
     return run_dir / "metrics.jsonl"
 
 
+def events_of(run_dir):
+    """What TensorBoard reads in the directory of a run."""
+    return EventAccumulator(str(run_dir / "tensorboard")).Reload()
+
+
 def scalars(run_dir, tag):
-    events = EventAccumulator(str(run_dir / "tensorboard"))
-    events.Reload()
-    return [(event.step, event.value) for event in events.Scalars(tag)]
+    return [(event.step, event.value) for event in events_of(run_dir).Scalars(tag)]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from dreamer_core.run.progress import Pulse
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunDirectoryError
 from dreamer_core.storage.store import LocalStore
+from tests.core.report.logs import events_of
 from tests.core.small import changed
 
 PREFILL, RATIO = 50, 4
@@ -139,6 +140,13 @@ def test_a_run_leaves_a_checkpoint_of_its_last_step_and_two_pictures(finished):
             picture.verify()
     assert json.loads((result.run_dir / "config.json").read_text())["steps"] == STEPS
     assert any((result.run_dir / "tensorboard").iterdir())
+    assert len(events_of(result.run_dir).Images("open_loop")) == 1
+
+
+def test_tensorboard_tells_what_a_run_is_from_its_first_step_on(finished):
+    (text,) = events_of(finished[0].run_dir).Tensors("run")
+    assert text.step == 0
+    assert b"| env.task | tests.learning.catch:make_env | pong |" in text.tensor_proto.string_val[0]
 
 
 def test_an_atari_game_trains_to_the_end_with_frames_counted_after_repeat(tmp_path):
@@ -262,4 +270,4 @@ def test_a_picture_that_cannot_be_written_is_not_worth_a_run(tmp_path, caplog):
     (tmp_path / "open_loop.png").mkdir()
     result, _ = run(tmp_path)
     assert result.is_finished and [path.name for path in result.pictures] == ["learning_curve.png"]
-    assert "No open-loop picture was drawn" in caplog.text
+    assert "open_loop.png was not written" in caplog.text

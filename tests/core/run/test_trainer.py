@@ -1,6 +1,7 @@
 """The trainer: one gradient step a call, counted, reported, saved and restored."""
 
 import dataclasses
+import io
 import logging
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from dreamer_core.agent.agent import NonFiniteLoss
-from dreamer_core.run.trainer import Trainer
+from dreamer_core.run.trainer import OPEN_LOOP, Trainer
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.store import LocalStore
 from tests.core.small import CONTINUOUS, DISCRETE, changed, make_batch, small
@@ -250,44 +251,64 @@ def batch_with_resets(*resets):
     return dataclasses.replace(batch, is_first=is_first)
 
 
+def drawn(trainer, batch):
+    """Pixels of the picture."""
+    return np.asarray(Image.open(io.BytesIO(trainer.draw_open_loop(batch)[OPEN_LOOP])))
+
+
 @pytest.mark.parametrize(
     "resets",
     [[(), (), ()], [(4,), (), (2,)], [(7,), (6,), (3, 5)], [(2,), (2,), (2, 4)], [(2, 4, 6)] * 3],
     ids=["none", "some", "all", "early", "two rows each"],
 )
 def test_an_open_loop_picture_is_drawn_wherever_the_resets_lie(tmp_path, resets):
-    trainer = make_trainer(tmp_path / "checkpoints")
-    path = tmp_path / "open_loop.png"
-    assert trainer.save_open_loop(batch_with_resets(*resets), path)
-    assert np.asarray(Image.open(path)).std() > 0
+    trainer = make_trainer(tmp_path)
+    assert drawn(trainer, batch_with_resets(*resets)).std() > 0
 
 
 def test_no_picture_is_drawn_of_single_rows(tmp_path):
     every_row = tuple(range(1, 8))
-    path = tmp_path / "open_loop.png"
-    assert not make_trainer(tmp_path).save_open_loop(batch_with_resets(*[every_row] * 3), path)
-    assert not path.exists()
+    assert make_trainer(tmp_path).draw_open_loop(batch_with_resets(*[every_row] * 3)) == {}
 
 
 def test_the_picture_shows_the_liveliest_of_the_longest_sequences(tmp_path):
     batch = batch_with_resets((), (), (4,))
     batch.image[0] = 128  # whole, and nothing moves
     shown = make_trainer(tmp_path)
-    one, other = tmp_path / "chosen.png", tmp_path / "alone.png"
-    shown.save_open_loop(batch, one)
     columns = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
     alone = {name: column[1:2] for name, column in columns.items() if column is not None}
-    shown.save_open_loop(dataclasses.replace(batch, **alone), other)
-    assert (np.asarray(Image.open(one)) == np.asarray(Image.open(other))).all()
+    assert (drawn(shown, batch) == drawn(shown, dataclasses.replace(batch, **alone))).all()
 
 
 def test_drawing_changes_neither_the_agent_nor_the_batch(tmp_path):
-    trainer, batch = make_trainer(tmp_path / "checkpoints"), batch_with_resets((), (4,))
+    trainer, batch = make_trainer(tmp_path), batch_with_resets((), (4,))
     before, image = trainer.snapshot().params, batch.image.copy()
-    trainer.save_open_loop(batch, tmp_path / "open_loop.png")
+    trainer.draw_open_loop(batch)
     after = trainer.snapshot().params
     assert all((before[name] == after[name]).all() for name in before)
     assert (batch.image == image).all() and trainer.gradient_step == 0
+
+
+def pictured(reports):
+    """Which of the reports came with the picture."""
+    return [OPEN_LOOP in report.pictures for report in reports if report is not None]
+
+
+def test_a_report_at_the_time_of_an_evaluation_comes_with_the_picture(tmp_path):
+    config = changed(CONFIG, {"evaluation.interval_frames": 20})  # 4 policy steps each step
+    trainer = make_trainer(tmp_path, config=config)
+    assert pictured(train(trainer, 12)) == [False, True, False, True]  # at 8, 20, 32, 44
+    trainer.save(policy_step=48)
+    assert pictured(train(make_trainer(tmp_path, config=config), 3)) == [False]  # at 56
+    assert pictured(train(make_trainer(tmp_path / "never"), 3)) == [False]
+
+
+def test_pictures_grow_rarer_in_a_long_run(tmp_path):
+    config = changed(CONFIG, {"evaluation.interval_frames": 1})
+    trainer = make_trainer(tmp_path, config=config)
+    clock = [1000, 1010, 1020, 1030, 1040, 1050, 1060]
+    due = [bool(trainer._due_picture(make_batch(), policy_step)) for policy_step in clock]
+    assert due == [True, False, False, False, False, True, False]
 
 
 def test_nothing_is_saved_once_a_step_turns_out_not_to_have_been_finite(tmp_path, monkeypatch):

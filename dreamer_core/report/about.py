@@ -1,0 +1,64 @@
+"""What a run is, for whoever looks at its numbers: its preset, what differs, every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dreamer_core.config import Config
+from dreamer_core.presets import PRESETS, leaves, preset
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Words and settings of a run."""
+
+    texts: Mapping[str, str]
+    """Markdown by tag: `run`, its preset and what differs from it, and `config`, all of it."""
+    settings: Mapping[str, bool | float | str]
+    """Every setting by its dotted path; what is no number is in words."""
+
+
+def about(config: Config) -> About:
+    """Returns what a run with this config is."""
+    settings = dict(leaves(config))
+    rows = [(path, _words(value)) for path, value in settings.items()]
+    return About(
+        texts={"run": _run(config), "config": _table(("setting", "value"), rows)},
+        settings={
+            path: value if isinstance(value, bool | int | float | str) else _words(value)
+            for path, value in settings.items()
+        },
+    )
+
+
+def differing(config: Config) -> dict[str, tuple[Any, Any]]:
+    """Returns (value, the preset's) by path of what differs from the preset; {} if it is unknown.
+
+    Task and seed are among it.
+    """
+    if config.preset not in PRESETS:
+        return {}
+    own = dict(leaves(preset(config.preset)))
+    return {path: (value, own[path]) for path, value in leaves(config) if value != own[path]}
+
+
+def _run(config: Config) -> str:
+    known = PRESETS.get(config.preset)
+    lines = [f"Preset **{config.preset}**{f': {known.summary}' if known else ''}.", ""]
+    changed = differing(config)
+    if not changed:
+        return "\n".join([*lines, "No setting differs from it." if known else "It is not known."])
+    rows = [(path, _words(value), _words(own)) for path, (value, own) in changed.items()]
+    return "\n".join([*lines, _table(("setting", "here", "preset"), rows)])
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def _words(value: Any) -> str:
+    return str(value)

@@ -30,6 +30,8 @@ class Stream(Enum):
     """The seed of an environment."""
     DREAM = (13, "word, seed of the environment, episode, step")
     """What the agent imagines while it is watched."""
+    ANALYSIS = (14, "seed, word")
+    """Which sequences an analysis of the world model looks at, and its latents."""
     STICKY_ACTIONS = (1, "seed of the environment, word")
     """Which Atari frames repeat the action before."""
 
@@ -42,6 +44,8 @@ EVALUATOR_INCARNATION = 2**20
 """Of the first evaluator of a run; collectors count from 0."""
 ATTACHED_INCARNATION = 2**21
 """The lowest of evaluators that are attached to a running run."""
+HELD_OUT_INCARNATION = 2**22
+"""The lowest of those that play for an analysis of the world model: their seed is added."""
 
 
 def env_seed(seed: int, incarnation: int) -> int:

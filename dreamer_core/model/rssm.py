@@ -48,6 +48,10 @@ class RSSMState:
             return self.feat
         return OneHotFeatures(self.deter, self.position)
 
+    def at(self, t: int) -> RSSMState:
+        """Row t, [B, ...], of states [B, T, ...]."""
+        return RSSMState(self.deter[:, t], self.stoch[:, t])
+
     def detach(self) -> RSSMState:
         """The same state without gradients."""
         return RSSMState(self.deter.detach(), self.stoch.detach())
@@ -204,6 +208,24 @@ class RSSM(nn.Module):
         if state.position is not None:
             return RSSMState(deter, *self.latent.sample_at(prior, noise))
         return RSSMState(deter, self.latent.sample(prior, noise))
+
+    def imagine(self, state: RSSMState, prev_action: Tensor, noise: Tensor) -> RSSMState:
+        """Draws the states that given actions lead to, seeing no image: s_t from s_{t-1}.
+
+        Args:
+            state: before the first of them, [B, ...], not located.
+            prev_action: a_{t-1} [B, T, A].
+            noise: of the prior samples [B, T, ...].
+
+        Returns:
+            s_t [B, T, ...].
+        """
+        states: list[RSSMState] = []
+        for action_t, noise_t in zip(prev_action.unbind(1), noise.unbind(1), strict=True):
+            state = self.imagine_step(state, action_t, noise_t)
+            states.append(state)
+        deter = torch.stack([state.deter for state in states], 1)
+        return RSSMState(deter, torch.stack([state.stoch for state in states], 1))
 
     def located(self, state: RSSMState) -> RSSMState:
         """Notes where a sampled z is one, which makes later layers cheaper on CPUs.

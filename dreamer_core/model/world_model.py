@@ -244,12 +244,9 @@ class WorldModel(nn.Module):
             None if batch.vector is None else batch.vector[:, :context],
         )
         observed = self.observe(seen, noise[:, :context])
-        state = type(observed.state)(observed.state.deter[:, -1], observed.state.stoch[:, -1])
-        feats = [observed.state.feat]
-        for t in range(context, batch.image.shape[1]):
-            state = self.rssm.imagine_step(state, batch.prev_action[:, t], noise[:, t])
-            feats.append(state.feat.unsqueeze(1))
-        return self.decode(torch.cat(feats, 1))
+        last = observed.state.at(-1)
+        imagined = self.rssm.imagine(last, batch.prev_action[:, context:], noise[:, context:])
+        return self.decode(torch.cat([observed.state.feat, imagined.feat], 1))
 
 
 def _reconstruction(batch: TensorBatch, decoded: Decoded) -> dict[str, Tensor]:

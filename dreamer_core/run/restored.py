@@ -142,7 +142,11 @@ def load_agent(trained: str | Path, *, step: int | None = None) -> DreamerAgent:
         BadInput: there is no such checkpoint, or it is of another program.
         CheckpointCorrupt, StorageFailed: as in `checkpoint.load`.
     """
-    found = load_named(trained, step)
+    return agent_in(load_named(trained, step))
+
+
+def agent_in(found: Checkpoint) -> DreamerAgent:
+    """Returns the agent of a checkpoint as `load_agent` does; raises as it does."""
     config = saved_config(found.facts, found.location)
     agent = DreamerAgent(_on_the_cpu(config), saved_spec(found.facts, found.location))
     new = {"optimizers": agent.state()["optimizers"], "gradient_step": found.step}

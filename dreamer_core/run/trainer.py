@@ -28,6 +28,7 @@ from dreamer_core.report.open_loop import save_open_loop
 from dreamer_core.run.restored import begin_from, restore
 from dreamer_core.run.resume import ResumePoint, pack, unpack
 from dreamer_core.run.scoring import EvaluationClock
+from dreamer_core.run.sequences import liveliest, part
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.identity import environment_facts, require_same_run
 from dreamer_core.storage.store import StoreUnavailable, open_store, require_writable
@@ -190,17 +191,10 @@ class Trainer:
         Returns:
             A PNG file under `OPEN_LOOP`; nothing if every sequence is reset after its first row.
         """
-        row, length = _liveliest(batch)
+        index, length = liveliest(batch)
         if length < 2:
             return {}
-        chosen = Batch(
-            image=batch.image[row : row + 1, :length],
-            prev_action=batch.prev_action[row : row + 1, :length],
-            reward=batch.reward[row : row + 1, :length],
-            is_first=batch.is_first[row : row + 1, :length],
-            is_terminal=batch.is_terminal[row : row + 1, :length],
-            vector=None if batch.vector is None else batch.vector[row : row + 1, :length],
-        )
+        chosen = part(batch, slice(index, index + 1), slice(length))
         context = min(_CONTEXT, length - 1)
         with num_threads(self._config.learner.num_threads):
             model = self.agent.open_loop(chosen, context=context)[0]
@@ -273,15 +267,3 @@ def require_place(config: Config, spec: EnvSpec) -> None:
     found = checkpoint.newest(store)
     if found is not None:
         require_same_run(found.facts, f"{url}/{found.step:012d}", config, spec)
-
-
-def _liveliest(batch: Batch) -> tuple[int, int]:
-    """(row, length) of the sequence whose images change most before any later reset."""
-    rows = batch.is_first
-    lengths = [int(row[1:].argmax()) + 1 if row[1:].any() else len(row) for row in rows]
-    motion = [
-        np.abs(np.diff(image[:length].astype(np.int16), axis=0)).mean() if length > 2 else -1.0
-        for image, length in zip(picture_of(batch.image, batch.vector), lengths, strict=True)
-    ]
-    row = max(range(len(motion)), key=lambda i: (lengths[i] == max(lengths), motion[i]))
-    return row, lengths[row]

@@ -41,6 +41,11 @@ class Page:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         await self._call("Emulation.setDeviceMetricsOverride", **size)
 
+    async def prefer(self, **features):
+        """Has the page see what a user prefers, such as `prefers_color_scheme="dark"`."""
+        listed = [{"name": k.replace("_", "-"), "value": v} for k, v in features.items()]
+        await self._call("Emulation.setEmulatedMedia", features=listed)
+
     async def evaluate(self, expression):
         """Returns the value of a JavaScript expression, awaited if it is a promise."""
         answer = await self._call(

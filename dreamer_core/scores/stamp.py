@@ -39,7 +39,7 @@ def protocol_of(config: Mapping[str, Any]) -> Stamp:
     Args:
         config: of the run, as its config.json holds it.
     """
-    found, defaults = dict(_flat(config)), dict(leaves(Config()))
+    found, defaults = dict(settings_of(config)), dict(leaves(Config()))
     stamp: Stamp = {
         name: found.get(path, defaults[path]) for name, path in _OF_THE_PROTOCOL.items()
     }
@@ -66,7 +66,7 @@ def differences(stamps: Sequence[Stamp]) -> list[str]:
         counts: dict[str, int] = {}
         for stamp in known:
             absent = "as in its preset" if "." in name else "not recorded"
-            value = _words(stamp[name]) if name in stamp else absent
+            value = shown(stamp[name]) if name in stamp else absent
             counts[value] = counts.get(value, 0) + 1
         if len(counts) > 1:
             lines.append(f"{name}: " + ", ".join(f"{v} for {_runs(k)}" for v, k in counts.items()))
@@ -79,7 +79,8 @@ def _runs(count: int) -> str:
     return f"{count} run{'s' * (count != 1)}"
 
 
-def _words(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Returns a fact of a stamp in words."""
     if isinstance(value, bool) or value is None:
         return {True: "on", False: "off", None: "none"}[value]
     if isinstance(value, str):
@@ -96,20 +97,20 @@ def _differing(name: str, found: Mapping[str, Any]) -> Stamp:
     return {
         path: value
         for path, value in found.items()
-        if not path.startswith(without) and value != _as_words(own.get(path))
+        if not path.startswith(without) and value != as_words(own.get(path))
     }
 
 
-def _as_words(value: Any) -> Any:
+def as_words(value: Any) -> Any:
     """Returns lists and tuples as words, and others as they are."""
     is_several = isinstance(value, list | tuple)
     return ", ".join(map(str, cast("Sequence[Any]", value))) if is_several else value
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def settings_of(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (dotted path, value) of every setting, in words where it is a list."""
     for name, value in config.items():
         if isinstance(value, Mapping):
-            yield from _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
+            yield from settings_of(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", _as_words(value)
+            yield f"{prefix}{name}", as_words(value)

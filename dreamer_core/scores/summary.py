@@ -118,8 +118,8 @@ class Summary:
         frames = [run.to_frame for run in self.collected.runs if run.to_frame is not None]
         if frames and max(frames) > _SAME_FRAMES * min(frames):
             found.append(
-                f"runs are scored at {min(frames):,.0f} to {max(frames):,.0f} frames; --at-frames "
-                "compares them at one"
+                f"runs are scored at {min(frames):,.0f} to {max(frames):,.0f} frames; "
+                "`dreamer scores --at-frames` compares them at one"
             )
         if len({len(game.runs) for game in self.games}) > 1:
             found.append(

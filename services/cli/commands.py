@@ -47,6 +47,11 @@ COMMANDS = (
         "aggregates and intervals",
     ),
     Command(
+        "report RUN_OR_SWEEP... [--out report.html] [--pictures N] [--no-episode]",
+        "one page that opens without a network: scores, curves with bands over seeds, what the "
+        "world model predicts, an episode, settings",
+    ),
+    Command(
         "check-env SUITE-OR-TASK [--steps 500] [--to FILE] [--env.field VALUE ...]",
         "plays an environment at random: what it is, what the agent sees (a picture), what is "
         "wrong or risky and what to do about it",

@@ -55,7 +55,10 @@ def test_seeds_that_are_not_as_many_are_a_warning_and_stamps_that_differ_are_tol
 
 
 def test_runs_that_are_scored_at_other_frames_are_a_warning():
-    assert "scored at 100 to 300 frames; --at-frames" in Summary(TWO_GAMES).warnings[0]
+    assert (
+        "scored at 100 to 300 frames; `dreamer scores --at-frames`"
+        in Summary(TWO_GAMES).warnings[0]
+    )
     near = [scored("pong", 1.0, 0, to_frame=100.0), scored("pong", 1.0, 1, to_frame=110.0)]
     assert Summary(Collected(runs=near)).warnings == []
 

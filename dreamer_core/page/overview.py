@@ -1,0 +1,124 @@
+"""The begin of the page, which says what runs, and the table of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from dreamer_core.page.markup import Html, joined, tag
+from dreamer_core.page.records import RunRecord
+from dreamer_core.page.report import Report
+from dreamer_core.page.scored import chip, headings, last_evaluations, last_training, wide_table
+from dreamer_core.page.words import UNKNOWN, duration, number, score
+from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES
+
+_SHOWN_NAMES = 6
+
+
+def header(report: Report, title: str) -> Html:
+    """Returns what the page is about, and what has to be known."""
+    records = report.records
+    reached = [each.newest for each in records if each.newest is not None]
+    frames = sorted(each.env_frame for each in reached)
+    seeds = sorted({each.seed for each in records})
+    facts = (
+        ("runs", str(len(records))),
+        ("task" if len(report.tasks) == 1 else "tasks", few(report.tasks)),
+        (
+            "preset" if len(report.variants) == 1 else "presets",
+            few([v.label for v in report.variants]),
+        ),
+        ("seed" if len(seeds) == 1 else "seeds", few([str(each) for each in seeds])),
+        ("frames of a run", _range([number(each) for each in frames])),
+        ("training, all runs", duration(sum(each.wall_s for each in records))),
+    )
+    return joined((tag("h1", title), listed(facts, "facts"), _warnings(report)))
+
+
+def listed(facts: Iterable[tuple[str, str]], kind: str) -> Html:
+    """Returns names and what they are; `kind` is the class of the list."""
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", x)) for name, x in facts), class_=kind)
+
+
+def _warnings(report: Report) -> Html | None:
+    found = report.scores.warnings(report.records)
+    differences = report.scores.differences(report.records)
+    items = [tag("li", each) for each in found]
+    if differences:
+        lines = tag("ul", *(tag("li", each) for each in differences))
+        words = (
+            "The runs differ in their protocol or settings, so their scores may not be comparable:"
+        )
+        items.append(tag("li", words, lines))
+    if not items:
+        return None
+    return tag(
+        "div", tag("p", tag("b", "To be known")), tag("ul", *items), class_="notice", role="note"
+    )
+
+
+def few(names: Sequence[str]) -> str:
+    """Returns some of the names, and how many others there are."""
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _range(values: Sequence[str]) -> str:
+    return " to ".join(dict.fromkeys((values[0], values[-1]))) if values else UNKNOWN
+
+
+_HEADINGS = (
+    "run",
+    "task",
+    "preset",
+    "seed",
+    "frames",
+    "gradient steps",
+    "time",
+    "evaluation",
+    "training",
+    "state",
+)
+_NUMBERS = ("seed", "frames", "gradient steps", "time", "evaluation", "training")
+
+
+def runs_table(report: Report) -> Html:
+    """Returns a row for each run: how far it is, and its numbers."""
+    head = headings(_HEADINGS, numbers=_NUMBERS)
+    rows = [tag("tr", *_run_cells(report, record)) for record in report.records]
+    words = (
+        f"Evaluation: mean of up to {SCORED_EPISODES} last greedy episodes. Training: mean of up "
+        f"to {SCORED_TRAINING_EPISODES} last ones, a number of its own. Time: from the first "
+        "report to the last, pauses included."
+    )
+    table = wide_table(tag("table", tag("thead", head), tag("tbody", *rows)), "Runs")
+    return joined((tag("p", words, class_="muted"), table))
+
+
+def _run_cells(report: Report, record: RunRecord) -> Iterator[Html]:
+    color, label = report.variant_of(record)
+    newest = record.newest
+    evaluated, trained = last_evaluations(record), last_training(record)
+    yield tag("th", report.name_of(record), scope="row", title=str(record.run_dir))
+    yield tag("td", record.task)
+    yield tag("td", chip(color), label, class_="name")
+    for each in (
+        str(record.seed),
+        f"{newest.env_frame:,}" if newest else UNKNOWN,
+        f"{newest.gradient_step:,}" if newest else UNKNOWN,
+        duration(record.wall_s) if newest else UNKNOWN,
+        score(evaluated.mean) if evaluated else UNKNOWN,
+        score(trained.mean) if trained else UNKNOWN,
+    ):
+        yield tag("td", each, class_="number")
+    yield tag("td", _state(record))
+
+
+def _state(record: RunRecord) -> str:
+    if record.holder is not None:
+        return "running"
+    if record.newest is None:
+        return "not begun"
+    steps = record.config.get("steps")
+    if not isinstance(steps, int) or record.newest.policy_step >= steps:
+        return "finished"
+    return f"stopped at {100 * record.newest.policy_step / steps:.0f}%"

@@ -1,0 +1,214 @@
+"""Runs as they lie there: their config, their curves, and which of them belong together.
+
+Nothing is written. A run may be running, torn, or hardly begun: what is not there is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from dreamer_core.errors import BadInput, naming
+from dreamer_core.page.words import plural
+from dreamer_core.report.evaluated import LastEpisodes, LastEvaluations, LastTraining
+from dreamer_core.report.metrics import is_of_newest_weights
+from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader, Point
+from dreamer_core.scores.run_config import read_run_config
+from dreamer_core.scores.runs import CONFIG_FILE, SWEEP_FILE
+from dreamer_core.scores.stamp import Stamp, protocol_of
+from dreamer_core.storage.named import run_named
+from dreamer_core.storage.run_directory import RunPaths, holder
+
+_ALL = 10**9  # episodes
+_SHOWN_SETTINGS = 3  # in the name of a variant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One run, as its directory tells."""
+
+    run_dir: Path
+    config: dict[str, Any]
+    """As config.json holds it, of whatever version."""
+    series: dict[str, list[Point]]
+    """Metric to its values by env frame, ascending."""
+    evaluations: LastEpisodes | None
+    """All greedy evaluation episodes; None if there are none."""
+    training: LastEpisodes | None
+    """All training episodes; None if none ended."""
+    newest: LogLine | None
+    """The newest line of its log that tells of the run as it is now."""
+    wall_s: float
+    """From the first line of its log to the last."""
+    holder: str | None
+    """Who trains there now; None if nobody does."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def suite(self) -> str:
+        """Where its task comes from."""
+        return str(self.config.get("env", {}).get("suite", "atari"))
+
+    @property
+    def task(self) -> str:
+        """As its config names it."""
+        return str(self.config.get("env", {}).get("task", "?"))
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+        return int(self.config.get("seed", 0))
+
+    @property
+    def preset(self) -> str:
+        """That its config was made from."""
+        return str(self.config.get("preset", "atari"))
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to play with, as far as can be told without reading it."""
+        if self.config.get("checkpoint", {}).get("url"):
+            return True
+        return (RunPaths(self.run_dir).checkpoints / "LATEST").is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Runs of one preset and the same settings; they differ in task and seed alone."""
+
+    label: str
+    """The preset, and those settings that tell it from the page's other variants."""
+    runs: tuple[RunRecord, ...]
+
+    def of(self, task: str) -> list[RunRecord]:
+        """Its runs of a task."""
+        return [run for run in self.runs if run.task == task]
+
+
+def run_dirs(paths: Iterable[Path]) -> list[Path]:
+    """Returns the runs at the paths, each once: run directories, `demo`, or those of a sweep.
+
+    Raises:
+        BadInput: a path is none of these, or a sweep without a run that was begun.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        with naming(f"read {path}", "Name a run directory or a sweep directory"):
+            found |= {each.resolve(): each for each in _runs_at(run_named(path))}
+    return list(found.values())
+
+
+def _runs_at(path: Path) -> list[Path]:
+    if (path / CONFIG_FILE).is_file():
+        return [path]
+    if not path.is_dir():
+        raise BadInput(f"There is no directory {path}; name that of a run or of a sweep")
+    within = sorted(each.parent for each in path.glob(f"*/{CONFIG_FILE}"))
+    if (path / SWEEP_FILE).is_file():
+        if within:
+            return within
+        raise BadInput(f"No run of the sweep in {path} is begun; `dreamer sweep` begins them")
+    hint = f"; {plural(len(within), 'run')} lie in it: name {path}/*" if within else ""
+    raise BadInput(
+        f"{path} holds neither a run ({CONFIG_FILE}) nor a sweep ({SWEEP_FILE}){hint}. Name the "
+        "directories that `dreamer train`, `local` or `sweep` printed"
+    )
+
+
+def read_run(run_dir: Path) -> RunRecord:
+    """Returns what a run directory tells.
+
+    Raises:
+        BadInput: its config or its metrics cannot be read.
+    """
+    config = read_run_config(run_dir / CONFIG_FILE)
+    log = _Log()
+    damaged: list[str] = []
+    reader = LogReader(run_dir / METRICS_FILE, damaged=damaged.append)
+    with naming(f"read the metrics of {run_dir}", "Mend their permissions"):
+        for line in reader.read_on():
+            log.take(line)
+    warnings = list[str]()
+    if damaged:
+        lines = plural(len(damaged), "damaged line")
+        warnings.append(f"{lines} of its metrics left out, the first: {damaged[0]}")
+    return RunRecord(
+        run_dir=run_dir,
+        config=config,
+        series=log.series,
+        evaluations=log.evaluations.last(episodes=_ALL),
+        training=log.training.last(episodes=_ALL),
+        newest=log.newest,
+        wall_s=log.wall_s,
+        holder=holder(RunPaths(run_dir)),
+        warnings=tuple(warnings),
+    )
+
+
+@dataclass(slots=True)
+class _Log:
+    """What is kept of the lines of a run; where it went back, the later ones count."""
+
+    series: dict[str, list[Point]] = field(default_factory=dict[str, list[Point]])
+    evaluations: LastEvaluations = field(default_factory=LastEvaluations)
+    training: LastTraining = field(default_factory=LastTraining)
+    newest: LogLine | None = None
+    wall_s: float = 0.0
+    _began_s: float | None = None
+
+    def take(self, line: LogLine) -> None:
+        self.evaluations.take(line)
+        self.training.take(line)
+        if not is_of_newest_weights(line):
+            return
+        self.newest = line
+        if self._began_s is None:
+            self._began_s = line.wall_time_s
+        self.wall_s = max(self.wall_s, line.wall_time_s - self._began_s)
+        if line.service == "evaluator":
+            return
+        for name, value in line.values.items():
+            if math.isfinite(value):
+                self._add(name, (float(line.env_frame), value))
+
+    def _add(self, name: str, point: Point) -> None:
+        points = self.series.setdefault(name, [])
+        while points and points[-1][0] >= point[0]:  # a frame has one value, the newest
+            points.pop()
+        points.append(point)
+
+
+_Same: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]  # preset and what differs from it
+
+
+def variants(records: Sequence[RunRecord]) -> list[Variant]:
+    """Returns the runs by preset and settings, in the order in which they were named."""
+    groups: dict[_Same, list[RunRecord]] = {}
+    for record in records:
+        settings = _settings_of(protocol_of(record.config))
+        same = (record.preset, tuple(sorted(settings.items())))
+        groups.setdefault(same, []).append(record)
+    return [Variant(_label(same, list(groups)), tuple(runs)) for same, runs in groups.items()]
+
+
+def _settings_of(stamp: Stamp) -> dict[str, str]:
+    """Returns the settings of a stamp that differ from its preset."""
+    return {name: str(value) for name, value in stamp.items() if "." in name}
+
+
+def _label(same: _Same, others: Sequence[_Same]) -> str:
+    preset, settings = same
+    rivals = [dict(each[1]) for each in others if each[0] == preset]
+    telling = [
+        f"{name.rpartition('.')[2]} {value}"
+        for name, value in settings
+        if any(rival.get(name) != value for rival in rivals)
+    ]
+    if not telling:
+        return preset if len(rivals) == 1 else f"{preset}, as it is"
+    more = len(telling) - _SHOWN_SETTINGS
+    words = ", ".join(telling[:_SHOWN_SETTINGS]) + (f" and {more} more" if more > 0 else "")
+    return f"{preset}, {words}"

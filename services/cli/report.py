@@ -1,0 +1,70 @@
+"""`dreamer report`: runs as one page, to be looked at and handed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from dreamer_core.errors import BadInput, DreamerError, naming
+from dreamer_core.files import write_whole
+from dreamer_core.page.looks import Look
+from dreamer_core.page.page import page
+from dreamer_core.page.records import RunRecord
+from dreamer_core.page.report import MOST_PICTURED, read_report
+from services.cli.parsing import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand:
+    """Writes one HTML page about a run or many: scores, curves, pictures and settings."""
+
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories, directories of `dreamer sweep`, or `demo`."""
+    out: Path = Path("report.html")
+    """The page: one file that opens without a network, and replaces what has its name."""
+    pictures: int = MOST_PICTURED
+    """Runs that are shown at play and dreaming, one of each task and preset; 0 for none."""
+    episode: bool = True
+    """Play an episode with each of these."""
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise BadInput("Wanted RUN: directories of runs or of sweeps")
+        if self.pictures < 0:
+            raise BadInput(f"--pictures {self.pictures}: wanted 0 or more")
+
+
+def run(arguments: list[str]) -> int:
+    """Writes the page, and returns the exit code."""
+    command = parse(ReportCommand, arguments, "dreamer report")
+    out = command.out.absolute()  # an environment may change directories
+    console = Console()
+
+    def look(record: RunRecord) -> Look:
+        return _look(record, command, console)
+
+    report = read_report(command.paths, look, most_pictured=command.pictures)
+    content = page(report).encode()
+    with naming(
+        f"write the page to {command.out}", "Name a file with --out, in a directory that is there"
+    ):
+        write_whole(out, content)
+    runs = f"{len(report.records)} run{'s' * (len(report.records) > 1)}"
+    console.print(f"{command.out}: {runs}, {len(content) / 1e3:,.0f} kB", soft_wrap=True)
+    return 0
+
+
+def _look(record: RunRecord, command: ReportCommand, console: Console) -> Look:
+    if not command.episode:
+        return Look()
+    from dreamer_core.page.play import play  # noqa: PLC0415 (loads torch)
+
+    console.print(f"playing {record.run_dir}", soft_wrap=True)
+    try:
+        return Look(played=play(record.run_dir))
+    except DreamerError as error:
+        console.print(f"{record.run_dir} is not shown at play: {error}", soft_wrap=True)
+        return Look(missing=(str(error),))

@@ -1,0 +1,141 @@
+"""The page of `dreamer report` in a real browser, opened from a file."""
+
+import asyncio
+
+import cv2
+import numpy as np
+import pytest
+
+from dreamer_core.page.page import page
+from dreamer_core.page.report import read_report
+from tests.browser import browser, needs_chromium
+from tests.core.page.examples import a_look, a_run
+
+pytestmark = needs_chromium
+PHONE, DESKTOP = (360, 740), (1280, 800)
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+REQUESTS = """performance.getEntriesByType("resource").map((x) => x.name)
+  .filter((x) => !x.startsWith("data:"))"""
+FILM = """(() => {
+  const player = document.querySelector(".player");
+  const [button, slider, output] = player.querySelectorAll("button, input, output");
+  return {
+    label: button.textContent, at: Number(slider.value), said: output.value,
+    place: player.querySelector(".stage").style.backgroundPosition,
+  };
+})()"""
+# Texts of one chart, or of its axes, that cover each other.
+TOUCHING = """[...document.querySelectorAll("svg")].flatMap((svg) => {
+  const boxes = [...svg.querySelectorAll("text")].map((x) =>
+    [x.textContent, x.getBoundingClientRect()]);
+  return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([, q]) =>
+    p.width && p.left < q.right && q.left < p.right && p.top + 2 < q.bottom && q.top + 2 < p.bottom
+  ).map(([b]) => `${a} | ${b}`));
+})"""
+# The smallest contrast of any words with what is behind them (WCAG 2).
+CONTRAST = """(() => {
+  const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const light = (color) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = color;
+    context.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
+    const part = (x) => (x /= 255) <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
+    return a ? 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b) : null;
+  };
+  let least = 21;
+  for (const each of document.querySelectorAll("p, a, td, th, dt, dd, text, summary, figcaption")) {
+    let behind = each, ground = null;
+    while ((ground = light(getComputedStyle(behind).backgroundColor)) === null) {
+      behind = behind.parentElement;
+    }
+    const style = getComputedStyle(each);
+    const ink = light(each.tagName === "text" ? style.fill : style.color);
+    const ratio = (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
+    if (!each.closest(".odds")) least = Math.min(least, ratio);
+  }
+  return least;
+})()"""
+
+
+async def look(path, profile):
+    """What the page shows in both themes, to those who want movement and to those who do not."""
+    seen = {}
+    async with browser(profile) as tab:
+        await tab.prefer(prefers_color_scheme="light", prefers_reduced_motion="reduce")
+        await tab.open(path.as_uri(), width=DESKTOP[0], height=DESKTOP[1])
+        await tab.evaluate(
+            "document.querySelector('.player').scrollIntoView({behavior: 'instant'})"
+        )
+        await asyncio.sleep(0.5)
+        seen["still"] = await tab.evaluate(FILM)
+        seen["contrast"] = [await tab.evaluate(CONTRAST)]
+        seen["light"] = await tab.screenshot()
+        seen["touching"] = await tab.evaluate(TOUCHING)
+        seen["wide"] = await tab.evaluate(OVERFLOW)
+        await tab.evaluate("document.querySelector('#theme').click()")
+        seen["contrast"].append(await tab.evaluate(CONTRAST))
+        seen["dark"] = await tab.screenshot()
+        seen["requests"] = await tab.evaluate(REQUESTS)
+        await tab.prefer(prefers_color_scheme="dark", prefers_reduced_motion="no-preference")
+        await tab.open(f"{path.as_uri()}?again", width=PHONE[0], height=PHONE[1])
+        await tab.evaluate(
+            "document.querySelector('.player').scrollIntoView({behavior: 'instant'})"
+        )
+        await tab.wait_until("Number(document.querySelector('.player input').value) > 1")
+        seen["moving"] = await tab.evaluate(FILM)
+        await tab.evaluate("document.querySelector('.play').click()")
+        seen["paused"] = await tab.evaluate(FILM)
+        await asyncio.sleep(0.5)
+        seen["paused later"] = await tab.evaluate(FILM)
+        seen["narrow"] = await tab.evaluate(OVERFLOW)
+        seen["phone"] = await tab.screenshot()
+        seen["errors"] = list(tab.errors)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    runs = [
+        a_run(place / f"{preset}_{task}_{seed}", task=task, seed=seed, preset=preset)
+        for preset in ("atari", "a_preset_of_a_very_long_name_that_nobody_knows")
+        for task in ("pong", "montezuma_revenge")
+        for seed in (0, 1)
+    ]
+    path = place / "report.html"
+    path.write_text(page(read_report(runs, a_look)))
+    return asyncio.run(look(path, tmp_path_factory.mktemp("profile")))
+
+
+def test_it_opens_from_a_file_without_an_error_and_asks_for_nothing(seen):
+    assert seen["errors"] == [] and seen["requests"] == []
+
+
+def test_nothing_needs_scrolling_sideways(seen):
+    assert seen["wide"] <= 0 and seen["narrow"] <= 0
+
+
+def test_words_of_a_chart_do_not_touch(seen):
+    assert seen["touching"] == []
+
+
+def test_words_can_be_read_in_both_themes(seen):
+    assert min(seen["contrast"]) >= 4.5
+
+
+def test_the_theme_is_that_of_the_system_until_it_is_changed(seen):
+    light, dark, phone = (
+        cv2.imdecode(np.frombuffer(seen[name], np.uint8), cv2.IMREAD_GRAYSCALE)
+        for name in ("light", "dark", "phone")
+    )
+    assert np.median(light) > 200 and np.median(dark) < 60 and np.median(phone) < 60
+    assert len(np.unique(phone)) > 30
+
+
+def test_films_play_can_be_paused_and_stand_still_for_those_who_want_no_motion(seen):
+    assert seen["still"]["label"] == "Play" and seen["still"]["at"] == 0
+    assert seen["still"]["said"] == "step 0, seen"
+    moving, paused = seen["moving"], seen["paused"]
+    assert moving["label"] == "Pause" and moving["place"] != seen["still"]["place"]
+    assert paused["label"] == "Play" and seen["paused later"] == paused

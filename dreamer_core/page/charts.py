@@ -22,7 +22,7 @@ _TOP, _RIGHT, _BOTTOM = 14.0, 12.0, 36.0
 _LETTER = 6.4  # units that a digit of a label is wide
 _LINE = 11.0  # units that a label is high
 _LOG_FROM = 20  # times the smallest value that the largest has to be for a logarithmic axis
-_FAR = 4  # times the height of the data that a reference may stretch an axis to
+_FAR = 3  # times the height of the data that a reference may stretch an axis to
 _PADDING = 0.06
 
 
@@ -63,9 +63,10 @@ class _Axis:
     def ticks(self) -> list[float]:
         if not self.is_log:
             return ticks(self.low, self.high, 5)
+        span = self.high - self.low
+        factors = (1, 2, 5) if span < 1.5 else (1, 3) if span < 3 else (1,)
+        step = max(1, math.ceil(span / 5))
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)
-        factors = (1, 2, 5) if self.high - self.low < 1.5 else (1,)
-        step = max(1, math.ceil((self.high - self.low) / 5))
         found = [f * 10.0**p for p in powers if p % step == 0 for f in factors]
         return [each for each in found if self.low <= math.log10(each) <= self.high]
 
@@ -85,7 +86,7 @@ def line_chart(
     """Returns curves over one pair of axes.
 
     Args:
-        curves: those without points are left out.
+        curves: those without points are left out, with their bands.
         name: what the chart shows, for those who cannot see it.
         x_title: of the axis, with its unit.
         y_title: of the axis, with its unit; written above it.
@@ -95,11 +96,13 @@ def line_chart(
         x_range: of the axis; by default from 0 to the last point.
         empty: is said where there is no point.
     """
-    drawn = [curve for curve in curves if curve.points or curve.band]
+    drawn = [curve for curve in curves if curve.points]
     if not drawn:
         return _framed(name, (tag("text", empty, x=WIDTH / 2, y=HEIGHT / 2, class_="mid"),))
-    ys = list(_values(drawn))
-    is_log = may_be_log and min(ys) > 0 and max(ys) > _LOG_FROM * min(ys)
+    marked = [y for curve in drawn for _, y in curve.points]
+    is_log = may_be_log and min(marked) > 0 and max(marked) > _LOG_FROM * min(marked)
+    least = min(marked) / 2 if is_log else -math.inf  # a band may reach to 0
+    ys = [each for each in _values(drawn) if each >= least]
     near, far = _near(references, ys)
     y = _y_axis([*ys, *(each.value for each in near), *(y_range or ())], is_log=is_log)
     labels = [number(each) for each in y.ticks]
@@ -228,8 +231,10 @@ def _place(x: _Axis, y: _Axis, at: float, value: float) -> str:
 
 
 def _on(y: _Axis, value: float) -> float:
-    """Returns the place of a value; of none on a logarithmic axis, its lower end."""
-    return y.start if y.is_log and value <= 0 else y(value)
+    """Returns the place of a value; what a logarithmic axis leaves out is at its lower end."""
+    if y.is_log and (value <= 0 or math.log10(value) < y.low):
+        return y.start
+    return y(value)
 
 
 def _round(value: float) -> float:

@@ -12,6 +12,7 @@ from dreamer_core.page.words import UNKNOWN, duration, number, score
 from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES
 
 _SHOWN_NAMES = 6
+_SHOWN_WARNINGS = 6
 
 
 def header(report: Report, title: str) -> Html:
@@ -45,15 +46,15 @@ def _warnings(report: Report) -> Html | None:
     items = [tag("li", each) for each in found]
     if differences:
         lines = tag("ul", *(tag("li", each) for each in differences))
-        words = (
-            "The runs differ in their protocol or settings, so their scores may not be comparable:"
-        )
-        items.append(tag("li", words, lines))
+        words = "The protocol is not that of all runs, so their scores may not be comparable:"
+        items.insert(0, tag("li", words, lines))
     if not items:
         return None
-    return tag(
-        "div", tag("p", tag("b", "To be known")), tag("ul", *items), class_="notice", role="note"
-    )
+    title = tag("p", tag("b", "To be known"))
+    shown, others = items[:_SHOWN_WARNINGS], items[_SHOWN_WARNINGS:]
+    more = tag("details", tag("summary", f"{len(others)} more"), tag("ul", *others))
+    kept = (title, tag("ul", *shown), more if others else None)
+    return tag("div", *kept, class_="notice", role="note")
 
 
 def few(names: Sequence[str]) -> str:

@@ -180,7 +180,7 @@ def _episode(look: Look) -> Iterator[Child]:
     if look.played is not None:
         yield tag("p", _played_words(look.played), class_="muted")
         yield pictures.episode(look.played.frames, look.played.fps)
-    yield from (tag("p", f"Not shown: {each}", class_="muted") for each in look.missing)
+    yield from (tag("p", f"Shown without {each}.", class_="muted") for each in look.missing)
 
 
 def _played_words(played: Played) -> str:

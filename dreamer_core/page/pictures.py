@@ -158,6 +158,7 @@ def analysis_charts(analysis: WorldModelAnalysis) -> Html:
         _horizon("KL of posterior from prior, nats", analysis.kl),
         _reliability(analysis),
         _usage(analysis),
+        _entropies(analysis),
     ]
     return tag("div", *(each for each in charts if each is not None), class_="charts")
 
@@ -190,7 +191,9 @@ def _horizon(
         curves.append(
             Curve(points=_over_steps(baseline[1]), label=baseline[0], color=1, look="dotted")
         )
-    chart = line_chart(curves, name=title, x_title="policy steps ahead", y_title=title)
+    chart = line_chart(
+        curves, name=title, x_title="policy steps ahead", y_title=title, y_range=(0.0, 0.0)
+    )
     names = [tag("li", tag("span", class_=f"chip c{each.color}"), each.label) for each in curves]
     legend = tag("ul", *names, class_="legend") if len(curves) > 1 else None
     return tag("figure", chart, legend)
@@ -257,6 +260,22 @@ def _usage(analysis: WorldModelAnalysis) -> Html | None:
         class_="chart",
     )
     words = "The stronger a cell, the larger the share of rows that drew that class."
+    return tag("figure", chart, tag("figcaption", words))
+
+
+def _entropies(analysis: WorldModelAnalysis) -> Html | None:
+    if not analysis.latent_entropy.size:
+        return None
+    title = "entropy of the posterior, nats"
+    points = _over_steps(analysis.latent_entropy)
+    chart = line_chart(
+        [Curve(points=points, label="latent variable", look="dots")],
+        name=f"{title}, of each latent variable",
+        x_title="latent variable",
+        y_title=title,
+        y_range=(0.0, math.log(analysis.latent_usage.shape[1])),
+    )
+    words = f"{math.log(analysis.latent_usage.shape[1]):.2f} nats is a variable that says nothing."
     return tag("figure", chart, tag("figcaption", words))
 
 

@@ -66,7 +66,7 @@ def read_report(
     return Report(
         records=records,
         variants=grouped,
-        scores=Scores.of(records),
+        scores=Scores.of(grouped),
         looks=[(record, look(record)) for record in chosen],
         made_at=made_at or datetime.now().astimezone(),
     )

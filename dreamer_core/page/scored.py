@@ -41,10 +41,15 @@ class Scores:
     by_dir: dict[Path, ScoredRun]
 
     @staticmethod
-    def of(records: Sequence[RunRecord]) -> Scores:
-        """Returns the scores by the paper's protocol; a run without evaluation is left out."""
-        of_paper = [each.run_dir for each in records if paper_game([each])]
-        collected = collect(of_paper, Wanted())
+    def of(variants: Sequence[Variant]) -> Scores:
+        """Returns the scores by the paper's protocol; a run without evaluation is left out.
+
+        Of several variants, one seed of a game is there as often, and that is no mistake.
+        """
+        collected = Collected()
+        for variant in variants:
+            of_paper = [each.run_dir for each in variant.runs if paper_game([each])]
+            collected.add(collect(of_paper, Wanted()))
         return Scores(collected, {Path(run.source): run for run in collected.runs})
 
     def summary(self, variant: Variant) -> Summary | None:
@@ -63,19 +68,27 @@ class Scores:
         found: dict[str, list[str]] = {}
         for stamp in self._stamps(records):
             for name, value in stamp.items():
-                if "." not in name and name != "preset":
+                if _is_protocol(name):
                     values = found.setdefault(name.replace("_", " "), [])
                     if (words := shown(value)) not in values:
                         values.append(words)
         return {name: " or ".join(values) for name, values in found.items()}
 
     def differences(self, records: Sequence[RunRecord]) -> list[str]:
-        """Returns a line for each fact of the protocol that is not the same for all runs."""
-        return differences(self._stamps(records))
+        """Returns a line for each fact of the protocol that is not the same for all runs.
+
+        Preset and settings are no part of it: what has others is a variant of its own.
+        """
+        stamps = self._stamps(records)
+        return differences([{k: x for k, x in each.items() if _is_protocol(k)} for each in stamps])
 
     def _stamps(self, records: Sequence[RunRecord]) -> list[Stamp]:
         scored = [(self.by_dir.get(record.run_dir), record.config) for record in records]
         return [run.stamp if run else protocol_of(config) for run, config in scored]
+
+
+def _is_protocol(name: str) -> bool:
+    return "." not in name and name != "preset"
 
 
 def last_evaluations(record: RunRecord) -> LastEpisodes | None:

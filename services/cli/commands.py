@@ -47,7 +47,7 @@ COMMANDS = (
         "aggregates and intervals",
     ),
     Command(
-        "report RUN_OR_SWEEP... [--out report.html] [--pictures N] [--no-episode]",
+        "report RUN_OR_SWEEP... [--out report.html] [--pictures N] [--no-episode] [--no-dream]",
         "one page that opens without a network: scores, curves with bands over seeds, what the "
         "world model predicts, an episode, settings",
     ),

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from dreamer_core.errors import BadInput, DreamerError, naming
 from dreamer_core.files import write_whole
-from dreamer_core.page.looks import Look
+from dreamer_core.page.looks import Look, Played
 from dreamer_core.page.page import page
 from dreamer_core.page.records import RunRecord
 from dreamer_core.page.report import MOST_PICTURED, read_report
+from dreamer_core.report.analysis import WorldModelAnalysis
 from services.cli.parsing import parse
 
 
@@ -26,9 +27,12 @@ class ReportCommand:
     out: Path = Path("report.html")
     """The page: one file that opens without a network, and replaces what has its name."""
     pictures: int = MOST_PICTURED
-    """Runs that are shown at play and dreaming, one of each task and preset; 0 for none."""
+    """Runs that are shown at play and dreaming, one of each task and preset: each takes the time of
+    some 3,400 policy steps. 0 for none."""
     episode: bool = True
     """Play an episode with each of these."""
+    dream: bool = True
+    """Measure what the world model of each of these predicts of episodes that it plays anew."""
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -58,13 +62,26 @@ def run(arguments: list[str]) -> int:
 
 
 def _look(record: RunRecord, command: ReportCommand, console: Console) -> Look:
-    if not command.episode:
-        return Look()
-    from dreamer_core.page.play import play  # noqa: PLC0415 (loads torch)
-
-    console.print(f"playing {record.run_dir}", soft_wrap=True)
+    """Plays and measures what is wanted; what cannot be done is said, here and on the page."""
+    analysis: WorldModelAnalysis | None = None
+    played: Played | None = None
+    missing: list[str] = []
     try:
-        return Look(played=play(record.run_dir))
+        if command.dream:
+            from dreamer_core.run.analysis import analyse_run  # noqa: PLC0415 (loads torch)
+
+            console.print(f"{record.run_dir}: what its world model predicts", soft_wrap=True)
+            analysis = analyse_run(record.run_dir)
     except DreamerError as error:
-        console.print(f"{record.run_dir} is not shown at play: {error}", soft_wrap=True)
-        return Look(missing=(str(error),))
+        missing.append(f"what its world model predicts: {error}")
+    try:
+        if command.episode:
+            from dreamer_core.page.play import play  # noqa: PLC0415 (loads torch)
+
+            console.print(f"{record.run_dir}: an episode", soft_wrap=True)
+            played = play(record.run_dir)
+    except DreamerError as error:
+        missing.append(f"an episode: {error}")
+    for each in missing:
+        console.print(f"{record.run_dir} is shown without {each}", soft_wrap=True)
+    return Look(analysis=analysis, played=played, missing=tuple(missing))

@@ -52,6 +52,9 @@ function part(index, count) {
   return count > 1 ? (100 * index) / (count - 1) : 0;
 }
 
+// On a phone, what is long is closed at first.
+if (innerWidth < 600) for (const each of document.querySelectorAll("details")) each.open = false;
+
 // The theme: that of the system, or the other one for as long as the page is open.
 const theme = document.querySelector("#theme");
 const isDark = () => {

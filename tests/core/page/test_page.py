@@ -140,6 +140,13 @@ def test_runs_that_differ_are_told_with_a_line_for_each_difference(tmp_path):
     assert "sticky action probability0.25 or 0" in text
 
 
+def test_a_seed_that_two_presets_have_is_no_warning_and_one_that_is_there_twice_is(tmp_path):
+    runs = [a_run(tmp_path / "a"), a_run(tmp_path / "b", preset="no_layer_norm")]
+    assert "To be known" not in Parsed(made(*runs)).text
+    text = Parsed(made(*runs, a_run(tmp_path / "c"))).text
+    assert "pong with seed 0 is there 2 times" in text
+
+
 def test_damage_is_told_at_the_top(tmp_path):
     append(a_run(tmp_path / "run"), "{}\n")
     text = Parsed(made(tmp_path / "run")).text

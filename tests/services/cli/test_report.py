@@ -1,36 +1,42 @@
 """`dreamer report`: what it writes, of which runs, and what it refuses."""
 
+import functools
 import re
 
 import pytest
 
 from dreamer_core.files import take_lock
+from dreamer_core.run import analysis
 from tests.commands import plain
 from tests.core.page.examples import Parsed, a_run
 
 
-def test_a_finished_run_becomes_a_page_with_an_episode(dreamer, finished, tmp_path):
+def test_a_finished_run_becomes_a_page_with_its_dream_and_an_episode(
+    dreamer, finished, tmp_path, monkeypatch
+):
+    few = functools.partial(analysis.analyse_run, sequences=4, horizon=4)
+    monkeypatch.setattr(analysis, "analyse_run", few)
     code, stdout, stderr = dreamer("report", finished)
     assert (code, stderr) == (0, "")
     assert re.search(r"report\.html: 1 run, \d+ kB$", plain(stdout))
     parsed = Parsed((tmp_path / "report.html").read_text())
     assert "A greedy episode" in parsed.text and "tests.learning.catch:make_env" in parsed.text
-    assert "finished" in parsed.text
+    assert "finished" in parsed.text and "held-out sequence" in parsed.text
 
 
-def test_an_episode_is_played_only_if_wanted(dreamer, finished, tmp_path):
-    for words in (("--no-episode",), ("--pictures", "0")):
+def test_nothing_is_played_that_is_not_wanted(dreamer, finished, tmp_path):
+    for words in (("--no-episode", "--no-dream"), ("--pictures", "0")):
         code, stdout, _ = dreamer("report", finished, "--out", "page.html", *words)
-        text = Parsed((tmp_path / "page.html").read_text()).text
-        assert code == 0 and "playing" not in stdout and "episode," not in text
+        content = (tmp_path / "page.html").read_text()
+        assert code == 0 and "an episode" not in stdout and 'class="player"' not in content
 
 
 def test_a_run_that_cannot_be_played_is_reported_and_says_why(dreamer, tmp_path):
     with take_lock(a_run(tmp_path / "run") / "run.lock"):
         code, stdout, _ = dreamer("report", "run")
     text = plain(Parsed((tmp_path / "report.html").read_text()).text)
-    assert code == 0 and "run is not shown at play: Wanted" in plain(stdout)
-    assert "running" in text and "Not shown: Wanted" in text
+    assert code == 0 and "run is shown without an episode: Wanted" in plain(stdout)
+    assert "running" in text and "Shown without an episode: Wanted" in text
 
 
 @pytest.mark.parametrize(
@@ -40,7 +46,7 @@ def test_a_run_that_cannot_be_played_is_reported_and_says_why(dreamer, tmp_path)
         (("nowhere",), "There is no directory nowhere; name that of a run or of a sweep"),
         (("empty",), "empty holds neither a run (config.json) nor a sweep (sweep.json)"),
         (("run", "--pictures", "-1"), "--pictures -1: wanted 0 or more"),
-        (("run", "--no-episode", "--out", "no/page.html"), "Name a file with --out"),
+        (("run", "--pictures", "0", "--out", "no/page.html"), "Name a file with --out"),
         (("x" * 300,), "Name a run directory or a sweep directory"),
     ],
 )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dreamer_core.replay.replay import Replay
     from dreamer_core.report.open_loop import save_open_loop
     from dreamer_core.run.acting import Policy
+    from dreamer_core.run.analysis import analyse_run
     from dreamer_core.run.evaluation import evaluate_run
     from dreamer_core.run.export import export_policy
     from dreamer_core.run.front import RunResult
@@ -35,6 +36,7 @@ __all__ = [
     "Replay",
     "ReplayFiles",
     "RunResult",
+    "analyse_run",
     "evaluate_run",
     "export_policy",
     "load_agent",
@@ -60,6 +62,7 @@ _HOMES = {
     "Replay": "replay.replay",
     "ReplayFiles": "replay.reader",
     "RunResult": "run.front",
+    "analyse_run": "run.analysis",
     "evaluate_run": "run.evaluation",
     "export_policy": "run.export",
     "load_agent": "run.restored",

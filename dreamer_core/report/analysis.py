@@ -42,7 +42,7 @@ class WorldModelAnalysis:
     copied_image_error: FloatArray
     """[H], of the baseline: the last image seen, kept."""
     reward_error: FloatArray
-    """[H], mean squared error of the reward as the model learns it (tanh on Atari)."""
+    """[H], mean squared error of the expected reward as the model learns it (tanh on Atari)."""
     mean_reward_error: FloatArray
     """[H], of the baseline: the mean reward of these rows, kept."""
     kl: FloatArray

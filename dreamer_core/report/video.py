@@ -39,13 +39,16 @@ def save_episode(path: Path, frames: Sequence[UInt8Array], fps: float) -> Video:
     return save_video(path, np.stack(frames), fps)
 
 
-def save_video(path: Path | str, frames: UInt8Array, fps: float) -> Video:
-    """Writes frames as a video, four times enlarged.
+def save_video(
+    path: Path | str, frames: UInt8Array, fps: float, *, scale: int = VIDEO_SCALE
+) -> Video:
+    """Writes frames as a video, enlarged.
 
     Args:
         path: ends in .mp4, .webm or .gif.
         frames: [T, height, width, C], C 1 or 3, at least one frame.
         fps: frames per second; a .gif rounds the time of a frame to 10 ms.
+        scale: times that they are enlarged.
 
     Raises:
         ValueError: the suffix is another one, or the frames are no uint8 images.
@@ -63,8 +66,8 @@ def save_video(path: Path | str, frames: UInt8Array, fps: float) -> Video:
         )
     if not len(frames) or fps <= 0:
         raise ValueError(f"a video needs a frame and a speed, got {len(frames)} at {fps} fps")
-    large = frames.repeat(VIDEO_SCALE, axis=1).repeat(VIDEO_SCALE, axis=2)
-    rgb = np.broadcast_to(large, _rgb_shape(frames))
+    large = frames.repeat(scale, axis=1).repeat(scale, axis=2)
+    rgb = np.broadcast_to(large, (*large.shape[:-1], 3))
     with tempfile.TemporaryDirectory() as directory:  # OpenCV does not say why it cannot write
         for codec, name in CODECS.get(path.suffix.lower(), ()):
             part = Path(directory, f"{codec}{path.suffix}")
@@ -74,11 +77,6 @@ def save_video(path: Path | str, frames: UInt8Array, fps: float) -> Video:
     path = path if path.suffix.lower() == ".gif" else path.with_suffix(".gif")
     _write_gif(path, rgb, fps)
     return Video(path, "GIF")
-
-
-def _rgb_shape(frames: UInt8Array) -> tuple[int, int, int, int]:
-    steps, height, width, _ = frames.shape
-    return steps, height * VIDEO_SCALE, width * VIDEO_SCALE, 3
 
 
 def _write_gif(path: Path, rgb: UInt8Array, fps: float) -> None:

@@ -11,7 +11,8 @@ on, in an environment with a seed of its own; no row comes from the replay.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,12 @@ from dreamer_core.storage.identity import require_same_run
 from dreamer_core.storage.named import load_named
 from dreamer_core.types import Batch, BoolArray, EpisodeChunk, FloatArray, UInt8Array
 
+logger = logging.getLogger(__name__)
+
 SEQUENCES, CONTEXT, HORIZON = 50, 5, 45
 """Of an analysis where nothing else is asked for: with it each row of 2,500 is seen about once."""
+CONTINUATIONS = 20
+"""Imagined of each sequence: rewards and ends are expected ones, the means over all of them."""
 _AT_ONCE = 50  # sequences in memory with their images
 _BINS = 10  # of the reliability diagram
 
@@ -54,6 +59,7 @@ def analyse_run(
     context: int = CONTEXT,
     horizon: int = HORIZON,
     seed: int = 0,
+    say: Callable[[str], None] = logger.info,
 ) -> WorldModelAnalysis:
     """Plays `sequences * (context + horizon)` policy steps and measures what is predicted of them.
 
@@ -64,6 +70,7 @@ def analyse_run(
         context: rows of each that the model sees.
         horizon: steps ahead; fewer where no episode is as long.
         seed: of the episodes, and of what is drawn.
+        say: is told what is done, in words.
 
     Raises:
         BadInput: an argument is out of range, there is no such checkpoint, or every episode is so
@@ -86,6 +93,7 @@ def analyse_run(
         require_same_run(found.facts, found.location, config, env.spec)
         rollout = Rollout(env, config, incarnation, Policy(config, env.spec))
         steps = sequences * (context + horizon)
+        say(f"plays {steps:,} policy steps with {found.location}")
         played = rollout.run(steps, policy_step=0, weights=agent.snapshot()).chunks
     rng = np.random.default_rng((seed, Stream.ANALYSIS.word))
     batch = draw_sequences(played, sequences, context=context, horizon=horizon, rng=rng)
@@ -104,8 +112,9 @@ def draw_sequences(
 ) -> Batch:
     """Draws sequences of context + horizon rows, or up to where their episode stops.
 
-    Each row of an episode that is followed by `context` others may be the first; all of them are
-    equally likely, and none is drawn twice.
+    Each row of an episode that is followed by `context` others may be the first, and where the
+    episode was cut short by who played it, each that all rows follow, if there is one. All of them
+    are equally likely, and none is drawn twice.
 
     Args:
         episodes: each whole from its first row on, or cut short.
@@ -121,7 +130,16 @@ def draw_sequences(
     Raises:
         BadInput: no episode has more than `context` rows.
     """
-    starts = [(i, t) for i, rows in enumerate(episodes) for t in range(len(rows) - context)]
+
+    def first_rows(least_ahead: int) -> list[tuple[int, int]]:
+        left_out = [0 if rows.is_last[-1] else least_ahead - 1 for rows in episodes]
+        return [
+            (i, t)
+            for i, rows in enumerate(episodes)
+            for t in range(len(rows) - context - left_out[i])
+        ]
+
+    starts = first_rows(horizon) or first_rows(1)
     if not starts:
         longest = max(map(len, episodes))
         raise BadInput(
@@ -161,12 +179,12 @@ class _Predicted:
     """[B, 0] without images."""
     copied_image_error: Tensor
     reward: Tensor
-    """Mean of the head."""
+    """Mean of the head and of all continuations."""
     true_reward: Tensor
     """As the model learns it."""
     kl: Tensor
     going_on: Tensor
-    """Probability."""
+    """Probability, mean of all continuations."""
     drawn: Tensor
     """One-hot samples of the posteriors [B, T, S, C]; [B, T, 0, 0] of Gaussians."""
     entropy: Tensor
@@ -178,8 +196,11 @@ def analyse(
 ) -> WorldModelAnalysis:
     """Measures what an agent's world model predicts of sequences.
 
-    Rows are left out from the first reset of a sequence on. One state is drawn for each row, from
-    the posterior or the prior, so errors hold the variance of what is imagined.
+    Rows are left out from the first reset of a sequence on. Image and KL are of one continuation,
+    as it is shown: far ahead the image error of a perfect model is that of another outcome than
+    what came, as the copied image's is. Reward and going on are expected values, since a mean
+    reward and a share are what they are compared with. The KL is an upper bound of that from
+    the prior of all continuations together.
 
     Args:
         agent: on a CPU.
@@ -251,8 +272,14 @@ def _predict(
     model, data = agent.world_model, to_tensors(batch, agent.device)
     rssm, latent, rows = model.rssm, model.rssm.latent, tuple(data.reward.shape)
     observed = model.observe(data, latent.noise(rows, generator))
-    noise = latent.noise((rows[0], rows[1] - context), generator)
-    imagined = rssm.imagine(observed.state.at(context - 1), data.prev_action[:, context:], noise)
+    last, ahead = observed.state.at(context - 1), (rows[0], rows[1] - context)
+    continued = [
+        rssm.imagine(last, data.prev_action[:, context:], latent.noise(ahead, generator))
+        for _ in range(CONTINUATIONS)
+    ]
+    reward = torch.stack([model.predict_reward(states.feat) for states in continued]).mean(0)
+    discount = torch.stack([model.predict_discount(states.feat) for states in continued])
+    imagined = continued[0]
     true_reward = model.transform_reward(data.reward[:, context:])
     error = copied = true_reward[:, :0]
     mean = model.decode(imagined.feat).image
@@ -266,10 +293,10 @@ def _predict(
     return _Predicted(
         image_error=error,
         copied_image_error=copied,
-        reward=model.predict_reward(imagined.feat),
+        reward=reward,
         true_reward=true_reward,
         kl=latent.kl(observed.posterior[:, context:], rssm.prior(imagined.deter)),
-        going_on=(model.predict_discount(imagined.feat) / model.gamma).clamp(0, 1),
+        going_on=(discount / model.gamma).clamp(0, 1).mean(0),
         drawn=observed.state.stoch[..., : shape[0] * shape[1]].unflatten(-1, shape),
         entropy=categorical_entropy(stats) if shape[0] else stats[..., :0, 0],
     )

@@ -70,6 +70,12 @@ COMMANDS = (
         "watch RUN_DIR [--port N] [--mode greedy|sample] [--speed X]",
         "a web page of the agent at play beside what its world model dreams",
     ),
+    Command(
+        "dream RUN_DIR [--out FILE] [--checkpoint STEP] [--sequences N] [--context N] "
+        "[--horizon N] [--json FILE]",
+        "what the world model imagines of episodes that it was not trained on, by steps ahead and "
+        "beside baselines; FILE: an animation, `.gif`, `.mp4` or `.webm`",
+    ),
     Command("status RUN_DIR", "where a run stands, running or not"),
     Command("logs RUN_DIR [--follow]", "its starts, stops, restarts and faults"),
     Command("stop RUN_DIR", "has a running run write a checkpoint and end"),

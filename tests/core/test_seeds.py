@@ -4,7 +4,13 @@ import subprocess
 import sys
 from collections import Counter
 
-from dreamer_core.seeds import ATTACHED_INCARNATION, EVALUATOR_INCARNATION, Stream, env_seed
+from dreamer_core.seeds import (
+    ATTACHED_INCARNATION,
+    EVALUATOR_INCARNATION,
+    HELD_OUT_INCARNATION,
+    Stream,
+    env_seed,
+)
 
 WORDS = {
     "WEIGHTS": 0,
@@ -14,6 +20,7 @@ WORDS = {
     "EVALUATE": 11,
     "ENV": 12,
     "DREAM": 13,
+    "ANALYSIS": 14,
     "STICKY_ACTIONS": 1,
 }
 
@@ -43,7 +50,7 @@ def test_the_seeds_of_environments_stay_as_they_were():
 
 
 def test_no_evaluator_plays_the_environment_of_a_collector():
-    assert 10**6 < EVALUATOR_INCARNATION < ATTACHED_INCARNATION
+    assert 10**6 < EVALUATOR_INCARNATION < ATTACHED_INCARNATION < HELD_OUT_INCARNATION
 
 
 def test_seeds_need_no_torch():

@@ -10,7 +10,7 @@ from dreamer_core.agent.device import to_tensors
 from dreamer_core.agent.policy import Policy
 from dreamer_core.errors import BadInput
 from dreamer_core.model.distributions import categorical_entropy, seeded_generator
-from dreamer_core.run.analysis import analyse, draw_sequences, reliability
+from dreamer_core.run.analysis import CONTINUATIONS, analyse, draw_sequences, reliability
 from dreamer_core.run.rollout import Rollout
 from dreamer_core.seeds import Stream
 from tests.core.counting_env import CountingEnvironment
@@ -48,8 +48,11 @@ def slowly(agent, batch, context):
     draws = seeded_generator(CPU, SEED, Stream.ANALYSIS.word)
     size, rows = batch.reward.shape
     seeing = rssm.latent.noise((size, rows), draws)
-    guessing = rssm.latent.noise((size, rows - context), draws)
-    told = {name: np.zeros(rows - context) for name in ("image", "copy", "reward", "kl", "rows")}
+    guessing = [rssm.latent.noise((size, rows - context), draws) for _ in range(CONTINUATIONS)]
+    told = {
+        name: np.zeros(rows - context)
+        for name in ("image", "copy", "reward", "kl", "going", "rows")
+    }
     drawn, entropies = [], []
     for i in range(size):
         seen = rssm.initial(1)
@@ -64,17 +67,23 @@ def slowly(agent, batch, context):
             drawn.append(seen.stoch[0].numpy())
             entropies.append(categorical_entropy(posterior)[0].numpy())
             if t < context:
-                guess = seen
+                guesses = [seen] * CONTINUATIONS
                 last = batch.image[i, t] / 255
                 continue
             k = t - context
-            guess = rssm.imagine_step(guess, action, guessing[i : i + 1, k])
+            guesses = [
+                rssm.imagine_step(guess, action, noise[i : i + 1, k])
+                for guess, noise in zip(guesses, guessing, strict=True)
+            ]
+            guess = guesses[0]
             prior = stats_of(rssm, rssm.prior_stats, rssm.prior_hidden(guess.deter))
             image = (model.decoder(guess.feat)[0] + 0.5).clamp(0, 1).numpy()
             true = batch.image[i, t] / 255
             told["image"][k] += ((image - true) ** 2).mean()
             told["copy"][k] += ((last - true) ** 2).mean()
-            reward = model.reward_head(guess.feat).item()
+            reward = np.mean([model.reward_head(g.feat).item() for g in guesses])
+            going = [model.discount_head(g.feat).sigmoid().item() / model.gamma for g in guesses]
+            told["going"][k] += np.minimum(going, 1).mean()
             told["reward"][k] += (reward - np.tanh(batch.reward[i, t])) ** 2
             told["kl"][k] += rssm.latent.kl(posterior, prior).item()
             told["rows"][k] += 1
@@ -90,6 +99,8 @@ def test_every_mean_is_that_of_a_loop_over_single_steps():
     assert quick.copied_image_error == pytest.approx(told["copy"] / told["rows"], rel=1e-4)
     assert quick.reward_error == pytest.approx(told["reward"] / told["rows"], rel=1e-4)
     assert quick.kl == pytest.approx(told["kl"] / told["rows"], rel=1e-3)
+    going = (quick.discount.predicted * quick.discount.count).sum()
+    assert going == pytest.approx(told["going"].sum(), rel=1e-5)
     classes = agent.world_model.rssm.latent.stats_shape
     assert np.allclose(quick.latent_usage, drawn.mean(0).reshape(classes), atol=1e-6)
     assert np.allclose(quick.latent_entropy, entropies.mean(0), atol=1e-5)
@@ -148,6 +159,13 @@ def test_sequences_lie_within_one_episode_and_are_reset_where_it_stops():
     assert sorted(steps[:, 0]) == sorted(2 * list(range(7)))  # each start once
     assert batch.is_terminal.sum() == (is_there & (steps == 9)).sum() > 0
     assert (batch.prev_action.sum(-1)[is_there & (steps > 0)] == 1).all()
+
+
+def test_an_episode_that_was_only_played_so_far_is_left_where_whole_sequences_end():
+    _, (whole, cut) = counted_rows(steps=18, length=10)  # 11 and 9 rows
+    first = draw([whole, cut]).image[:, 0, 0, 0, 0]
+    assert sorted(first) == sorted([*range(8), *range(3)])
+    assert sorted(draw([cut], horizon=20).image[:, 0, 0, 0, 0]) == list(range(6))  # none is whole
 
 
 def test_episodes_too_short_to_imagine_anything_are_refused():

@@ -19,6 +19,7 @@ from tests.commands import plain
         ("replay", "{inspect,verify,export} --on"),
         ("scores", "PATH --at-frames --returns {evaluation,training} --mode --column --json"),
         ("export", "STR --to --checkpoint"),
+        ("dream", "PATH --out --checkpoint --sequences --context --horizon --json"),
         ("presets", "[NAME]"),
         ("bench", "learner|policy|replay|env|run --seconds --json"),
     ],

@@ -1,29 +1,114 @@
-"""How every process of a run writes its log lines: time, service, level, words."""
+"""How every process of a run writes its log lines: time, service, level, words.
+
+A line is one event, and its time says its zone. With DREAMER_LOG_FORMAT=json, which a command sets
+for itself and the processes that it starts, it is an object with these keys.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 from dreamer_core.errors import DreamerError, naming
 
+LogFormat = Literal["text", "json"]
+STARTED, STOPPED = "Started at gradient step", "Stopped at gradient step"
+"""How a run's log tells of a process of it."""
+_TAIL_BYTES = 1 << 20
+_FORMAT_VARIABLE = "DREAMER_LOG_FORMAT"
+_RAY_PREFIX = re.compile(r"^(?:\x1b\[\d+m)?\((\w+)[^()]* pid=\d+[^()]*\)(?:\x1b\[0m)? ")
 
-def log_format(service: str) -> logging.Formatter:
-    """The one format of a log line."""
-    return logging.Formatter(
-        f"%(asctime)s {service} %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"
-    )
+
+def use_log_format(wanted: LogFormat) -> None:
+    """Chooses how this process, and those that it starts, write their lines."""
+    os.environ[_FORMAT_VARIABLE] = wanted
+
+
+def line_of(service: str, level: str, words: str, created_s: float, **facts: Any) -> str:
+    """One line of a log.
+
+    Args:
+        service: who says it.
+        level: such as INFO.
+        words: what is said.
+        created_s: Unix time.
+        facts: further keys, told in JSON alone; the words say them to people.
+    """
+    time = datetime.fromtimestamp(created_s, UTC).astimezone().isoformat(timespec="seconds")
+    if os.environ.get(_FORMAT_VARIABLE) != "json":
+        return f"{time} {service} {level} {words}"
+    line = {"time": time, "service": service, "level": level, "message": words, **facts}
+    return json.dumps(line, ensure_ascii=False)
+
+
+class LineFormatter(logging.Formatter):
+    """Writes a record as one line, and its trace, in text, below it."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As `line_of` writes it."""
+        words = super().format(record)
+        return line_of(self._service, record.levelname, words, record.created)
 
 
 def log_to_stderr(service: str) -> None:
     """Sends this process's log lines to stderr; in an actor Ray shows them to the supervisor."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(log_format(service))
-    _use(handler)
+    log_to(sys.stderr, service)
+
+
+def log_to(stream: TextIO, service: str) -> logging.Handler:
+    """Sends this process's log lines to a stream and nowhere else; returns what does it."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter(service))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    return handler
+
+
+class WithoutPrefixes:
+    """A text stream on which lines of other processes come without what Ray puts before them.
+
+    A line that is none of ours, such as a trace, becomes one where lines are JSON.
+
+    Args:
+        stream: such as sys.stderr.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes the text; Ray writes whole lines."""
+        lines = (self._line(line) for line in text.splitlines(keepends=True))
+        self._stream.write("".join(lines))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _line(self, line: str) -> str:
+        found = _RAY_PREFIX.match(line)
+        if found is None:
+            return line
+        words = line[found.end() :]
+        is_json = os.environ.get(_FORMAT_VARIABLE) == "json"
+        if not is_json or words.startswith("{"):
+            return words
+        end = "\n" if words.endswith("\n") else ""
+        now_s = datetime.now(UTC).timestamp()
+        return line_of(found[1].lower(), "INFO", words.removesuffix(end), now_s) + end
 
 
 @contextmanager
@@ -37,7 +122,7 @@ def logging_to_file(service: str, path: Path) -> Generator[None]:
     """
     with naming(f"log to {path}", "Make room, or mend its permissions"):
         handler = _LogFile(path)
-    handler.setFormatter(log_format(service))
+    handler.setFormatter(LineFormatter(service))
     logging.getLogger().addHandler(handler)
     try:
         yield
@@ -53,6 +138,20 @@ def logging_to_file(service: str, path: Path) -> Generator[None]:
             handler.close()
 
 
+def was_cut_off(path: Path) -> bool:
+    """Whether the last start that a log tells of has no end: the process was killed.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
+    if not path.exists():
+        return False
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        _, started, since = log.read().decode(errors="replace").rpartition(STARTED)
+    return bool(started) and not re.search(r" (INFO|ERROR) Stopped\b", since)
+
+
 def _error(words: str, **attributes: Any) -> logging.LogRecord:
     level = {"levelno": logging.ERROR, "levelname": logging.getLevelName(logging.ERROR)}
     return logging.makeLogRecord({"msg": words, **level, **attributes})
@@ -61,9 +160,3 @@ def _error(words: str, **attributes: Any) -> logging.LogRecord:
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Does nothing: the disk is full, and stderr has the line."""
-
-
-def _use(handler: logging.Handler) -> None:
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)

@@ -77,7 +77,10 @@ COMMANDS = (
         "beside baselines; FILE: an animation, `.gif`, `.mp4` or `.webm`",
     ),
     Command("status RUN_DIR", "where a run stands, running or not"),
-    Command("logs RUN_DIR [--follow]", "its starts, stops, restarts and faults"),
+    Command(
+        "logs RUN_DIR [--follow]",
+        "its starts, stops, kills, checkpoints, evaluations, restarts and faults",
+    ),
     Command("stop RUN_DIR", "has a running run write a checkpoint and end"),
     Command(
         "submit CLUSTER PRESET ...",

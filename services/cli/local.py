@@ -20,4 +20,4 @@ def run(arguments: list[str]) -> int:
         config = command.config
         return train_local(config, run_dir, observe=display.update, should_stop=should_stop)
 
-    return train_shown(command.config, command.run_dir, start)
+    return train_shown(command.config, command.run_dir, start, command.log_format)

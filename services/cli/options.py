@@ -14,6 +14,7 @@ from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
 from dreamer_core.storage.named import DEMO_DIRECTORY, run_named
 from services.cli.parsing import Root, parse
+from services.logs import LogFormat
 from services.runtime.config import ServiceConfig
 
 
@@ -37,6 +38,8 @@ class LocalCommand:
     config: Annotated[PresetConfig, Root] = field(default_factory=PresetConfig)
     run_dir: Path | None = None
     """Everything is written here; by default runs/PRESET_TASK_SEED."""
+    log_format: LogFormat = "text"
+    """`json`: each line is an object, on a terminal too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class TrainCommand:
     services: Annotated[ServiceConfig, Root] = field(default_factory=ServiceConfig)
     run_dir: Path | None = None
     """Everything is written here; by default runs/PRESET_TASK_SEED."""
+    log_format: LogFormat = "text"
+    """`json`: each line is an object, on a terminal too."""
 
 
 def with_preset(command: Any, arguments: list[str], usage: str) -> Any:

@@ -19,7 +19,7 @@ def run(arguments: list[str]) -> int:
     command = with_preset(SweepCommand, arguments, "dreamer sweep PRESET")
     console = Console(log_path=False)
     with SweepDisplay(command.directory, console=console) as display:
-        log_through(console)
+        log_through(console, is_live=console.is_terminal)
         should_stop = StopRequest(console.log)
         progress = sweep(
             command,

@@ -31,4 +31,4 @@ def run(arguments: list[str]) -> int:
             should_stop=should_stop,
         )
 
-    return train_shown(config, command.run_dir, start)
+    return train_shown(config, command.run_dir, start, command.log_format)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -18,10 +19,13 @@ from dreamer_core.report.metrics import training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.run.front import RunResult
 from dreamer_core.storage.run_directory import default_run_dir
+from services.logs import LogFormat, WithoutPrefixes, line_of, log_to, use_log_format
 from services.terminal.display import Display
 from services.terminal.lasting import LastingStream
 from services.terminal.sparkline import ReturnCurve
 from services.terminal.stop_request import StopRequest
+
+logger = logging.getLogger(__name__)
 
 _PAST_BYTES = 32 << 20  # half a day of lines, read in about a second
 _CHATTY = ("absl", "OpenGL")
@@ -31,13 +35,21 @@ def train_shown(
     config: Config,
     run_dir: Path | None,
     start: Callable[[Path, Display, StopRequest], RunResult],
+    log_format: LogFormat,
 ) -> int:
-    """Runs a training under the live display and says what it left behind."""
+    """Runs a training under the live display, or with lines, and says what it left behind."""
+    use_log_format(log_format)
+    is_json = log_format == "json"
     run_dir = run_dir or default_run_dir(config)
     console = Console(file=cast(TextIO, LastingStream(sys.stdout)), log_path=False)
     curve = with_past(_return_curve(config), run_dir)
-    with Display(config.steps, run_dir, curve=curve, console=console) as display:
-        log_through(display.console)
+    plain_stderr = redirect_stderr(cast(TextIO, WithoutPrefixes(sys.stderr)))
+    with (
+        plain_stderr,
+        Display(config.steps, run_dir, curve=curve, console=console, is_plain=is_json) as display,
+    ):
+        log_through(console, is_live=display.is_live)
+        logger.info("%s on %s, in %s", config.preset, config.env.task, run_dir)
         should_stop = StopRequest(display.console.log)
         result = start(run_dir, display, should_stop)
     state = (
@@ -45,7 +57,7 @@ def train_shown(
         if result.is_finished
         else "Stopped; the same command resumes it"
     )
-    console.print(
+    words = (
         f"{state}: {result.policy_steps:,} policy steps, {result.gradient_steps:,} gradient steps."
     )
     written = {
@@ -55,6 +67,13 @@ def train_shown(
         "JSONL": run_dir / "metrics.jsonl",
         **{path.stem.replace("_", " "): path for path in result.pictures},
     }
+    if is_json:
+        paths = {what: str(path) for what, path in written.items()}
+        facts = {"is_finished": result.is_finished, **paths}
+        line = line_of("dreamer", "INFO", words, time.time(), **facts)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return should_stop.exit_code
+    console.print(words)
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
     return should_stop.exit_code
@@ -81,8 +100,11 @@ def with_past(curve: ReturnCurve, run_dir: Path) -> ReturnCurve:
     return curve
 
 
-def log_through(console: Console) -> None:
-    """Puts log lines above the live display."""
+def log_through(console: Console, *, is_live: bool) -> None:
+    """Puts log lines above what is drawn on a terminal, or between the lines of a log."""
+    if not is_live:
+        log_to(cast(TextIO, console.file), "dreamer").addFilter(_is_for_the_user)
+        return
     handler = RichHandler(console=console, show_path=False, omit_repeated_times=False)
     handler.addFilter(_is_for_the_user)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from dreamer_core.config import Config
-from dreamer_core.errors import BadInput
+from dreamer_core.errors import BadInput, naming
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.run.front import Front, RunResult, check, open_front
@@ -20,7 +20,7 @@ from dreamer_core.run.schedule import Schedule
 from dreamer_core.run.scoring import last_evaluated
 from dreamer_core.storage.run_directory import require_free
 from dreamer_core.types import EnvSpec, Report
-from services.logs import logging_to_file
+from services.logs import STARTED, STOPPED, logging_to_file, was_cut_off
 from services.runtime.actors import RayHost
 from services.runtime.address import forget_address, node_address, ray_cluster, write_address
 from services.runtime.config import ServiceConfig
@@ -83,23 +83,31 @@ def train(
         def show(report: Report, policy_step: int, gradient_step: int) -> None:
             exporter.observe(report)
             exporter.observe(_dropped_reports(front.log))
+            _log_evaluation(report)
             observe(report, policy_step, gradient_step)
 
         front = stack.enter_context(open_front(config, spec, run_dir, show))
+        with naming(f"read {front.paths.log}", "Mend its permissions"):
+            was_killed = was_cut_off(front.paths.log)
         stack.enter_context(logging_to_file("supervisor", front.paths.log))
+        if was_killed:
+            logger.warning("The process before was killed; this goes on from its last checkpoint")
+        address = services.runtime.ray_address
+        logger.info("Joining Ray at %s", address) if address else logger.info("Starting Ray")
         stack.enter_context(ray_cluster(services, namespace=str(run_dir)))
         write_address(front.paths)
         stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
         on_start(exporter.url)
+        logger.info("Starting the replay server, the learner and the collector")
         supervisor = make_supervisor(config, services, front, spec)
         stack.callback(supervisor.close)
         stack.callback(forget_address, front.paths)  # first: who is attached has to go
-        logger.info("Started at gradient step %d", supervisor.schedule.gradient_steps)
+        logger.info("%s %d", STARTED, supervisor.schedule.gradient_steps)
         logger.info("Metrics at %s", exporter.url)
         supervisor.run(should_stop)
         front.draw(lambda: _draw_open_loop(supervisor), supervisor.schedule)
         supervisor.evaluate(should_stop)
-        logger.info("Stopped at gradient step %d", supervisor.schedule.gradient_steps)
+        logger.info("%s %d", STOPPED, supervisor.schedule.gradient_steps)
         return front.result(supervisor.schedule)
 
 
@@ -152,6 +160,20 @@ def _draw_open_loop(supervisor: Supervisor) -> Mapping[str, bytes]:
         return {}
     batch = crew.host.call("replay", "sample", gradient_steps)
     return crew.ask("learner", "draw_open_loop", batch)
+
+
+def _log_evaluation(report: Report) -> None:
+    """Notes in the run's log what an evaluator found, also one that is a guest."""
+    found = report.values.get("dreamer_evaluation_return")
+    if found is not None:
+        logger.info(
+            "%s: mean return %.6g over %d episodes, %s, weights of policy step %d",
+            "An attached evaluator" if report.labels.get("guest") else "Evaluation",
+            found,
+            len(report.episodes),
+            report.labels["mode"],
+            report.values["dreamer_evaluation_policy_steps"],
+        )
 
 
 def _dropped_reports(log: RunLog) -> Report:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
 from dreamer_core.run.schedule import Schedule
+from dreamer_core.types import Report
 from services.runtime.crew import Crew
+
+logger = logging.getLogger(__name__)
 
 _RETRY_S = 30.0  # between two tries to write one
 
@@ -24,6 +28,7 @@ class Saves:
         self._interval_s = interval_s
         self._saved_s = crew.host.now_s()
         self._tried_s = -math.inf
+        self._policy_steps = 0  # of the one that is being written
         self._has_resume_point = False  # without one, a kill in lockstep could not be undone
 
     def began(self, *, is_exact: bool) -> None:
@@ -55,6 +60,7 @@ class Saves:
             References to the replay's position and to the report.
         """
         self.tried()
+        self._policy_steps = schedule.policy_steps
         host = self._crew.host
         position = host.call("replay", "flush")
         others = ()
@@ -66,9 +72,11 @@ class Saves:
         """The next try has to wait."""
         self._tried_s = self._crew.host.now_s()
 
-    def saved(self, position: Any) -> None:
-        """A checkpoint with the replay at `position` is on disk."""
+    def saved(self, position: Any, report: Report) -> None:
+        """A checkpoint with the replay at `position` is on disk; `report` is the learner's."""
         self._saved_s = self._crew.host.now_s()
+        seconds = report.values["dreamer_checkpoint_seconds"]
+        logger.info("Wrote the checkpoint of policy step %d in %.1f s", self._policy_steps, seconds)
         if self._crew.is_lockstep:
             self._has_resume_point = True
             self._crew.host.call("replay", "release", position)

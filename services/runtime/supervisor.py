@@ -200,7 +200,7 @@ class Supervisor:
         return True
 
     def _saved(self, position: object, report: Report) -> None:
-        self._saves.saved(position)
+        self._saves.saved(position, report)
         self._report(report)
 
     # Waiting

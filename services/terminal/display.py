@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mean
 from types import MappingProxyType, TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from dreamer_core.report.metrics import checked_values, is_of_newest_weights, training_episodes
 from dreamer_core.types import Report
+from services.logs import line_of
 from services.terminal.format import format_duration, format_number
 from services.terminal.sparkline import ReturnCurve, sparkline
 
@@ -228,7 +230,8 @@ class Display:
         curve: to which the returns are added; None draws none.
         metrics_url: where Prometheus scrapes it; None if nowhere.
         console: where to draw; by default stdout.
-        line_interval_s: seconds between two lines where no table can be drawn.
+        line_interval_s: seconds between two lines where no table is drawn.
+        is_plain: lines on a terminal too.
         clock_s: seconds, running evenly.
     """
 
@@ -241,6 +244,7 @@ class Display:
         metrics_url: str | None = None,
         console: Console | None = None,
         line_interval_s: float = 10.0,
+        is_plain: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console or Console()
@@ -250,7 +254,9 @@ class Display:
         self._progress = Progress(
             total_policy_steps=total_policy_steps, started_s=clock_s(), curve=curve
         )
-        is_interactive = self.console.is_terminal and not self.console.is_dumb_terminal
+        is_interactive = (
+            self.console.is_terminal and not self.console.is_dumb_terminal and not is_plain
+        )
         self._live = (
             Live(
                 get_renderable=self._render,
@@ -308,5 +314,22 @@ class Display:
         )
 
     def _write_line(self) -> None:
-        line = render_line(self._progress)
+        progress = self._progress
+        line = line_of(
+            "progress",
+            "INFO",
+            render_line(progress),
+            time.time(),
+            policy_step=progress.policy_step,
+            gradient_step=progress.gradient_step,
+            policy_steps_per_second=progress.policy_steps_per_second,
+            gradient_steps_per_second=progress.gradient_steps_per_second,
+            mean_return=mean(progress.returns) if progress.returns else None,
+            left_s=progress.time_left_s,
+        )
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a table is drawn, and no lines are written."""
+        return self._live is not None

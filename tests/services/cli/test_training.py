@@ -16,7 +16,7 @@ def test_lines_of_imports_are_left_out_and_all_others_are_shown():
     said, root = io.StringIO(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        log_through(Console(file=said))
+        log_through(Console(file=said), is_live=True)
         for name in ("absl", "OpenGL.acceleratesupport", "dreamer_core.run.trainer", "my_package"):
             logging.getLogger(name).info("told by %s", name)
         logging.getLogger("absl").warning("a warning")

@@ -76,7 +76,7 @@ COMMANDS = (
         "what the world model imagines of episodes that it was not trained on, by steps ahead and "
         "beside baselines; FILE: an animation, `.gif`, `.mp4` or `.webm`",
     ),
-    Command("status RUN_DIR", "where a run stands, running or not"),
+    Command("status RUN_DIR [--json]", "where a run stands, running or not"),
     Command(
         "logs RUN_DIR [--follow]",
         "its starts, stops, kills, checkpoints, evaluations, restarts and faults",

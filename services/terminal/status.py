@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -33,29 +36,58 @@ _SHOWN = (
 )
 
 
-def render_status(run_dir: Path) -> Table:
-    """Returns a table of what the run is, where it stands and its newest numbers.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointStatus:
+    """The newest checkpoint."""
+
+    gradient_step: int
+    wall_time_s: float
+    """Unix time of its manifest."""
+    url: str | None
+    """Where checkpoints are kept, if not in the run directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """What a run is, where it stands and its newest numbers; `dreamer status --json` prints it."""
+
+    run: str
+    preset: str
+    task: str
+    seed: int
+    holder: str | None
+    """Who trains, as `process N on HOST`; None if nobody does."""
+    checkpoint: CheckpointStatus | str | None
+    """The reason where it cannot be read; None before the first."""
+    steps: int
+    """Policy steps after which the run is done."""
+    policy_step: int | None = None
+    """Where the run stood by its newest report; None, and so the next three, before the first."""
+    env_frame: int | None = None
+    gradient_step: int | None = None
+    reported_wall_time_s: float | None = None
+    """Unix time of the newest report."""
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Newest value of each metric."""
+
+
+def read_status(run_dir: Path) -> RunStatus:
+    """Reads where a run stands from its directory.
 
     Raises:
         RunDirectoryError: the directory holds no run.
         BadInput: its metrics are damaged, or cannot be read.
     """
-    config, paths = read_config(run_dir), RunPaths(run_dir)
-    who = holder(paths)
-    table = Table(box=None, show_header=False)
-    table.add_column(style="dim")
-    table.add_column()
-    table.add_row("run", str(run_dir))
-    table.add_row("preset", f"{config.preset}, task {config.env.task}, seed {config.seed}")
-    table.add_row("state", "not running" if who is None else f"running: {who}")
-    table.add_row("newest checkpoint", _newest_checkpoint(config, paths))
-    for name, text in _progress(config, run_dir / METRICS_FILE):
-        table.add_row(name, text)
-    return table
-
-
-def _progress(config: Config, log: Path) -> Iterator[tuple[str, str]]:
-    """Yields where the run stood by its newest report, and the newest of the shown numbers."""
+    config, paths, log = read_config(run_dir), RunPaths(run_dir), run_dir / METRICS_FILE
+    status = RunStatus(
+        run=str(run_dir),
+        preset=config.preset,
+        task=config.env.task,
+        seed=config.seed,
+        holder=holder(paths),
+        checkpoint=_newest_checkpoint(config, paths),
+        steps=config.steps,
+    )
     with naming(f"read {log}", "Mend its permissions"):
         lines = read_jsonl(log, tail_bytes=_TAIL_BYTES)
     newest, values = None, dict[str, float]()
@@ -64,16 +96,51 @@ def _progress(config: Config, log: Path) -> Iterator[tuple[str, str]]:
             newest = line
             values.update(line.values)
     if newest is None:
+        return status
+    return replace(
+        status,
+        policy_step=newest.policy_step,
+        env_frame=newest.env_frame,
+        gradient_step=newest.gradient_step,
+        reported_wall_time_s=newest.wall_time_s,
+        values=values,
+    )
+
+
+def render_status(status: RunStatus) -> Table:
+    """Returns a table of it."""
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row("run", status.run)
+    table.add_row("preset", f"{status.preset}, task {status.task}, seed {status.seed}")
+    table.add_row("state", "not running" if status.holder is None else f"running: {status.holder}")
+    table.add_row("newest checkpoint", _checkpoint(status.checkpoint))
+    for name, text in _progress(status):
+        table.add_row(name, text)
+    return table
+
+
+def as_json(status: RunStatus) -> str:
+    """Returns it as a JSON object; numbers that JSON does not know are null."""
+    content = asdict(status)
+    content["values"] = {k: v if math.isfinite(v) else None for k, v in status.values.items()}
+    return json.dumps(content, indent=2)
+
+
+def _progress(status: RunStatus) -> Iterator[tuple[str, str]]:
+    """Yields where the run stood by its newest report, and the newest of the shown numbers."""
+    if status.policy_step is None or status.reported_wall_time_s is None:
         yield "progress", "no report yet"
         return
-    share = newest.policy_step / config.steps
-    yield "policy steps", f"{newest.policy_step:,} of {config.steps:,} ({share:.0%})"
-    yield "env frames", f"{newest.env_frame:,}"
-    yield "gradient steps", f"{newest.gradient_step:,}"
-    yield "newest report", _ago(newest.wall_time_s)
+    share = status.policy_step / status.steps
+    yield "policy steps", f"{status.policy_step:,} of {status.steps:,} ({share:.0%})"
+    yield "env frames", f"{status.env_frame:,}"
+    yield "gradient steps", f"{status.gradient_step:,}"
+    yield "newest report", _ago(status.reported_wall_time_s)
     for name in _SHOWN:
-        if name in values:
-            yield name, format_number(values[name])
+        if name in status.values:
+            yield name, format_number(status.values[name])
 
 
 def _ago(wall_time_s: float) -> str:
@@ -81,13 +148,20 @@ def _ago(wall_time_s: float) -> str:
     return f"{format_duration(max(0.0, time.time() - wall_time_s))} ago"
 
 
-def _newest_checkpoint(config: Config, paths: RunPaths) -> str:
+def _newest_checkpoint(config: Config, paths: RunPaths) -> CheckpointStatus | str | None:
     """What the newest manifest says; a place that cannot be read must not hide the rest."""
     try:
         found = checkpoint.newest(open_store(config.checkpoint, paths.checkpoints))
     except DreamerError as error:
-        return f"unknown: {error}"
+        return str(error)
     if found is None:
-        return "none yet"
-    where = f" in {config.checkpoint.url}" if config.checkpoint.url is not None else ""
-    return f"gradient step {found.step:,}, {_ago(found.wall_time_s)}{where}"
+        return None
+    url = config.checkpoint.url
+    return CheckpointStatus(gradient_step=found.step, wall_time_s=found.wall_time_s, url=url)
+
+
+def _checkpoint(found: CheckpointStatus | str | None) -> str:
+    if not isinstance(found, CheckpointStatus):
+        return "none yet" if found is None else f"unknown: {found}"
+    where = f" in {found.url}" if found.url is not None else ""
+    return f"gradient step {found.gradient_step:,}, {_ago(found.wall_time_s)}{where}"

@@ -1,6 +1,7 @@
 """What `dreamer status` needs and shows."""
 
 import io
+import json
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from dreamer_core.presets import preset
 from dreamer_core.report.log import RunLog
 from dreamer_core.storage.run_directory import open_run
 from dreamer_core.types import Report
-from services.terminal.status import render_status
+from services.terminal.status import as_json, read_status, render_status
 
 HEAVY = ("torch", "ray", "tensorboard", "matplotlib", "cv2", "PIL", "fsspec")
 KL, EVALUATION = "dreamer_kl_nats", "dreamer_evaluation_return"
@@ -35,7 +36,7 @@ def log(tmp_path):
 def shown(run_dir):
     """The rows of the table by their names."""
     console = Console(file=io.StringIO(), width=200)
-    console.print(render_status(run_dir))
+    console.print(render_status(read_status(run_dir)))
     rows = (line.strip().split("  ", 1) for line in console.file.getvalue().splitlines())
     return {name: value.strip() for name, value in rows}
 
@@ -73,3 +74,14 @@ def test_an_evaluation_of_an_old_checkpoint_is_no_number_of_now(tmp_path, log):
     log(40, EVALUATION, 7.0)
     log(80, EVALUATION, 1.0, weights="4")
     assert shown(tmp_path)[EVALUATION] == "7"
+
+
+def test_as_json_it_has_what_a_program_asks_for(tmp_path, log):
+    before = json.loads(as_json(read_status(tmp_path)))
+    assert before["policy_step"] is before["checkpoint"] is before["holder"] is None
+    log(40, KL, 2.0)
+    log(80, EVALUATION, float("nan"))
+    told = json.loads(as_json(read_status(tmp_path)))
+    assert (told["run"], told["preset"], told["task"]) == (str(tmp_path), "debug", "pong")
+    assert (told["policy_step"], told["env_frame"], told["gradient_step"]) == (80, 320, 20)
+    assert told["values"] == {KL: 2.0, EVALUATION: None}

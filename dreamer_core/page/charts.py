@@ -112,10 +112,10 @@ def line_chart(
     x = _Axis(low, high if high > low else low + 1, left, WIDTH - _RIGHT)
     parts = [
         *_grid(x, y, labels, x_title, f"{y_title}, logarithmic" if is_log else y_title),
-        *_references(near, x, y),
+        *(_level(each, x, y) for each in near),
         *(part for curve in drawn for part in _band(curve, x, y)),
         *(part for curve in drawn for part in _marks(curve, x, y)),
-        *_far_labels(far, ys, x, y),
+        *_labels(near, far, x, y),
     ]
     return _framed(f"{name}. {_ends(drawn)}", parts)
 
@@ -197,26 +197,35 @@ def _marks(curve: Curve, x: _Axis, y: _Axis) -> Iterator[Html]:
         yield tag("polyline", tag("title", curve.label), points=places, class_=kind)
 
 
-def _references(near: Sequence[Reference], x: _Axis, y: _Axis) -> Iterator[Html]:
-    above = -math.inf  # where the level before has its label
+def _level(each: Reference, x: _Axis, y: _Axis) -> Html:
+    at = _round(y(each.value))
+    return tag("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="reference")
+
+
+def _labels(
+    near: Sequence[Reference], far: Sequence[Reference], x: _Axis, y: _Axis
+) -> Iterator[Html]:
+    """Yields the names of levels, from top to bottom, none on another."""
+    above = [each for each in far if y(each.value) < y.end]
+    below = [each for each in far if each not in above]
+    last = -math.inf
+    if above:
+        last = y.end + 2
+        yield _label(f"↑ {_named(above)}", x, last)
     for each in sorted(near, key=lambda reference: -reference.value):
         at = _round(y(each.value))
-        place = at - 3 if at - 3 - above > _LINE else at + 10
-        above = place
-        yield tag("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="reference")
-        words = f"{each.label} {number(each.value)}"
-        yield tag("text", words, x=x.end, y=place, class_="end note")
-
-
-def _far_labels(
-    far: Sequence[Reference], ys: Sequence[float], x: _Axis, y: _Axis
-) -> Iterator[Html]:
-    above = [f"{each.label} {number(each.value)}" for each in far if each.value > max(ys)]
-    below = [f"{each.label} {number(each.value)}" for each in far if each.value < min(ys)]
-    if above:
-        yield tag("text", f"↑ {', '.join(above)}", x=x.end, y=y.end + 2, class_="end note")
+        last = at - 3 if at - 3 - last > _LINE else max(at + 10, last + _LINE)
+        yield _label(_named([each]), x, last)
     if below:
-        yield tag("text", f"↓ {', '.join(below)}", x=x.end, y=y.start - 4, class_="end note")
+        yield _label(f"↓ {_named(below)}", x, y.start - 4)
+
+
+def _label(words: str, x: _Axis, y: float) -> Html:
+    return tag("text", words, x=x.end, y=y, class_="end note")
+
+
+def _named(levels: Sequence[Reference]) -> str:
+    return ", ".join(f"{each.label} {number(each.value)}" for each in levels)
 
 
 def _ends(curves: Sequence[Curve]) -> str:

@@ -26,7 +26,7 @@ def header(report: Report, title: str) -> Html:
         ("task" if len(report.tasks) == 1 else "tasks", few(report.tasks)),
         (
             "preset" if len(report.variants) == 1 else "presets",
-            few([v.label for v in report.variants]),
+            few([v.label for v in report.variants], "; "),
         ),
         ("seed" if len(seeds) == 1 else "seeds", few([str(each) for each in seeds])),
         ("frames of a run", _range([number(each) for each in frames])),
@@ -57,10 +57,10 @@ def _warnings(report: Report) -> Html | None:
     return tag("div", *kept, class_="notice", role="note")
 
 
-def few(names: Sequence[str]) -> str:
+def few(names: Sequence[str], between: str = ", ") -> str:
     """Returns some of the names, and how many others there are."""
     more = len(names) - _SHOWN_NAMES
-    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return between.join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _range(values: Sequence[str]) -> str:

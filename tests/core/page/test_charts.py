@@ -1,5 +1,6 @@
 """Charts: where points stand, round ticks, far references."""
 
+import itertools
 import re
 
 import pytest
@@ -47,11 +48,12 @@ def test_a_far_reference_is_named_at_the_edge_and_leaves_the_data_its_height():
     assert svg.count('class="reference"') == 1
 
 
-def test_labels_of_references_that_are_close_do_not_cover_each_other():
+def test_labels_of_references_do_not_cover_each_other():
     curve = Curve(points=[(0, 0), (1, 100)], label="a")
-    svg, _ = drawn(curve, references=[Reference(50, "gamer"), Reference(49, "paper")])
-    ys = [float(y) for y in re.findall(r'y="([\d.]+)" class="end note"', svg)]
-    assert abs(ys[0] - ys[1]) > 10
+    levels = {"gamer": 100, "paper": 99, "random": 98, "record": 1e6}
+    svg, _ = drawn(curve, references=[Reference(x, name) for name, x in levels.items()])
+    ys = sorted(float(y) for y in re.findall(r'y="([\d.]+)" class="end note"', svg))
+    assert len(ys) == 4 and min(b - a for a, b in itertools.pairwise(ys)) > 10
 
 
 def test_a_chart_tells_in_words_where_its_curves_end():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -15,12 +16,13 @@ from rich.logging import RichHandler
 
 from dreamer_core.config import Config
 from dreamer_core.envs.games import RANDOM_RETURNS
-from dreamer_core.report.metrics import training_episodes
+from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.run.front import RunResult
 from dreamer_core.storage.run_directory import default_run_dir
+from dreamer_core.types import EpisodeSummary
 from services.logs import LogFormat, WithoutPrefixes, line_of, log_to, use_log_format
-from services.terminal.display import Display
+from services.terminal.display import RECENT_EPISODES, Display
 from services.terminal.lasting import LastingStream
 from services.terminal.sparkline import ReturnCurve
 from services.terminal.stop_request import StopRequest
@@ -42,11 +44,21 @@ def train_shown(
     is_json = log_format == "json"
     run_dir = run_dir or default_run_dir(config)
     console = Console(file=cast(TextIO, LastingStream(sys.stdout)), log_path=False)
-    curve = with_past(_return_curve(config), run_dir)
+    past = past_of(run_dir)
+    curve = _return_curve(config).with_episodes(past.episodes)
+    returns = tuple(episode.episode_return for episode in past.episodes[-RECENT_EPISODES:])
     plain_stderr = redirect_stderr(cast(TextIO, WithoutPrefixes(sys.stderr)))
     with (
         plain_stderr,
-        Display(config.steps, run_dir, curve=curve, console=console, is_plain=is_json) as display,
+        Display(
+            config.steps,
+            run_dir,
+            curve=curve,
+            returns=returns,
+            values=past.evaluation,
+            console=console,
+            is_plain=is_json,
+        ) as display,
     ):
         log_through(console, is_live=display.is_live)
         logger.info("%s on %s, in %s", config.preset, config.env.task, run_dir)
@@ -89,15 +101,27 @@ def _return_curve(config: Config) -> ReturnCurve:
     )
 
 
-def with_past(curve: ReturnCurve, run_dir: Path) -> ReturnCurve:
-    """Returns the curve with the episodes of a run that is resumed.
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the log of a run that is resumed tells."""
 
-    Those after its last checkpoint, which it may play again, count twice.
-    """
+    episodes: Sequence[EpisodeSummary] = ()
+    """Its training episodes; those after its last checkpoint, which it may play again, too."""
+    evaluation: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Metrics of the newest evaluation."""
+
+
+def past_of(run_dir: Path) -> Past:
+    """Reads what a run did before; nothing of a new one."""
+    episodes: list[EpisodeSummary] = []
+    evaluation: Mapping[str, float] = {}
     with suppress(OSError):  # what is wrong with the directory is told when it is opened
         log = LogReader(run_dir / METRICS_FILE, tail_bytes=_PAST_BYTES, damaged=lambda _: None)
-        return curve.with_episodes(e for line in log.read_on() for e in training_episodes(line))
-    return curve
+        for line in log.read_on():
+            episodes += training_episodes(line)
+            if "dreamer_evaluation_return" in line.values and is_of_newest_weights(line):
+                evaluation = line.values
+    return Past(episodes, evaluation)
 
 
 def log_through(console: Console, *, is_live: bool) -> None:

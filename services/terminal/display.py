@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from types import MappingProxyType, TracebackType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -29,6 +29,7 @@ from services.terminal.sparkline import ReturnCurve, sparkline
 RECENT_EPISODES = 100
 RATE_WINDOW_S = 30.0
 REFRESH_HZ = 4.0
+_BESIDE_COLUMNS = 74  # of a terminal of 80: its frame takes 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,29 @@ def _collecting(progress: Progress) -> str:
     return f"collecting: {env:.0%} environment{of_it}, {policy:.0%} policy"
 
 
+@dataclass(frozen=True, slots=True)
+class _Sections:
+    """The cells beside each other, or where that is too narrow one section below the other."""
+
+    cells: dict[str, list[tuple[str, str]]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= _BESIDE_COLUMNS:
+            yield self._table(list(self.cells))
+            return
+        for heading in self.cells:
+            yield self._table([heading])
+
+    def _table(self, headings: list[str]) -> Table:
+        table = Table(expand=True, box=None, padding=(0, 1), show_edge=False, pad_edge=False)
+        for heading in headings:
+            table.add_column(Text(heading, style="bold"), style="dim", no_wrap=True)
+            table.add_column(justify="right", no_wrap=True)
+        for cells in zip(*(self.cells[heading] for heading in headings), strict=True):
+            table.add_row(*(text for cell in cells for text in cell))
+        return table
+
+
 def render(
     progress: Progress, *, run_dir: Path | str, metrics_url: str | None, now_s: float
 ) -> RenderableType:
@@ -174,13 +198,7 @@ def render(
         ProgressBar(total=1.0, completed=progress.share),
         Text(f"{progress.share:.0%} · {done} policy steps"),
     )
-    sections = _rows(progress)
-    body = Table(expand=True, box=None, padding=(0, 1), show_edge=False, pad_edge=False)
-    for heading in sections:
-        body.add_column(Text(heading, style="bold"), style="dim", no_wrap=True)
-        body.add_column(justify="right", no_wrap=True)
-    for cells in zip(*sections.values(), strict=True):
-        body.add_row(*(text for cell in cells for text in cell))
+    body = _Sections(_rows(progress))
     spent, left = format_duration(now_s - progress.started_s), format_duration(progress.time_left_s)
     foot = Text(f"{spent} so far, {left} left", style="bold")
     below = [_collecting(progress), progress.curve and sparkline(progress.curve)]
@@ -228,6 +246,8 @@ class Display:
         total_policy_steps: length of the run.
         run_dir: where it writes.
         curve: to which the returns are added; None draws none.
+        returns: of the last training episodes before this process, oldest first.
+        values: newest of each metric before this process.
         metrics_url: where Prometheus scrapes it; None if nowhere.
         console: where to draw; by default stdout.
         line_interval_s: seconds between two lines where no table is drawn.
@@ -241,6 +261,8 @@ class Display:
         run_dir: Path | str,
         *,
         curve: ReturnCurve | None = None,
+        returns: tuple[float, ...] = (),
+        values: Mapping[str, float] | None = None,
         metrics_url: str | None = None,
         console: Console | None = None,
         line_interval_s: float = 10.0,
@@ -252,7 +274,11 @@ class Display:
         self._line_interval_s = line_interval_s
         self._next_line_s = clock_s()
         self._progress = Progress(
-            total_policy_steps=total_policy_steps, started_s=clock_s(), curve=curve
+            total_policy_steps=total_policy_steps,
+            started_s=clock_s(),
+            curve=curve,
+            returns=returns[-RECENT_EPISODES:],
+            values=MappingProxyType(dict(values or {})),
         )
         is_interactive = (
             self.console.is_terminal and not self.console.is_dumb_terminal and not is_plain

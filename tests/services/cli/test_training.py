@@ -6,9 +6,10 @@ import sys
 
 from rich.console import Console
 
+from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import METRICS_FILE
-from services.cli.training import log_through, with_past
-from services.terminal.sparkline import ReturnCurve
+from dreamer_core.types import Report
+from services.cli.training import Past, log_through, past_of
 from tests.commands import SMALL, exit_code_of
 
 
@@ -35,10 +36,17 @@ def test_a_stream_that_cannot_show_a_character_gets_a_question_mark(copied, monk
     assert "?" in stdout.read()
 
 
-def test_the_curve_of_a_resumed_run_begins_with_what_it_returned_before(copied):
-    curve, log = ReturnCurve(total_policy_steps=400), copied / METRICS_FILE
-    before = with_past(curve, copied)
-    assert sum(before.counts) > 0
+def test_a_resumed_run_shows_what_it_returned_before(copied):
+    log = copied / METRICS_FILE
+    found = {"dreamer_evaluation_return": 4.0}
+    for weights in ("latest", "8"):
+        labels = {"mode": "greedy", "weights": weights}
+        with RunLog(copied, frames_per_policy_step=1) as run_log:
+            report = Report(service="evaluator", values=found, labels=labels)
+            run_log.write(report, policy_step=200, gradient_step=40)
+        found = {"dreamer_evaluation_return": 5.0}  # of an older checkpoint
+    before = past_of(copied)
+    assert before.episodes and before.evaluation == {"dreamer_evaluation_return": 4.0}
     log.write_text("damaged\n" + log.read_text())
-    assert with_past(curve, copied) == before
-    assert with_past(curve, copied / "new") == with_past(curve, log) == curve
+    assert past_of(copied) == before
+    assert past_of(copied / "new") == past_of(log) == Past([])

@@ -134,6 +134,23 @@ def test_the_table_fits_a_terminal_of_80_columns():
     assert len(lines) <= 14
 
 
+def test_on_a_narrow_terminal_the_table_is_stacked_and_no_number_is_cut():
+    lines = drawn(width=48).splitlines()
+    assert "…" not in drawn(width=48)
+    assert max(len(line) for line in lines) <= 48
+    for label, value in (("env frames", "328k"), ("last", "-18"), ("KL, nats", "3.46")):
+        (line,) = (line for line in lines if label in line)
+        assert line.strip("│ ").endswith(value)
+
+
+def test_before_the_first_report_it_shows_what_was_there_before():
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    past = {"dreamer_evaluation_return": 7.5}
+    shown = Display(100, "x", console=console, returns=(1.0, 2.0), values=past)
+    text = text_of(render(shown.progress, run_dir="x", metrics_url=None, now_s=0.0))
+    assert "mean of 2" in text and "1.5" in text and "7.5" in text
+
+
 def test_the_table_leaves_out_an_exporter_that_is_off():
     assert "metrics at" not in drawn(url=None)
 

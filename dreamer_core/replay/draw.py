@@ -20,9 +20,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from dreamer_core.replay.codec import share
 from dreamer_core.replay.format import Layout, Record
 from dreamer_core.replay.index import Episode, EpisodeIndex
 from dreamer_core.types import Batch
@@ -75,13 +77,24 @@ def pick(
     return list(zip(numbers, starts.tolist(), strict=True))
 
 
+class _Piece(NamedTuple):
+    """Consecutive rows of a record, and their flat place in the batch."""
+
+    record: Record
+    row: int
+    num_rows: int
+    at: int
+
+
 class _BatchBuffers:
-    """A batch being filled, row by flat index b * T + t."""
+    """A batch being filled; the flat place of a row is b * T + t."""
 
     def __init__(self, layout: Layout, num_sequences: int, length: int) -> None:
         shape = (num_sequences, length)
         self._layout = layout
         self.length = length
+        self.pieces: list[_Piece] = []
+        """Where the rows lie; they are copied last."""
         self.image = np.empty((*shape, *layout.image_shape), np.uint8)
         self.prev_action = np.empty((*shape, layout.action_size), np.float32)
         self.reward = np.empty(shape, np.float32)
@@ -94,20 +107,23 @@ class _BatchBuffers:
             (self.reward, 4),
             (self.vector, layout.vector_bytes),
         )
-        self._columns = [(array.data.cast("B"), size) for array, size in columns if size]
+        self._columns = [(x.reshape(-1).view(np.uint8), size) for x, size in columns if size]
 
-    def copy(self, record: Record, row: int, num_rows: int, at: int) -> None:
-        """Copies rows of a record to the flat rows from `at` on."""
-        column_at = record.payload_at
-        for target, size in self._columns:
-            source = column_at + row * size
-            target[at * size : (at + num_rows) * size] = record.data[
-                source : source + num_rows * size
-            ]
-            column_at += record.rows * size
+    def _copy(self, pieces: Sequence[_Piece]) -> None:
+        for record, row, num_rows, at in pieces:
+            stored, column_at = np.frombuffer(record.columns(), np.uint8), 0
+            for target, size in self._columns:
+                source = column_at + row * size
+                rows = stored[source : source + num_rows * size]
+                target[at * size : (at + num_rows) * size] = rows
+                column_at += record.rows * size
 
     def finish(self) -> Batch:
-        """Zeroes the action at each start (the alignment chart) and hands the batch on."""
+        """Copies the rows, zeroes the action at each start (the chart), and hands the batch on."""
+        if any(piece.record.is_compressed for piece in self.pieces):
+            share(self._copy, self.pieces)
+        else:
+            self._copy(self.pieces)
         self.prev_action[self.is_first] = 0
         return Batch(
             image=self.image,
@@ -139,7 +155,9 @@ def _fill(
             if not (record.is_checked or record.is_intact()):
                 return record
             num_rows = min(stop, record.first_step + record.rows) - step
-            buffers.copy(record, step - record.first_step, num_rows, b * length + filled)
+            buffers.pieces.append(
+                _Piece(record, step - record.first_step, num_rows, b * length + filled)
+            )
             step, filled, position = step + num_rows, filled + num_rows, position + 1
         buffers.is_terminal[b, filled - 1] = episode.is_terminal and step == episode.end
         number, start = (number + 1) % len(episodes), 0

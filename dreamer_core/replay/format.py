@@ -1,16 +1,19 @@
 """The bytes of a segment file: a header, then records of episode rows.
 
     file     = frame(DSEG, header: layout and the totals before this segment), then records
-    record   = frame(DREC, header: incarnation, episode, first_step, rows, is_last, is_terminal;
-                     payload: image, prev_action, reward, the vector if there is one,
-                     is_first, is_last, is_terminal)
+    record   = frame(DREC, header: incarnation, episode, first_step, rows, is_last, is_terminal,
+                     is_compressed; payload: columns, or one zstandard frame of them)
+    columns  = image, prev_action, reward, the vector if there is one,
+               is_first, is_last, is_terminal
     frame    = prefix, msgpack header, payload
     prefix   = magic 4s, version u16, header bytes u16, payload bytes u64,
                crc32 of all these and the header u32, crc32 of header and payload u32
 
 The first checksum lets a scan trust a header without reading the payload. Integers and floats
 are little-endian; each column is contiguous, `[rows, ...]`, with dtype and row shape as named in
-the file header.
+the file header. Columns of which compression would not save a tenth are stored as they are.
+
+Version 1 compresses nothing; it is read, and goes on in version 2.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
 from dreamer_core.errors import BadInput
+from dreamer_core.replay.codec import compress, decompress
 from dreamer_core.types import EpisodeChunk
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SEGMENT_MAGIC = b"DSEG"
 RECORD_MAGIC = b"DREC"
 _FIELDS = struct.Struct("<4sHHQ")
@@ -157,11 +161,13 @@ class Record:
     start: int
     """Offset of its frame."""
     payload_at: int
-    """Offset of the first column."""
+    """Offset of the payload."""
     end: int
-    """Offset after the last column."""
+    """Offset after it."""
     is_checked: bool
     """Whether the payload is known to match its checksum."""
+    is_compressed: bool = False
+    """Whether the payload is a zstandard frame of the columns, and not they themselves."""
 
     @property
     def episode_key(self) -> tuple[int, int]:
@@ -172,6 +178,11 @@ class Record:
     def place(self) -> tuple[int, int, int]:
         """(incarnation, episode, first_step): names it, and grows in the order of writing."""
         return self.incarnation, self.episode, self.first_step
+
+    def columns(self) -> bytes | memoryview:
+        """Returns the bytes of all columns; the record is intact."""
+        payload = self.data[self.payload_at : self.end]
+        return decompress(payload) if self.is_compressed else payload
 
     def is_intact(self) -> bool:
         """Whether the payload matches its checksum; reads it the first time only."""
@@ -239,10 +250,10 @@ def read_frame(data: ByteSource, at: int, magic: bytes) -> Frame:
     packed = bytes(data[header_at:payload_at])
     if zlib.crc32(bytes(prefix[: _FIELDS.size]) + packed) != header_checksum:
         raise DamagedFrame("the header does not match its checksum")
-    if version != FORMAT_VERSION:
+    if version > FORMAT_VERSION:
         raise SegmentVersionError(
-            f"wanted segment format {FORMAT_VERSION}, found {version}; open it with the version "
-            "of dreamer_core that wrote it, or use another directory"
+            f"wanted segment format {FORMAT_VERSION} or older, found {version}; open it with the "
+            "version of dreamer_core that wrote it, or use another directory"
         )
     if payload_at + payload_bytes > len(data):
         raise DamagedFrame("the file ends within a record")
@@ -278,8 +289,19 @@ def read_file_header(data: ByteSource) -> FileHeader:
     return FileHeader(layout, Totals(**header["totals"]), frame.end)
 
 
-def encode_chunk(chunk: EpisodeChunk, layout: Layout) -> bytes:
-    """Returns a checked chunk as a record."""
+def encode_chunk(chunk: EpisodeChunk, layout: Layout, *, is_compressed: bool = True) -> bytes:
+    """Returns a checked chunk as a record.
+
+    Args:
+        chunk: see checks.py.
+        layout: of its rows.
+        is_compressed: if that makes it smaller.
+    """
+    columns = b"".join(
+        np.ascontiguousarray(getattr(chunk, name), dtype=dtype).tobytes()
+        for name, (dtype, _) in layout.columns.items()
+    )
+    compressed = compress(columns) if is_compressed else None
     header = {
         "incarnation": chunk.incarnation,
         "episode": chunk.episode,
@@ -287,21 +309,18 @@ def encode_chunk(chunk: EpisodeChunk, layout: Layout) -> bytes:
         "rows": len(chunk),
         "is_last": bool(chunk.is_last[-1]),
         "is_terminal": bool(chunk.is_terminal[-1]),
+        "is_compressed": compressed is not None,
     }
-    columns = (
-        np.ascontiguousarray(getattr(chunk, name), dtype=dtype).tobytes()
-        for name, (dtype, _) in layout.columns.items()
-    )
-    return encode_frame(RECORD_MAGIC, header, b"".join(columns))
+    return encode_frame(RECORD_MAGIC, header, columns if compressed is None else compressed)
 
 
 def decode_chunk(record: Record, layout: Layout) -> EpisodeChunk:
     """Returns a record's rows, read-only; `encode_chunk` backwards."""
     columns: dict[str, Any] = {}
-    at = record.payload_at
+    stored, at = record.columns(), 0
     for name, (dtype, row_shape) in layout.columns.items():
         size = record.rows * np.dtype(dtype).itemsize * math.prod(row_shape)
-        column = np.frombuffer(record.data[at : at + size], dtype)
+        column = np.frombuffer(stored[at : at + size], dtype)
         columns[name] = column.reshape(record.rows, *row_shape)
         at += size
     return EpisodeChunk(

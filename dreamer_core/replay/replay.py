@@ -81,6 +81,7 @@ class Replay:
         is_rewindable: evicted segments stay on disk until `release`, so that the replay can be
             taken back to the position of the newest checkpoint (rewind.py).
         target: where to go back to before opening, if that loses nothing.
+        is_compressed: new rows are, losslessly, where it makes them smaller.
 
     Raises:
         BadInput: the directory holds rows of another shape or format, its files were renamed, or it
@@ -99,8 +100,10 @@ class Replay:
         vector_size: int = 0,
         is_rewindable: bool = False,
         target: RewindTarget | None = None,
+        is_compressed: bool = True,
     ) -> None:
         self._directory = directory
+        self._is_compressed = is_compressed
         self._is_rewindable = is_rewindable
         self._evicted: list[Path] = []
         self._fence = 0
@@ -144,7 +147,7 @@ class Replay:
         if is_duplicate(chunk, self._index):
             return False
         with explained("storing a chunk", self._directory):
-            frame = encode_chunk(chunk, self._layout)
+            frame = encode_chunk(chunk, self._layout, is_compressed=self._is_compressed)
             segment = self._segment_for(frame, len(chunk))
             record = segment.append(frame)
         self._totals = self._totals.after(record)
@@ -303,6 +306,7 @@ def open_replay(
     *,
     is_rewindable: bool = False,
     target: RewindTarget | None = None,
+    is_compressed: bool = True,
 ) -> Replay:
     """Opens a replay for rows of this environment; see Replay for what it raises."""
     return Replay(
@@ -313,6 +317,7 @@ def open_replay(
         vector_size=spec.vector_size,
         is_rewindable=is_rewindable,
         target=target,
+        is_compressed=is_compressed,
     )
 
 

@@ -101,7 +101,9 @@ def scan(data: ByteSource, header: FileHeader, *, is_payload_checked: bool) -> S
     while at < len(data) and not _is_unused(data, at):
         try:
             frame = read_frame(data, at, RECORD_MAGIC)
-            if frame.end - frame.payload_at != frame.header["rows"] * header.layout.row_bytes:
+            num_bytes = frame.header["rows"] * header.layout.row_bytes
+            is_compressed = frame.header.get("is_compressed", False)
+            if frame.end - frame.payload_at != num_bytes and not is_compressed:
                 raise DamagedFrame("the payload has another size than its rows need")
             if is_payload_checked and not frame.is_whole(data):
                 raise DamagedFrame("the payload does not match its checksum")

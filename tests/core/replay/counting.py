@@ -4,9 +4,11 @@ The image of row t of episode e is filled with t, the reward is 1000 * e + t, th
 with zeros at t = 0. So any misalignment shows.
 """
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dreamer_core.config import ReplayConfig
 from dreamer_core.replay.format import (
@@ -106,6 +108,15 @@ def fill(directory: Path, episodes: int = 4, rows: int = 28, chunk: int = 7) -> 
         insert_episode(replay, episode, rows, chunk=chunk)
     replay.close()
     return segments_in(directory)
+
+
+@contextmanager
+def format_1():
+    """Segments are written as before records were compressed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dreamer_core.replay.format.FORMAT_VERSION", 1)
+        patch.setattr("dreamer_core.replay.format.compress", lambda _: None)
+        yield
 
 
 def records_of(path: Path):

@@ -37,10 +37,9 @@ def test_a_file_names_its_layout_and_the_totals_before_it(tmp_path):
 
 def test_columns_lie_contiguous_in_the_order_of_the_layout(tmp_path):
     record = records_of(fill(tmp_path)[0])[1]
-    image = record.data[record.payload_at : record.payload_at + 7 * 4]
-    assert bytes(image) == bytes(step for step in range(7, 14) for _ in range(4))
-    reward_at = record.payload_at + 7 * (4 + 8)
-    assert struct.unpack_from("<7f", record.data, reward_at) == tuple(range(7, 14))
+    columns = record.columns()
+    assert bytes(columns[: 7 * 4]) == bytes(step for step in range(7, 14) for _ in range(4))
+    assert struct.unpack_from("<7f", columns, 7 * (4 + 8)) == tuple(range(7, 14))
 
 
 def test_a_segment_holds_about_segment_steps_rows(tmp_path):
@@ -167,11 +166,11 @@ def test_what_an_interrupted_creation_left_is_removed(tmp_path):
 
 
 def test_another_format_version_is_refused_and_not_taken_for_damage(tmp_path, monkeypatch):
-    monkeypatch.setattr("dreamer_core.replay.format.FORMAT_VERSION", 2)
+    monkeypatch.setattr("dreamer_core.replay.format.FORMAT_VERSION", 3)
     fill(tmp_path)
     monkeypatch.undo()
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(SegmentVersionError, match="wanted segment format 1, found 2"):
+    with pytest.raises(SegmentVersionError, match="wanted segment format 2 or older, found 3"):
         open_replay(tmp_path)
     assert sorted(tmp_path.iterdir()) == before
 

@@ -1,12 +1,13 @@
 """Whatever happens to segment files, the replay opens and serves only rows that were stored.
 
-Damage is done to copies of two directories: one that was closed, and one whose process was killed,
-with a hole at the end of its newest file. Only files that were renamed are refused.
+Damage is done to copies of two directories in each format: one that was closed, and one whose
+process was killed, with a hole at the end of its newest file. Only renamed files are refused.
 """
 
 import re
 import shutil
 import tempfile
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dreamer_core.replay.format import decode_chunk, read_file_header
 from dreamer_core.replay.replay import Replay
 from dreamer_core.replay.survey import SegmentsRenamed, map_file, scan
 from dreamer_core.types import EpisodeChunk
+from tests.core.replay.counting import format_1
 from tests.core.replay.damage import (
     CHUNK,
     CONFIG,
@@ -36,13 +38,19 @@ from tests.core.replay.damage import (
 
 
 @pytest.fixture(scope="module")
-def directories(tmp_path_factory) -> tuple[Path, Path]:
+def directories(tmp_path_factory) -> list[Path]:
+    """Closed and killed in the format of now, closed and killed in format 1."""
     root = tmp_path_factory.mktemp("fuzz")
-    replay = fill(root / "closed")
-    shutil.copytree(root / "closed", root / "killed")
-    replay.close()
-    assert len(list((root / "closed").iterdir())) == 3
-    return root / "closed", root / "killed"
+    found: list[Path] = []
+    for name, as_written in (("now", nullcontext()), ("1", format_1())):
+        closed, killed = root / name / "closed", root / name / "killed"
+        with as_written:
+            replay = fill(closed)
+            shutil.copytree(closed, killed)
+            replay.close()
+        assert len(list(closed.iterdir())) == 3
+        found += [closed, killed]
+    return found
 
 
 def records_of(path: Path):
@@ -145,11 +153,11 @@ def do_as_told(refusal: SegmentsRenamed, directory: Path) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(damages=st.lists(DAMAGES, max_size=4), is_closed=st.booleans())
+@given(damages=st.lists(DAMAGES, max_size=4), source=st.integers(0, 3))
 def test_any_damage_leaves_a_replay_that_opens_and_serves_nothing_wrong(
-    directories, damages, is_closed
+    directories, damages, source
 ):
-    source = directories[0] if is_closed else directories[1]
+    source = directories[source]
     whole = [records_of(path) for path in sorted(source.iterdir())]
     files = {path.name: path.read_bytes() for path in source.iterdir()}
     for damage in damages:
@@ -168,11 +176,11 @@ def test_any_damage_leaves_a_replay_that_opens_and_serves_nothing_wrong(
 
 
 @settings(max_examples=100, deadline=None)
-@given(at=st.integers(0, 10**6), bit=st.integers(0, 7), is_closed=st.booleans())
+@given(at=st.integers(0, 10**6), bit=st.integers(0, 7), source=st.integers(0, 3))
 def test_one_flipped_bit_costs_its_record_or_where_a_file_begins_its_file(
-    directories, at, bit, is_closed
+    directories, at, bit, source
 ):
-    source = directories[0] if is_closed else directories[1]
+    source = directories[source]
     with tempfile.TemporaryDirectory() as name:
         directory = Path(shutil.copytree(source, name, dirs_exist_ok=True))
         paths = sorted(directory.iterdir())

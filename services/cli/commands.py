@@ -102,6 +102,10 @@ COMMANDS = (
         "writes episodes, all or the newest N, as `.npz` files",
     ),
     Command(
+        "replay import DIR_OR_FILES... --run-dir DIR [--preset NAME] [--section.field VALUE ...]",
+        "makes episodes a run's replay: `.npz` of `export` or of the authors' code, or Minari's",
+    ),
+    Command(
         "export RUN_DIR --to FILE_OR_DIR [--checkpoint STEP]",
         "the policy for other programs; FILE: `.onnx`, or `.pt2` of torch.export; DIR: the whole "
         "agent in safetensors, to be handed on",

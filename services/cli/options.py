@@ -64,9 +64,14 @@ def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
             f"{', '.join(presets.PRESETS)}. See `dreamer presets`"
         )
     name, rest = (arguments[0], arguments[1:]) if has_preset else ("atari", arguments)
-    default = command(config=_as(PresetConfig, presets.preset(name)))
     prog = f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}"
-    parsed = parse(command, rest, prog, default)
+    return with_settings(command, rest, prog, presets.preset(name))
+
+
+def with_settings(command: Any, arguments: list[str], prog: str, settings: Config) -> Any:
+    """Parses options, with these settings as their defaults."""
+    default = command(config=_as(PresetConfig, settings))
+    parsed = parse(command, arguments, prog, default)
     return dataclasses.replace(parsed, config=_anywhere(_as(Config, parsed.config)))
 
 

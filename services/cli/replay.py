@@ -1,6 +1,6 @@
-"""`dreamer replay`: what a run has stored, whether it is whole, and episodes for other tools.
+"""`dreamer replay`: what a run has stored, whether it is whole, episodes for and of other tools.
 
-Reads beside a run that trains: takes no lock, changes nothing.
+All but `import` (replay_import.py) read beside a run that trains: take no lock, change nothing.
 """
 
 from __future__ import annotations
@@ -56,10 +56,16 @@ class ExportCommand:
             raise BadInput(f"--episodes {self.episodes}: wanted 1 or more, or none for all")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportCommand:
+    """Makes episodes of other programs a run's replay; see `dreamer replay import --help`."""
+
+
 _Command = (
     Annotated[InspectCommand, tyro.conf.subcommand("inspect", prefix_name=False)]
     | Annotated[VerifyCommand, tyro.conf.subcommand("verify", prefix_name=False)]
     | Annotated[ExportCommand, tyro.conf.subcommand("export", prefix_name=False)]
+    | Annotated[ImportCommand, tyro.conf.subcommand("import", prefix_name=False)]
 )
 
 
@@ -71,6 +77,10 @@ def run(arguments: list[str]) -> int:
         NoReplay: the run has stored no rows.
         BadInput: a file cannot be read or written. Failed: the disk is full.
     """
+    if arguments[:1] == ["import"]:
+        from services.cli import replay_import  # noqa: PLC0415 (it loads the settings, and torch)
+
+        return replay_import.run(arguments[1:])
     command: InspectCommand | VerifyCommand | ExportCommand
     command = parse(_Command, arguments, "dreamer replay")
     read_config(command.run_dir)

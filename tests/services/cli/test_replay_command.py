@@ -1,14 +1,18 @@
 """`dreamer replay`: what it prints, and that its exit code tells whether all is whole."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dreamer_core.bench.replay import fill_replay
-from dreamer_core.storage.run_directory import open_run
+from dreamer_core.replay.reader import ReplayFiles
+from dreamer_core.run.local import train_local
+from dreamer_core.storage.run_directory import open_run, read_config
 from services import cli
+from tests import runs
 from tests.core.replay.counting import flip, records_of
 from tests.core.small import DISCRETE, small
 
@@ -140,3 +144,70 @@ def test_a_run_that_has_stored_nothing_is_refused(dreamer_replay, run_dir, comma
     shutil.rmtree(run_dir / "replay")
     code, words = dreamer_replay(command, run_dir)
     assert code == 2 and "holds none; name a run that has stored rows" in words
+
+
+# Import
+
+
+CATCH = ("--preset", "debug", *runs.CATCH)
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory) -> Path:
+    """Six episodes of Catch as the authors' code would write them, 60 policy steps in all."""
+    to = tmp_path_factory.mktemp("episodes")
+    step = np.arange(11)
+    for number in range(6):
+        action = np.eye(3, dtype=np.float16)[step % 3] * (step > 0)[:, None]
+        np.savez(
+            to / f"episode-{number}.npz",
+            image=np.full((11, 64, 64, 1), number, np.uint8),
+            action=action.astype(np.float16),
+            reward=(step == 10).astype(np.float16),
+            discount=1.0 - (step == 10),
+            reset=step == 0,
+        )
+    return to
+
+
+def test_a_run_trains_on_from_imported_episodes(dreamer_replay, episodes, tmp_path):
+    run_dir = tmp_path / "run"
+    code, words = dreamer_replay("import", episodes, "--run-dir", run_dir, *CATCH)
+    assert code == 0 and "6, with 66 rows, 60 policy steps; 6 end by the task's own end" in words
+    config = replace(read_config(run_dir), steps=70)
+    result = train_local(config, run_dir)
+    assert result.is_finished and result.policy_steps == 70
+    assert result.gradient_steps >= (70 - config.schedule.prefill_policy_steps) // 4
+    files = ReplayFiles(run_dir / "replay")
+    assert files.totals.last_incarnation == 1 and not files.damage()
+    assert not list(run_dir.glob("*.tmp"))
+
+
+def test_what_is_exported_comes_back_the_same_and_into_a_new_run_alone(
+    dreamer_replay, episodes, tmp_path
+):
+    run_dir, other = tmp_path / "run", tmp_path / "other"
+    assert dreamer_replay("import", episodes, "--run-dir", run_dir, *CATCH)[0] == 0
+    assert dreamer_replay("export", run_dir, "--to", tmp_path / "out")[0] == 0
+    assert dreamer_replay("import", tmp_path / "out", "--run-dir", other, *CATCH)[0] == 0
+    assert dreamer_replay("export", other, "--to", tmp_path / "again")[0] == 0
+    for path in (tmp_path / "out").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+    code, words = dreamer_replay("import", tmp_path / "out", "--run-dir", other)
+    assert code == 2 and "Wanted a run that has stored no rows" in words
+
+
+def test_nothing_is_left_of_an_import_that_is_refused(dreamer_replay, episodes, tmp_path):
+    given = shutil.copytree(episodes, tmp_path / "given")
+    (given / "episode-5.npz").write_bytes(b"torn")
+    run_dir = ("--run-dir", tmp_path / "run")
+    for arguments, said in (
+        ((given, *run_dir, *CATCH), "episode-5.npz is no whole .npz file"),
+        ((episodes, *run_dir), "Wanted --preset NAME"),
+        ((episodes, *CATCH), "no --run-dir were named"),
+        ((*run_dir, *CATCH), "no files were named"),
+        ((episodes, *run_dir, "--preset", "debug"), "actions of 18"),
+    ):
+        code, words = dreamer_replay("import", *arguments)
+        assert code == 2 and said in words, words
+        assert not (tmp_path / "run").exists()

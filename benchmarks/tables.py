@@ -57,25 +57,29 @@ def steps_table() -> list[list[str]]:
 
 
 def replay_table() -> list[list[str]]:
-    """Sampling by size."""
+    """Sampling by size, compressed and not."""
     rows = [
         [
-            *("rows stored", "batch of 50 x 50", "batches/s", "opened in", "rows inserted/s"),
-            *("on disk", "memory once open", "and after 100 batches"),
+            *("rows stored", "batch of 50 x 50", "opened in", "rows inserted/s", "on disk"),
+            *("memory once open", "and after 100 batches"),
         ]
     ]
     found = load("replay")
     for size, values in found["details"]["by_rows"].items() if found else ():
-        rows.append(
-            [
-                f"{int(size):,}",
-                seconds(values["median_s"]),
-                f"{values['batches_per_second']:.0f}",
-                seconds(values["open_s"]),
-                f"{values['inserted_rows_per_second']:,.0f}",
-                *_sizes(values),
-            ]
-        )
+        kinds = {"": values}
+        if "uncompressed" in values:
+            kinds[", uncompressed"] = values["uncompressed"]
+        for kind, of_kind in kinds.items():
+            rows.append(
+                [
+                    f"{int(size):,}{kind}",
+                    f"{seconds(of_kind['median_s'])} ({seconds(of_kind['p10_s'])} to "
+                    f"{seconds(of_kind['p90_s'])})",
+                    seconds(of_kind["open_s"]),
+                    f"{of_kind['inserted_rows_per_second']:,.0f}",
+                    *_sizes(of_kind),
+                ]
+            )
     return rows
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dreamer_core.run.front import RunResult
-from dreamer_core.run.local import train_local
 from services.cli.options import LocalCommand, with_preset
-from services.cli.training import train_shown
-from services.terminal.display import Display
-from services.terminal.stop_request import StopRequest
+
+if TYPE_CHECKING:
+    from dreamer_core.run.front import RunResult
+    from services.terminal.display import Display
+    from services.terminal.stop_request import StopRequest
 
 
 def run(arguments: list[str]) -> int:
     """Trains, and returns the exit code."""
     command = with_preset(LocalCommand, arguments, "dreamer local PRESET")
+    # Seconds of imports: help and wrong options do without.
+    from dreamer_core.run.local import train_local  # noqa: PLC0415
+    from services.cli.training import train_shown  # noqa: PLC0415
 
     def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
         config = command.config

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dreamer_core.run.front import RunResult
 from services.cli.options import TrainCommand, with_preset
-from services.cli.training import train_shown
-from services.runtime import run as runtime
-from services.terminal.display import Display
-from services.terminal.stop_request import StopRequest
+
+if TYPE_CHECKING:
+    from dreamer_core.run.front import RunResult
+    from services.terminal.display import Display
+    from services.terminal.stop_request import StopRequest
 
 
 def run(arguments: list[str]) -> int:
     """Trains, and returns the exit code."""
     command = with_preset(TrainCommand, arguments, "dreamer train PRESET")
     config, services = command.config, command.services
+    # Seconds of imports: help and wrong options do without.
+    from services.cli.training import train_shown  # noqa: PLC0415
+    from services.runtime import run as runtime  # noqa: PLC0415
 
     def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
         def on_start(metrics_url: str) -> None:

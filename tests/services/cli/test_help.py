@@ -1,5 +1,8 @@
 """Help of the command and of each of its commands."""
 
+import subprocess
+import sys
+
 import pytest
 
 from dreamer_core.presets import PRESETS
@@ -51,3 +54,15 @@ def test_help_names_all_commands_and_presets(dreamer):
         assert f"dreamer {command}" in stdout
     assert all(name in stdout for name in PRESETS)
     assert dreamer()[:2] == (2, stdout)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("debug", "--no-such-option")])
+@pytest.mark.parametrize("command", ["train", "local"])
+def test_help_and_a_wrong_option_are_answered_without_what_takes_long_to_import(command, words):
+    ask = (
+        "import contextlib, sys; from services.cli import main\n"
+        f"with contextlib.suppress(SystemExit): main({[command, *words]})\n"
+        "sys.stderr.write(str([x for x in ('torch', 'ray', 'matplotlib') if x in sys.modules]))"
+    )
+    answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert answer.stderr.endswith("[]")

@@ -9,6 +9,7 @@ import numpy as np
 
 from dreamer_core.errors import BadInput
 from dreamer_core.page.charts import Curve, Reference, line_chart
+from dreamer_core.page.diagnostics import Metric
 from dreamer_core.page.markup import Html
 from dreamer_core.page.records import RunRecord, Variant
 from dreamer_core.report.evaluated import LastEpisodes
@@ -16,45 +17,6 @@ from dreamer_core.report.read import RUNNING_MEAN_EPISODES, Point
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named, table_k1
 
 FRAMES = "environment frames"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A chart of the diagnostics: one number of the log, over the run."""
-
-    name: str
-    title: str
-    """With its unit."""
-    may_be_log: bool = False
-
-
-GROUPS: dict[str, tuple[Metric, ...]] = {
-    "World model": (
-        Metric("dreamer_image_mean_squared_error", "image error, squared, a pixel", True),
-        Metric("dreamer_vector_mean_squared_error", "vector error, squared, a number", True),
-        Metric("dreamer_reward_loss", "reward loss, nats"),
-        Metric("dreamer_discount_loss", "discount loss, nats", True),
-        Metric("dreamer_kl_nats", "KL of posterior from prior, nats", True),
-        Metric("dreamer_prior_entropy_nats", "entropy of the prior, nats"),
-        Metric("dreamer_posterior_entropy_nats", "entropy of the posterior, nats"),
-        Metric("dreamer_world_model_gradient_norm", "gradient norm of the world model", True),
-    ),
-    "Actor and critic": (
-        Metric("dreamer_actor_entropy_nats", "entropy of the actor, nats"),
-        Metric("dreamer_actor_target_mean", "imagined return"),
-        Metric("dreamer_value_mean", "value of imagined states"),
-        Metric("dreamer_actor_loss", "actor loss"),
-        Metric("dreamer_critic_loss", "critic loss, nats"),
-        Metric("dreamer_imagined_reward_mean", "imagined reward a step"),
-    ),
-    "Speed": (
-        Metric("dreamer_policy_steps_per_second", "policy steps a second", True),
-        Metric("dreamer_gradient_steps_per_second", "gradient steps a second", True),
-        Metric("dreamer_policy_steps_per_gradient_step", "policy steps a gradient step"),
-        Metric("dreamer_policy_lag_gradient_steps", "age of the policy, gradient steps"),
-    ),
-}
-"""What is drawn of each task, in this order; numbers that no run reported are left out."""
 
 
 @dataclass(frozen=True, slots=True)

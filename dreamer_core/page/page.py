@@ -15,7 +15,8 @@ from importlib.resources import files
 from string import Template
 
 from dreamer_core.page import overview, pictures
-from dreamer_core.page.learning import GROUPS, metric_chart, returns_chart
+from dreamer_core.page.diagnostics import GROUPS
+from dreamer_core.page.learning import metric_chart, returns_chart
 from dreamer_core.page.looks import Look, Played
 from dreamer_core.page.markup import Child, Html, joined, tag
 from dreamer_core.page.records import RunRecord, Variant

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from dreamer_core.errors import BadInput, naming
+from dreamer_core.page.diagnostics import DRAWN
 from dreamer_core.page.words import plural
 from dreamer_core.report.evaluated import LastEpisodes, LastEvaluations, LastTraining
 from dreamer_core.report.metrics import is_of_newest_weights
@@ -23,6 +24,7 @@ from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import RunPaths, holder
 
 _ALL = 10**9  # episodes
+_KEPT_POINTS = 1_000  # of a curve, twice as many at most
 _SHOWN_SETTINGS = 3  # in the name of a variant
 
 
@@ -34,7 +36,8 @@ class RunRecord:
     config: dict[str, Any]
     """As config.json holds it, of whatever version."""
     series: dict[str, list[Point]]
-    """Metric to its values by env frame, ascending."""
+    """Metrics that are drawn, to their values by env frame, ascending; of a long run, older ones
+    are means of several."""
     evaluations: LastEpisodes | None
     """All greedy evaluation episodes; None if there are none."""
     training: LastEpisodes | None
@@ -170,15 +173,19 @@ class _Log:
         self.wall_s = max(self.wall_s, line.wall_time_s - self._began_s)
         if line.service == "evaluator":
             return
-        for name, value in line.values.items():
-            if math.isfinite(value):
-                self._add(name, (float(line.env_frame), value))
+        for name in DRAWN & line.values.keys():
+            if math.isfinite(line.values[name]):
+                self._add(name, (float(line.env_frame), line.values[name]))
 
     def _add(self, name: str, point: Point) -> None:
         points = self.series.setdefault(name, [])
         while points and points[-1][0] >= point[0]:  # a frame has one value, the newest
             points.pop()
         points.append(point)
+        if len(points) > 2 * _KEPT_POINTS:  # of a run of weeks there are millions
+            pairs = zip(points[:-1:2], points[1::2], strict=True)
+            means = [(later[0], (one[1] + later[1]) / 2) for one, later in pairs]
+            points[:] = [*means, points[-1]]
 
 
 _Same: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]  # preset and what differs from it

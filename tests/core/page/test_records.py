@@ -6,6 +6,7 @@ import pytest
 
 from dreamer_core.errors import BadInput
 from dreamer_core.files import take_lock
+from dreamer_core.page import records
 from dreamer_core.page.records import read_run, run_dirs, variants
 from dreamer_core.storage.named import DEMO_DIRECTORY
 from tests.core.page.examples import STEP, a_run, append, reported, with_config
@@ -22,6 +23,13 @@ def test_a_run_that_goes_back_has_its_later_values(tmp_path):
     found = read_run(run_dir)
     assert found.series["dreamer_kl_nats"] == [(40, 10), (80, -20), (100, -25)]
     assert found.newest.policy_step == 25
+
+
+def test_a_long_run_is_thinned_to_means_and_keeps_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "_KEPT_POINTS", 4)
+    lines = [reported(step, dreamer_kl_nats=float(step)) for step in range(1, 10)]
+    found = read_run(write_run(tmp_path / "run", lines))
+    assert found.series["dreamer_kl_nats"] == [(8, 1.5), (16, 3.5), (24, 5.5), (32, 7.5), (36, 9)]
 
 
 def test_torn_damaged_and_not_finite_lines_are_left_out_and_told(tmp_path):

@@ -83,8 +83,9 @@ class Scores:
         return differences([{k: x for k, x in each.items() if _is_protocol(k)} for each in stamps])
 
     def _stamps(self, records: Sequence[RunRecord]) -> list[Stamp]:
-        scored = [(self.by_dir.get(record.run_dir), record.config) for record in records]
-        return [run.stamp if run else protocol_of(config) for run, config in scored]
+        """Returns those of scored runs, or of all where none of the paper's games is scored."""
+        scored = [run.stamp for run in self.collected.runs]
+        return scored or [protocol_of(record.config) for record in records]
 
 
 def _is_protocol(name: str) -> bool:

@@ -140,6 +140,11 @@ def test_runs_that_differ_are_told_with_a_line_for_each_difference(tmp_path):
     assert "sticky action probability0.25 or 0" in text
 
 
+def test_a_run_without_a_score_differs_in_nothing(tmp_path):
+    runs = [a_run(tmp_path / "a"), write_run(tmp_path / "b", [], task="boxing")]
+    assert "To be known" not in Parsed(made(*runs)).text
+
+
 def test_a_seed_that_two_presets_have_is_no_warning_and_one_that_is_there_twice_is(tmp_path):
     runs = [a_run(tmp_path / "a"), a_run(tmp_path / "b", preset="no_layer_norm")]
     assert "To be known" not in Parsed(made(*runs)).text

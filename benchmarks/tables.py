@@ -89,7 +89,7 @@ def _sizes(values: dict[str, Any]) -> tuple[str, str, str]:
         return "-", "-", "-"
     memory = values["memory"]
     return (
-        f"{values['disk_bytes'] / 1e9:.2f} GB",
+        f"{values['disk_bytes'] / 1e6:,.0f} MB",
         f"{memory['opened_bytes'] / 1e6:.0f} MB",
         f"{memory['sampled_bytes'] / 1e6:.0f} MB",
     )

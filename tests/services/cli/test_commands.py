@@ -43,7 +43,15 @@ def test_the_help_of_a_preset_shows_its_defaults_and_no_option_preset(command, c
 
 
 @pytest.mark.parametrize(
-    "words", ["status nowhere", "logs nowhere", "stop nowhere", "presets", "scores nowhere"]
+    "words",
+    [
+        "status nowhere",
+        "logs nowhere",
+        "stop nowhere",
+        "presets",
+        "scores nowhere",
+        "report nowhere",
+    ],
 )
 def test_a_command_that_does_not_train_loads_little_and_takes_little_time(words):
     """A process of its own, since this one has loaded everything."""

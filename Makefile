@@ -16,9 +16,9 @@ DEV := $(RUN)-dev
 EXTRAS ?=
 COMMA := ,
 WORDS := $(strip $(subst $(COMMA), ,$(EXTRAS)))
-UNKNOWN := $(filter-out control s3 export dev,$(WORDS))
+UNKNOWN := $(filter-out control s3 export wandb dev,$(WORDS))
 ifneq ($(UNKNOWN),)
-$(error EXTRAS=$(EXTRAS): wanted some of control,s3,export,dev and got $(UNKNOWN))
+$(error EXTRAS=$(EXTRAS): wanted some of control,s3,export,wandb,dev and got $(UNKNOWN))
 endif
 
 # uv installs where it runs, else pip; `make install UV=` has pip do it all the same. pip tells of all that
@@ -69,7 +69,7 @@ help: ## List the targets.
 	  | column -t -s '|' 2>/dev/null || grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(RUN) $(addprefix $(RUN)-,$(subst $() ,$(COMMA),$(WORDS))) ## Make .venv for running, pinned: .venv/bin/dreamer. EXTRAS=control,s3,export
+install: $(RUN) $(addprefix $(RUN)-,$(subst $() ,$(COMMA),$(WORDS))) ## Make .venv for running, pinned: .venv/bin/dreamer. EXTRAS=control,s3,export,wandb
 
 .PHONY: install-dev
 install-dev: $(DEV) ## Put on top of it what testing needs.

@@ -43,7 +43,7 @@ def _fits(value: Any, hint: Any) -> bool:
         item: Any = typing.get_args(hint)[0]
         is_tuple = isinstance(value, tuple)
         return is_tuple and all(_fits(x, item) for x in cast("tuple[Any, ...]", value))
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # the latter with a Literal
         return any(_fits(value, choice) for choice in hint.__args__)
     if hint is float:
         return _fits(value, int) or isinstance(value, float)

@@ -98,4 +98,4 @@ def test_extras_go_on_top(extras, tmp_path):
 def test_an_unknown_extra_is_refused(tmp_path):
     refused = make(tmp_path, "install", "EXTRAS=s3,video")
     assert refused.returncode == 2
-    assert "wanted some of control,s3,export,dev and got video" in refused.stderr
+    assert "wanted some of control,s3,export,wandb,dev and got video" in refused.stderr

@@ -131,3 +131,16 @@ def _parts(state: PolicyState) -> tuple[Tensor, Tensor, Tensor]:
 def _copy(source: PolicyState, target: PolicyState) -> None:
     for x, y in zip(_parts(source), _parts(target), strict=True):
         y.copy_(x, non_blocking=True)
+
+
+def policy_of(config: Config, spec: EnvSpec, device: torch.device) -> Policy:
+    """Returns a policy on the learner's card, unless there is none or the CPU is wanted.
+
+    Args:
+        config: of the run.
+        spec: of the environment.
+        device: of the learner.
+    """
+    if device.type == "cpu" or config.learner.policy_device == "cpu":
+        return Policy(config, spec)
+    return CapturedPolicy(config, spec, device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +15,8 @@ from dreamer_core.errors import naming
 from dreamer_core.report.about import About
 from dreamer_core.report.events import EventFile, append_whole
 from dreamer_core.report.mend import cut_torn_line, take_back
-from dreamer_core.report.metrics import (
-    checked_values,
-    info_series,
-    label_values,
-    training_episodes,
-)
 from dreamer_core.report.read import METRICS_FILE, LogLine
+from dreamer_core.report.scalars import line_of, scalars_of
 from dreamer_core.types import Report
 
 logger = logging.getLogger(__name__)
@@ -82,20 +76,10 @@ class RunLog:
         if report.is_restart:
             self._take_back(policy_step, gradient_step)
             return
-        values = checked_values(report)
-        line = LogLine(
-            wall_time_s=time.time(),
-            service=report.service,
-            policy_step=policy_step,
-            env_frame=policy_step * self._frames_per_policy_step,
-            gradient_step=gradient_step,
-            values=values,
-            episodes=report.episodes,
-            labels=dict(report.labels),
-        )
+        line = line_of(report, policy_step, gradient_step, self._frames_per_policy_step)
         text = json.dumps(_as_json(line), allow_nan=False) + "\n"
         try:
-            if values or report.episodes:
+            if line.values or report.episodes:
                 append_whole(self._file, text.encode())
             self._write_events(report, line)
         except OSError as error:
@@ -121,22 +105,8 @@ class RunLog:
             logger.warning("%s: later steps are logged twice: %s", self.path, error)
 
     def _write_events(self, report: Report, line: LogLine) -> None:
-        values = dict(line.values)
-        for episode in training_episodes(report):  # each at its own frame, not at the report's
-            frame = episode.policy_step * self._frames_per_policy_step
-            scalars = {
-                "dreamer_episode_return": episode.episode_return,
-                "dreamer_episode_length_policy_steps": float(episode.length),
-            }
+        for frame, scalars in scalars_of(report, line, self._frames_per_policy_step):
             self._events.add(frame, line.wall_time_s, scalars)
-            values = {name: value for name, value in values.items() if name not in scalars}
-            info = {f"dreamer_episode_info/{key}": x for key, x in episode.info.items()}
-            self._events.add(frame, line.wall_time_s, info)
-        tagged = {"/".join((name, *label_values(report, name))): v for name, v in values.items()}
-        if report.service == "evaluator":
-            series = info_series(report).items()
-            tagged |= {"/".join((name, *labels)): value for (name, labels), value in series}
-        self._events.add(line.env_frame, line.wall_time_s, tagged)
         self._events.add_pictures(line.env_frame, line.wall_time_s, report.pictures)
 
     def close(self) -> None:

@@ -6,15 +6,18 @@ with open_front(config, spec, run_dir, observe) as front:
     front.draw(...)                         the open-loop picture
     return front.result(schedule)
                                             draw the curve, say what was left behind
+
+A run in one process hands all of that over: `return front.trained(run, should_stop)`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config, EnvConfig
@@ -23,10 +26,10 @@ from dreamer_core.files import write_whole
 from dreamer_core.report.about import about
 from dreamer_core.report.curves import plot_learning_curve
 from dreamer_core.report.log import RunLog
+from dreamer_core.report.tracker import Tracker, require_tracker
 from dreamer_core.run.findings import findings
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.restored import require_beginning
-from dreamer_core.run.schedule import Schedule
 from dreamer_core.run.settled import settled
 from dreamer_core.run.trainer import OPEN_LOOP, require_place
 from dreamer_core.run.trial import try_environment
@@ -50,6 +53,54 @@ class RunResult:
     pictures: tuple[Path, ...]
 
 
+class Standing(Protocol):
+    """Where a run stands."""
+
+    @property
+    def policy_steps(self) -> int:
+        """So many have been taken."""
+        ...
+
+    @property
+    def gradient_steps(self) -> int:
+        """So many have been taken."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all are taken."""
+        ...
+
+
+class OwnRun(Protocol):
+    """A run in one process."""
+
+    @property
+    def schedule(self) -> Standing:
+        """Where it stands."""
+        ...
+
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Trains to the end, or until asked to stop."""
+        ...
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        ...
+
+    def evaluate_last(self, should_stop: Callable[[], bool]) -> None:
+        """Evaluates the weights of a run that is done."""
+        ...
+
+    def draw_open_loop(self) -> Mapping[str, bytes]:
+        """Draws the open-loop picture; nothing while there is too little to draw."""
+        ...
+
+    def close(self) -> None:
+        """Closes what it opened."""
+        ...
+
+
 def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tuple[Config, EnvSpec]:
     """Tries what the config names, before anything is written.
 
@@ -66,17 +117,28 @@ def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tup
         EnvironmentCrashed: the environment failed in its first steps.
         Failed: the place of the checkpoints does not answer, or its disk is full.
     """
-    spec = _tried(config.env)
+    spec = tried(config.env)
+    return ready(config, spec, run_dir, is_trained_here=is_trained_here), spec
+
+
+def ready(config: Config, spec: EnvSpec, run_dir: Path, *, is_trained_here: bool = True) -> Config:
+    """Tries all but the environment, whose sizes are known; see `check`."""
     config = settled(config, spec)
+    require_tracker(config.tracker)
     if is_trained_here:
         choose_execution(config.learner)
     require_place(config, spec)
     require_beginning(config, spec, run_dir)
-    return config, spec
+    return config
 
 
-def _tried(config: EnvConfig) -> EnvSpec:
-    """The sizes of an environment that was made and played for a moment; says what looks wrong."""
+def tried(config: EnvConfig) -> EnvSpec:
+    """The sizes of an environment that was made and played for a moment; says what looks wrong.
+
+    Raises:
+        BadInput: it cannot be made.
+        EnvironmentCrashed: it failed in its first steps.
+    """
     trial = try_environment(config, steps=_STEPS_TRIED)
     if trial.crash is not None:
         raise trial.crash
@@ -91,17 +153,21 @@ class Front:
 
     paths: RunPaths
     log: RunLog
+    tracker: Tracker | None
+    """Takes every report besides the log, if one is asked for."""
     show: Observer | None
-    """Is shown every report besides the log."""
+    """Is shown every report besides."""
 
     def observe(self, report: Report, policy_step: int, gradient_step: int) -> None:
         """Logs a report, keeps its pictures and shows it; an Observer."""
         self.log.write(report, policy_step=policy_step, gradient_step=gradient_step)
+        if self.tracker is not None:
+            self.tracker.write(report, policy_step=policy_step, gradient_step=gradient_step)
         self._keep(report.pictures)
         if self.show is not None:
             self.show(report, policy_step, gradient_step)
 
-    def draw(self, draw: Callable[[], Mapping[str, bytes]], schedule: Schedule) -> None:
+    def draw(self, draw: Callable[[], Mapping[str, bytes]], schedule: Standing) -> None:
         """Has pictures drawn, logs and keeps them. They are not worth a run."""
         try:
             pictures = draw()
@@ -121,7 +187,21 @@ class Front:
             except OSError as error:
                 logger.warning("%s was not written: %s", path, error)
 
-    def result(self, schedule: Schedule) -> RunResult:
+    def trained(self, run: OwnRun, should_stop: Callable[[], bool]) -> RunResult:
+        """Trains a run in this process and closes it, whatever happens.
+
+        A checkpoint is written when it is done or asked to stop, before it is evaluated once more.
+        """
+        try:
+            run.run(should_stop)
+            run.save()
+            run.evaluate_last(should_stop)
+            self.draw(run.draw_open_loop, run.schedule)
+        finally:
+            run.close()
+        return self.result(run.schedule)
+
+    def result(self, schedule: Standing) -> RunResult:
         """Draws the learning curve and returns what is there now.
 
         A curve that cannot be drawn is a warning: the run itself is good.
@@ -151,10 +231,14 @@ def open_front(
         BadInput: its log cannot be opened.
         Failed: its disk is full.
     """
+    frames = spec.frames_per_policy_step
     with (
         open_run(run_dir, config) as paths,
-        RunLog(
-            run_dir, frames_per_policy_step=spec.frames_per_policy_step, about=about(config)
-        ) as log,
+        RunLog(run_dir, frames_per_policy_step=frames, about=about(config)) as log,
+        ExitStack() as stack,
     ):
-        yield Front(paths, log, show)
+        tracker = None
+        if config.tracker.wandb is not None:
+            opened = Tracker(config, run_dir, frames_per_policy_step=frames)
+            tracker = stack.enter_context(opened)
+        yield Front(paths, log, tracker, show)

@@ -14,34 +14,28 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from dreamer_core.agent.captured_policy import CapturedPolicy
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.captured_policy import policy_of
 from dreamer_core.config import Config
-from dreamer_core.envs.base import EnvironmentCrashed, close_or_warn
+from dreamer_core.envs.base import close_or_warn
 from dreamer_core.envs.suites import make_env
-from dreamer_core.errors import BadInput
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.run.front import RunResult, check, open_front
 from dreamer_core.run.progress import Observer, Pulse, next_incarnation
 from dreamer_core.run.rollout import Collected, Rollout
 from dreamer_core.run.schedule import CollectOrder, Schedule
-from dreamer_core.run.scoring import EvaluationClock, evaluate_weights, last_evaluated
-from dreamer_core.run.trainer import Trainer
+from dreamer_core.run.scoring import OwnEvaluations
+from dreamer_core.run.trainer import GradientSteps, Trainer
 from dreamer_core.seeds import env_seed
 from dreamer_core.storage.run_directory import RunPaths
 from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
-
-
-class _GivenUp(Exception):
-    """Nobody waits for an evaluation any more."""
 
 
 class LocalRun:
@@ -67,11 +61,12 @@ class LocalRun:
         )
         counts, is_exact = self._replay.counts(), self._replay.is_rewound
         incarnation = next_incarnation(counts, target, is_exact=is_exact)
+        make_policy = partial(policy_of, config, spec, self._trainer.agent.device)
         self._env = make_env(config.env, env_seed(config.seed, incarnation))
-        self._rollout = Rollout(self._env, config, incarnation, self._make_policy())
+        self._rollout = Rollout(self._env, config, incarnation, make_policy())
         self._weights: WeightsSnapshot | None = None
         self._needs_resume_point = not is_exact
-        self._sample_wait_s = 0.0
+        self._steps = GradientSteps(self._trainer, self._replay.sample, config.seed)
         self._insert_wait_s = 0.0
         self._saved_s = time.monotonic()
         is_together = works_together(self._trainer.agent.device)
@@ -84,9 +79,16 @@ class LocalRun:
             is_lockstep=self._learner is None,
         )
         self._pulse = Pulse(self.schedule, counts, spec.frames_per_policy_step)
-        self._clock = EvaluationClock(config.evaluation, spec.frames_per_policy_step)
-        self._clock.evaluated(last_evaluated(paths.root / METRICS_FILE, counts.policy_steps))
-        self._evaluator: Policy | None = None  # until the first evaluation
+        self._evaluations = OwnEvaluations(
+            config,
+            spec,
+            paths.root / METRICS_FILE,
+            counts.policy_steps,
+            make_policy=make_policy,
+            snapshot=self._trainer.snapshot,
+            beat=self._beat_if_due,
+            report=self._report,
+        )
         if point is not None and is_exact:
             self._rollout.restore(point.rollout)
             if point.weights is not None:
@@ -104,17 +106,15 @@ class LocalRun:
                 self._take_turns(should_stop)
             else:
                 self._work_together(self._learner, should_stop)
-            if self._clock.is_due(schedule.policy_steps):
-                self._evaluate(should_stop)
+            self._evaluations.play_if_due(schedule.policy_steps, should_stop)
             if time.monotonic() - self._saved_s > self._config.checkpoint.interval_s:
                 self.save()
         self._beat()
 
     def evaluate_last(self, should_stop: Callable[[], bool]) -> None:
         """Evaluates the weights of a run that is done, unless they were or evaluation is off."""
-        schedule = self.schedule
-        if schedule.is_done and self._clock.is_last_wanted(schedule.policy_steps):
-            self._evaluate(should_stop)
+        if self.schedule.is_done:
+            self._evaluations.play_last(self.schedule.policy_steps, should_stop)
 
     def save(self) -> None:
         """Writes a checkpoint."""
@@ -131,10 +131,7 @@ class LocalRun:
 
     def draw_open_loop(self) -> Mapping[str, bytes]:
         """Draws the open-loop picture; nothing while there is too little to draw."""
-        if self.schedule.gradient_steps == 0:
-            return {}
-        batch = self._replay.sample(self.schedule.gradient_steps, self._config.seed)
-        return self._trainer.draw_open_loop(batch)
+        return self._steps.draw_open_loop()
 
     def close(self) -> None:
         """Closes environment and replay."""
@@ -144,13 +141,6 @@ class LocalRun:
             close_or_warn(self._env)
         finally:
             self._replay.close()
-
-    def _make_policy(self) -> Policy:
-        """Of the learner's card, unless there is none or the CPU is wanted."""
-        device = self._trainer.agent.device
-        if device.type == "cpu" or self._config.learner.policy_device == "cpu":
-            return Policy(self._config, self._spec)
-        return CapturedPolicy(self._config, self._spec, device)
 
     def _take_turns(self, should_stop: Callable[[], bool]) -> None:
         """Collects, then trains."""
@@ -214,42 +204,10 @@ class LocalRun:
 
     def _train_once(self) -> None:
         schedule = self.schedule
-        step = schedule.training()
-        started_s = time.perf_counter()
-        batch = self._replay.sample(step, self._config.seed)
-        self._sample_wait_s += time.perf_counter() - started_s
-        report = self._trainer.train(batch, gradient_step=step, policy_step=schedule.policy_steps)
+        report = self._steps.take(schedule.training(), schedule.policy_steps)
         schedule.trained()
         if report is not None:
-            waited = {"dreamer_sample_wait_seconds_total": self._sample_wait_s}
-            self._report(replace(report, values={**report.values, **waited}))
-
-    def _evaluate(self, should_stop: Callable[[], bool]) -> None:
-        """Plays for the score; a stop gives it up, and what fails is a warning."""
-        policy_step = self.schedule.policy_steps
-        self._clock.evaluated(policy_step)
-        self._evaluator = self._evaluator or self._make_policy()
-
-        def on_step(_num_steps: int) -> None:
-            self._beat_if_due()
-            if should_stop():
-                raise _GivenUp
-
-        try:
-            report = evaluate_weights(
-                self._config,
-                self._spec,
-                self._evaluator,
-                self._trainer.snapshot(),
-                policy_step=policy_step,
-                on_step=on_step,
-            )
-        except _GivenUp:
-            return
-        except (EnvironmentCrashed, BadInput) as error:
-            logger.warning("Not evaluated at policy step %d: %s", policy_step, error)
-            return
-        self._report(report)
+            self._report(report)
 
     def _beat_if_due(self) -> None:
         if self._pulse.is_due():
@@ -297,11 +255,4 @@ def train_local(
     config, spec = check(config, run_dir)
     with open_front(config, spec, run_dir, observe) as front:
         run = LocalRun(config, front.paths, spec, front.observe)
-        try:
-            run.run(should_stop)
-            run.save()
-            run.evaluate_last(should_stop)
-            front.draw(run.draw_open_loop, run.schedule)
-        finally:
-            run.close()
-        return front.result(run.schedule)
+        return front.trained(run, should_stop)

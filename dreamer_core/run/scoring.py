@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dreamer_core.agent.policy import ActionMode, Policy
 from dreamer_core.config import Config, EvaluationConfig
+from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import opened
 from dreamer_core.errors import BadInput
 from dreamer_core.report.metrics import LATEST, is_of_newest_weights
@@ -14,6 +16,8 @@ from dreamer_core.report.read import LogReader
 from dreamer_core.run.rollout import evaluate_episode
 from dreamer_core.seeds import EVALUATOR_INCARNATION, env_seed
 from dreamer_core.types import EnvSpec, EpisodeSummary, Report, WeightsSnapshot
+
+logger = logging.getLogger(__name__)
 
 _TAIL_BYTES = 8 << 20  # hours of lines
 
@@ -139,3 +143,78 @@ def evaluation_report(
         episodes=tuple(played),
         labels={"mode": mode, "weights": source, "weights_version": version},
     )
+
+
+class _GivenUp(Exception):
+    """Nobody waits for an evaluation any more."""
+
+
+class OwnEvaluations:
+    """The evaluations of a run that plays them in its own process and does nothing else meanwhile.
+
+    A stop gives one up, and what fails is a warning.
+
+    Args:
+        config: of the run.
+        spec: of its environment.
+        log: its metrics file.
+        policy_step: policy steps at which it goes on.
+        make_policy: called before the first evaluation.
+        snapshot: returns the weights to play with.
+        beat: called after each policy step.
+        report: takes the results.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        spec: EnvSpec,
+        log: Path,
+        policy_step: int,
+        *,
+        make_policy: Callable[[], Policy],
+        snapshot: Callable[[], WeightsSnapshot],
+        beat: Callable[[], None],
+        report: Callable[[Report], None],
+    ) -> None:
+        self._config, self._spec = config, spec
+        self._clock = EvaluationClock(config.evaluation, spec.frames_per_policy_step)
+        self._clock.evaluated(last_evaluated(log, policy_step))
+        self._make_policy, self._snapshot = make_policy, snapshot
+        self._beat, self._report = beat, report
+        self._policy: Policy | None = None
+
+    def play_if_due(self, policy_step: int, should_stop: Callable[[], bool]) -> None:
+        """Plays where the clock says so."""
+        if self._clock.is_due(policy_step):
+            self._play(policy_step, should_stop)
+
+    def play_last(self, policy_step: int, should_stop: Callable[[], bool]) -> None:
+        """Plays with the weights of a run that is done, unless it has or evaluation is off."""
+        if self._clock.is_last_wanted(policy_step):
+            self._play(policy_step, should_stop)
+
+    def _play(self, policy_step: int, should_stop: Callable[[], bool]) -> None:
+        self._clock.evaluated(policy_step)
+        self._policy = self._policy or self._make_policy()
+
+        def on_step(_num_steps: int) -> None:
+            self._beat()
+            if should_stop():
+                raise _GivenUp
+
+        try:
+            report = evaluate_weights(
+                self._config,
+                self._spec,
+                self._policy,
+                self._snapshot(),
+                policy_step=policy_step,
+                on_step=on_step,
+            )
+        except _GivenUp:
+            return
+        except (EnvironmentCrashed, BadInput) as error:
+            logger.warning("Not evaluated at policy step %d: %s", policy_step, error)
+            return
+        self._report(report)

@@ -30,7 +30,7 @@ _STAMPED_ALREADY = (
     "env.time_limit_steps",
     "evaluation.",
 )
-_OF_THE_RUN = ("preset", "seed", "env.task", "checkpoint.")
+_OF_THE_RUN = ("preset", "seed", "env.task", "checkpoint.", "offline.")
 
 
 def protocol_of(config: Mapping[str, Any]) -> Stamp:
@@ -51,6 +51,8 @@ def protocol_of(config: Mapping[str, Any]) -> Stamp:
         stamp["episodes_an_evaluation"] = found["evaluation.episodes"]
     if "evaluation.episode_limit" in found:
         stamp["evaluation_limit_frames"] = found["evaluation.episode_limit"] * repeat
+    if found.get("offline.replays"):
+        stamp["offline.data"] = "a fixed replay"
     stamp["preset"] = str(found.get("preset", "atari"))
     return stamp | _differing(str(stamp["preset"]), found)
 

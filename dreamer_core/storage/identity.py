@@ -14,6 +14,8 @@ MAY_CHANGE = (
     "steps",
     "learner.",
     "evaluation.",
+    "tracker.",
+    "offline.replays",
     "env.log_info",
     "schedule.report_interval_gradient_steps",
     "checkpoint.interval_s",

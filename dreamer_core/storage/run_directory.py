@@ -7,6 +7,7 @@ checkpoints/         agents
 cluster.json         where the Ray cluster of the run is
 videos/              episodes that evaluators were asked to film
 supervisor.log  metrics.jsonl  tensorboard/  learning_curve.png  open_loop.png
+tracker.json  wandb/     what a tracker keeps here, if one is asked for
 """
 
 from __future__ import annotations
@@ -168,9 +169,10 @@ def holder(paths: RunPaths) -> str | None:
 
 
 def default_run_dir(config: Config) -> Path:
-    """The run directory where none is named: runs/PRESET_TASK_SEED."""
+    """The run directory where none is named: runs/PRESET_TASK_SEED, or runs/offline_..."""
     task = "".join(c if c.isalnum() else "_" for c in config.env.task)
-    return Path("runs") / f"{config.preset}_{task}_{config.seed}"
+    kind = "offline_" if config.offline.is_on else ""
+    return Path("runs") / f"{kind}{config.preset}_{task}_{config.seed}"
 
 
 def _require_empty(paths: RunPaths) -> None:

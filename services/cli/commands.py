@@ -36,6 +36,11 @@ COMMANDS = (
         "the same algorithm in one process, without Ray",
     ),
     Command(
+        "offline PRESET --replay DIR... --steps N [--run-dir DIR] [--actions discrete|continuous] "
+        "[--section.field VALUE ...]",
+        "trains from the replays of runs alone, N gradient steps without collecting; resumes",
+    ),
+    Command(
         "sweep PRESET --games all|pong,boxing --seeds N [--gpus-per-run 0.25] "
         "[--section.field VALUE ...]",
         "many runs, several at once, on this machine or a Ray cluster; resumes",

@@ -11,7 +11,10 @@ import tyro
 
 from dreamer_core import presets
 from dreamer_core.config import Config
+from dreamer_core.config_offline import OfflineConfig
 from dreamer_core.errors import BadInput
+from dreamer_core.run.recorded import Actions
+from dreamer_core.run.schedule import Schedule
 from dreamer_core.storage.named import DEMO_DIRECTORY, run_named
 from services.cli.parsing import Root, parse
 from services.logs import LogFormat
@@ -23,6 +26,7 @@ class PresetConfig(Config):
     """Settings as options; the preset is named first, and is none of them."""
 
     preset: tyro.conf.Suppress[str] = "atari"
+    offline: tyro.conf.Suppress[OfflineConfig] = field(default_factory=OfflineConfig)
     init_from: Annotated[
         str | None, tyro.conf.arg(aliases=["--from"], metavar="RUN_OR_CHECKPOINT")
     ] = None
@@ -54,6 +58,41 @@ class TrainCommand:
     """`json`: each line is an object, on a terminal too."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfflinePresetConfig(PresetConfig):
+    """Settings of a run that only takes gradient steps."""
+
+    steps: int = 1
+    """Gradient steps after which the run ends; by default as many as an ordinary run of the preset
+    takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineCommand:
+    """Trains from fixed replays, without collecting; resumes if the run directory holds the run.
+
+    The replays are only read, also while their runs go on. Where policy steps or env frames are
+    asked for, they are those that an ordinary run takes for as many gradient steps. Evaluations are
+    played in --env.task, if that can be made.
+    """
+
+    config: Annotated[OfflinePresetConfig, Root] = field(default_factory=OfflinePresetConfig)
+    replay: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]")] = ()
+    """Run directories, or their replay directories; all of their rows are trained on."""
+    actions: Actions | None = None
+    """Kind of the actions, where neither an environment nor a run with a checkpoint says it."""
+    run_dir: Path | None = None
+    """Everything is written here; by default runs/offline_PRESET_TASK_SEED."""
+    log_format: LogFormat = "text"
+    """`json`: each line is an object, on a terminal too."""
+
+    @property
+    def trained(self) -> Config:
+        """The config with the policy steps that stand for its gradient steps."""
+        ratio = self.config.schedule.policy_steps_per_gradient_step
+        return dataclasses.replace(self.config, steps=self.config.steps * ratio)
+
+
 def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
     """Parses `PRESET [options]`, with the preset's values as the options' defaults."""
     wants_help = bool({"-h", "--help"} & set(arguments))
@@ -65,14 +104,23 @@ def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
         )
     name, rest = (arguments[0], arguments[1:]) if has_preset else ("atari", arguments)
     prog = f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}"
-    return with_settings(command, rest, prog, presets.preset(name))
+    preset = presets.preset(name)
+    settings = _offline(preset) if command is OfflineCommand else preset
+    return with_settings(command, rest, prog, settings)
 
 
 def with_settings(command: Any, arguments: list[str], prog: str, settings: Config) -> Any:
     """Parses options, with these settings as their defaults."""
-    default = command(config=_as(PresetConfig, settings))
+    is_ready = isinstance(settings, PresetConfig)
+    default = command(config=settings if is_ready else _as(PresetConfig, settings))
     parsed = parse(command, arguments, prog, default)
     return dataclasses.replace(parsed, config=_anywhere(_as(Config, parsed.config)))
+
+
+def _offline(preset: Config) -> Config:
+    """The preset with as many gradient steps as it takes."""
+    due = Schedule(preset.schedule, steps=preset.steps, is_lockstep=True).due(preset.steps)
+    return _as(OfflinePresetConfig, dataclasses.replace(preset, steps=max(1, due)))
 
 
 def _anywhere(config: Config) -> Config:

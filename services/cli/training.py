@@ -1,4 +1,4 @@
-"""What `train` and `local` show alike: the live display, and what a run left behind."""
+"""What `train`, `local` and `offline` show alike: the live display, and what a run left behind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def train_shown(
     run_dir = run_dir or default_run_dir(config)
     console = Console(file=cast(TextIO, LastingStream(sys.stdout)), log_path=False)
     past = past_of(run_dir)
-    curve = _return_curve(config).with_episodes(past.episodes)
+    is_offline = config.offline.is_on
+    curve = None if is_offline else _return_curve(config).with_episodes(past.episodes)
     returns = tuple(episode.episode_return for episode in past.episodes[-RECENT_EPISODES:])
     plain_stderr = redirect_stderr(cast(TextIO, WithoutPrefixes(sys.stderr)))
     with (
@@ -53,6 +54,7 @@ def train_shown(
         Display(
             config.steps,
             run_dir,
+            total_gradient_steps=_gradient_steps(config) if is_offline else None,
             curve=curve,
             returns=returns,
             values=past.evaluation,
@@ -69,12 +71,11 @@ def train_shown(
         if result.is_finished
         else "Stopped; the same command resumes it"
     )
-    words = (
-        f"{state}: {result.policy_steps:,} policy steps, {result.gradient_steps:,} gradient steps."
-    )
+    played = "" if is_offline else f"{result.policy_steps:,} policy steps, "
+    words = f"{state}: {played}{result.gradient_steps:,} gradient steps."
     written = {
         "checkpoints": config.checkpoint.url or run_dir / "checkpoints",
-        "replay": run_dir / "replay",
+        "replay": ", ".join(config.offline.replays) or run_dir / "replay",
         "TensorBoard": run_dir / "tensorboard",
         "JSONL": run_dir / "metrics.jsonl",
         **{path.stem.replace("_", " "): path for path in result.pictures},
@@ -89,6 +90,11 @@ def train_shown(
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
     return should_stop.exit_code
+
+
+def _gradient_steps(config: Config) -> int:
+    """After which a run ends that only takes these."""
+    return config.steps // config.schedule.policy_steps_per_gradient_step
 
 
 def _return_curve(config: Config) -> ReturnCurve:

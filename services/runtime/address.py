@@ -69,12 +69,12 @@ def read_address(paths: RunPaths) -> ClusterAddress:
     """Returns where the cluster of the run is that trains in a directory.
 
     Raises:
-        RunDirectoryError: nobody has told; `dreamer local` has none.
+        RunDirectoryError: nobody has told; `dreamer local` and `offline` have none.
     """
     try:
         return ClusterAddress(**json.loads(paths.cluster.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise RunDirectoryError(
             f"Wanted the address of the run's cluster in {paths.cluster}, but {error}. Runs of "
-            "`dreamer local` have no cluster; one of `dreamer train` writes it when it starts"
+            "`dreamer local` and `offline` have none; `dreamer train` writes it when it starts"
         ) from error

@@ -90,7 +90,8 @@ def log_lines(command: LogsCommand) -> Iterator[str]:
 
     Raises:
         RunDirectoryError: the directory holds no run.
-        BadInput: the run never had a log, since `dreamer local` writes none, or it cannot be read.
+        BadInput: the run never had a log, since only `dreamer train` writes one, or it cannot be
+            read.
     """
     read_config(command.run_dir)
     paths = RunPaths(command.run_dir)
@@ -98,7 +99,7 @@ def log_lines(command: LogsCommand) -> Iterator[str]:
         if not paths.log.exists():
             raise BadInput(
                 f"Wanted the log of a run, but {command.run_dir} has none; `dreamer train` writes "
-                "one, `dreamer local` does not"
+                "one, `dreamer local` and `offline` do not"
             )
         log = paths.log.open(errors="replace")
     rest = ""

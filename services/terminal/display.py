@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from types import MappingProxyType, TracebackType
@@ -20,88 +20,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dreamer_core.report.metrics import checked_values, is_of_newest_weights, training_episodes
 from dreamer_core.types import Report
 from services.logs import line_of
 from services.terminal.format import format_duration, format_number
+from services.terminal.progress import RECENT_EPISODES, SAMPLES_HZ, Progress
 from services.terminal.sparkline import ReturnCurve, sparkline
 
-RECENT_EPISODES = 100
-RATE_WINDOW_S = 30.0
-REFRESH_HZ = 4.0
+REFRESH_HZ = SAMPLES_HZ
 _BESIDE_COLUMNS = 74  # of a terminal of 80: its frame takes 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a run stands."""
-
-    total_policy_steps: int
-    """Policy steps after which the run ends."""
-    started_s: float
-    """Clock at the start of this display; the clock only needs to run evenly."""
-    policy_step: int = 0
-    """Policy steps of the run, those before a resume included."""
-    gradient_step: int = 0
-    """Gradient steps of the run."""
-    values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Newest value of each metric."""
-    returns: tuple[float, ...] = ()
-    """Returns of the newest training episodes, oldest first."""
-    curve: ReturnCurve | None = None
-    """Returns over the whole run; None where nobody looks at them."""
-    samples: tuple[tuple[float, int, int], ...] = ()
-    """(clock, policy step, gradient step) over the last RATE_WINDOW_S seconds, for the speeds."""
-
-    @property
-    def share(self) -> float:
-        """Part of the run that is done, in [0, 1]."""
-        return min(1.0, self.policy_step / self.total_policy_steps)
-
-    @property
-    def policy_steps_per_second(self) -> float | None:
-        """Speed over the window; None before two reports came."""
-        return self._rate(1)
-
-    @property
-    def gradient_steps_per_second(self) -> float | None:
-        """Speed over the window; None before two reports came."""
-        return self._rate(2)
-
-    @property
-    def time_left_s(self) -> float | None:
-        """Seconds to the end at the present speed; None while that is not known."""
-        rate = self.policy_steps_per_second
-        if not rate:
-            return None
-        return max(0, self.total_policy_steps - self.policy_step) / rate
-
-    def advance(
-        self, report: Report, *, policy_step: int, gradient_step: int, now_s: float
-    ) -> Progress:
-        """Returns the progress after one more report; evaluations of old weights are left out."""
-        values = checked_values(report) if is_of_newest_weights(report) else {}
-        episodes = training_episodes(report)
-        ended = (episode.episode_return for episode in episodes)
-        kept = [sample for sample in self.samples if sample[0] >= now_s - RATE_WINDOW_S]
-        # One sample a quarter second is plenty, and bounds the tuple whatever the report rate.
-        if not kept or now_s - kept[-1][0] >= 1 / REFRESH_HZ:
-            kept.append((now_s, policy_step, gradient_step))
-        return replace(
-            self,
-            policy_step=policy_step,
-            gradient_step=gradient_step,
-            values=MappingProxyType({**self.values, **values}),
-            returns=(*self.returns, *ended)[-RECENT_EPISODES:],
-            curve=self.curve and self.curve.with_episodes(episodes),
-            samples=tuple(kept),
-        )
-
-    def _rate(self, column: int) -> float | None:
-        if len(self.samples) < 2:
-            return None
-        first, last = self.samples[0], self.samples[-1]
-        return max(0.0, (last[column] - first[column]) / (last[0] - first[0]))
 
 
 def _rows(progress: Progress) -> dict[str, list[tuple[str, str]]]:
@@ -193,10 +119,9 @@ def render(
     head = Table.grid(expand=True, padding=(0, 1))
     head.add_column(ratio=1)
     head.add_column(justify="right", no_wrap=True)
-    done = f"{format_number(progress.policy_step)} of {format_number(progress.total_policy_steps)}"
     head.add_row(
         ProgressBar(total=1.0, completed=progress.share),
-        Text(f"{progress.share:.0%} · {done} policy steps"),
+        Text(f"{progress.share:.0%} · {progress.done}"),
     )
     body = _Sections(_rows(progress))
     spent, left = format_duration(now_s - progress.started_s), format_duration(progress.time_left_s)
@@ -221,6 +146,11 @@ def render_line(progress: Progress) -> str:
     collecting = _collecting(progress)
     curve = progress.curve and sparkline(progress.curve)
     error = next(label for label in cells if label.endswith(" MSE"))
+    left = format_duration(progress.time_left_s)
+    if progress.total_gradient_steps is not None:
+        done = f"{progress.share:4.0%}  {progress.done} ({cells['gradient steps/s']}/s)"
+        losses = f"{error} {cells[error]}  KL {cells['KL, nats']}"
+        return f"{done}  evaluation {cells['evaluation']}  {losses}  {left} left"
     return (
         f"{progress.share:4.0%}  {format_number(progress.policy_step)} policy steps"
         f" ({cells['env frames']} frames, {cells['policy steps/s']}/s)"
@@ -231,7 +161,7 @@ def render_line(progress: Progress) -> str:
         f"  {error} {cells[error]}  KL {cells['KL, nats']}"
         f"{collecting and f'  {collecting}'}"
         f"{f'  {curve}' if curve else ''}"
-        f"  {format_duration(progress.time_left_s)} left"
+        f"  {left} left"
     )
 
 
@@ -244,6 +174,7 @@ class Display:
 
     Args:
         total_policy_steps: length of the run.
+        total_gradient_steps: of a run that only takes these.
         run_dir: where it writes.
         curve: to which the returns are added; None draws none.
         returns: of the last training episodes before this process, oldest first.
@@ -260,6 +191,7 @@ class Display:
         total_policy_steps: int,
         run_dir: Path | str,
         *,
+        total_gradient_steps: int | None = None,
         curve: ReturnCurve | None = None,
         returns: tuple[float, ...] = (),
         values: Mapping[str, float] | None = None,

@@ -61,6 +61,10 @@ class RunStatus:
     """The reason where it cannot be read; None before the first."""
     steps: int
     """Policy steps after which the run is done."""
+    gradient_steps: int | None = None
+    """Gradient steps after which a run is done that only takes these, from `replays`; else None."""
+    replays: tuple[str, ...] = ()
+    """What is trained from where nothing is collected."""
     policy_step: int | None = None
     """Where the run stood by its newest report; None, and so the next three, before the first."""
     env_frame: int | None = None
@@ -87,6 +91,10 @@ def read_status(run_dir: Path) -> RunStatus:
         holder=holder(paths),
         checkpoint=_newest_checkpoint(config, paths),
         steps=config.steps,
+        gradient_steps=config.steps // config.schedule.policy_steps_per_gradient_step
+        if config.offline.is_on
+        else None,
+        replays=config.offline.replays,
     )
     with naming(f"read {log}", "Mend its permissions"):
         lines = read_jsonl(log, tail_bytes=_TAIL_BYTES)
@@ -134,9 +142,14 @@ def _progress(status: RunStatus) -> Iterator[tuple[str, str]]:
         yield "progress", "no report yet"
         return
     share = status.policy_step / status.steps
-    yield "policy steps", f"{status.policy_step:,} of {status.steps:,} ({share:.0%})"
-    yield "env frames", f"{status.env_frame:,}"
-    yield "gradient steps", f"{status.gradient_step:,}"
+    if status.gradient_steps is not None:
+        total = f"{status.gradient_steps:,} ({share:.0%})"
+        yield "gradient steps", f"{status.gradient_step:,} of {total}"
+        yield "trained from", ", ".join(status.replays)
+    else:
+        yield "policy steps", f"{status.policy_step:,} of {status.steps:,} ({share:.0%})"
+        yield "env frames", f"{status.env_frame:,}"
+        yield "gradient steps", f"{status.gradient_step:,}"
     yield "newest report", _ago(status.reported_wall_time_s)
     for name in _SHOWN:
         if name in status.values:

@@ -11,7 +11,7 @@ from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import METRICS_FILE, read_jsonl
-from dreamer_core.run import local
+from dreamer_core.run import local, scoring
 from dreamer_core.run.scoring import (
     EvaluationClock,
     evaluate_weights,
@@ -101,7 +101,7 @@ def test_an_evaluation_that_fails_is_a_warning_and_training_goes_on(tmp_path, mo
     def fail(*_arguments, **_keywords):
         raise BadInput("there is only one such robot")
 
-    monkeypatch.setattr(local, "evaluate_weights", fail)
+    monkeypatch.setattr(scoring, "evaluate_weights", fail)
     result, _ = run(tmp_path, EVALUATED)
     assert result.is_finished
     assert "Not evaluated at policy step 20: there is only one such robot" in caplog.text
@@ -118,7 +118,7 @@ def test_an_environment_of_another_kind_for_evaluation_is_refused():
     ("stopped_at", "frames"), [(EVERY, [30, 40, 60, STEPS]), (STEPS, [20, 40, 60, STEPS])]
 )
 def test_an_evaluation_that_was_given_up_is_made_up_for(tmp_path, monkeypatch, stopped_at, frames):
-    stops, play = [], local.evaluate_weights
+    stops, play = [], scoring.evaluate_weights
 
     def stop_within(*arguments, policy_step, **keywords):
         if policy_step == stopped_at:
@@ -126,7 +126,7 @@ def test_an_evaluation_that_was_given_up_is_made_up_for(tmp_path, monkeypatch, s
         return play(*arguments, policy_step=policy_step, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "evaluate_weights", stop_within)
+        patch.setattr(scoring, "evaluate_weights", stop_within)
         local.train_local(EVALUATED, tmp_path, should_stop=lambda: bool(stops))
     assert stopped_at not in [line.evaluated_frame for line in evaluations(tmp_path)]
     for _ in range(2):  # and never twice
@@ -161,6 +161,6 @@ def test_a_stop_gives_up_an_evaluation_under_way(tmp_path, monkeypatch):
         on_step(1)
         raise AssertionError("the episode went on")
 
-    monkeypatch.setattr(local, "evaluate_weights", play)
+    monkeypatch.setattr(scoring, "evaluate_weights", play)
     result = local.train_local(EVALUATED, tmp_path, should_stop=lambda: bool(plays))
     assert len(plays) == 1 and not result.is_finished and result.policy_steps == EVERY

@@ -31,7 +31,7 @@ def test_every_command_has_a_module_and_its_own_help(name, capsys):
     assert exited.value.code == 0 and "usage" in capsys.readouterr().out.lower()
 
 
-@pytest.mark.parametrize("command", ["train", "local", "sweep"])
+@pytest.mark.parametrize("command", ["train", "local", "offline", "sweep"])
 def test_the_help_of_a_preset_shows_its_defaults_and_no_option_preset(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "debug", "--help"])

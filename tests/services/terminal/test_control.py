@@ -163,7 +163,7 @@ def test_a_ray_cluster_that_is_not_there_is_named_with_what_to_do(dreamer, tmp_p
 def test_a_run_without_a_log_says_so(dreamer, tmp_path):
     begin(tmp_path)
     code, _, complaint = dreamer("logs", tmp_path)
-    assert code == 2 and "`dreamer local` does not" in complaint
+    assert code == 2 and "`offline` do not" in complaint
 
 
 def test_a_cluster_that_cannot_be_reached_says_what_ray_said(dreamer, tmp_path):

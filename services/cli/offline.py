@@ -1,0 +1,36 @@
+"""`dreamer offline`: from a fixed replay, in this process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from dreamer_core.config_offline import OfflineConfig
+from dreamer_core.errors import BadInput
+from dreamer_core.run.front import RunResult
+from dreamer_core.run.offline import train_offline
+from services.cli.options import OfflineCommand, with_preset
+from services.cli.training import train_shown
+from services.terminal.display import Display
+from services.terminal.stop_request import StopRequest
+
+
+def run(arguments: list[str]) -> int:
+    """Trains, and returns the exit code."""
+    command = with_preset(OfflineCommand, arguments, "dreamer offline PRESET")
+    if not command.replay:
+        raise BadInput("Wanted --replay DIR...: run directories, or their replay directories")
+    named = OfflineConfig(replays=tuple(str(path) for path in command.replay))
+    config = replace(command.trained, offline=named)
+
+    def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+        return train_offline(
+            config,
+            run_dir,
+            command.replay,
+            actions=command.actions,
+            observe=display.update,
+            should_stop=should_stop,
+        )
+
+    return train_shown(config, command.run_dir, start, command.log_format)

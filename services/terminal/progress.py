@@ -1,0 +1,99 @@
+"""Where a run stands: a value that each report advances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from dreamer_core.report.metrics import checked_values, is_of_newest_weights, training_episodes
+from dreamer_core.types import Report
+from services.terminal.format import format_number
+from services.terminal.sparkline import ReturnCurve
+
+RECENT_EPISODES = 100
+RATE_WINDOW_S = 30.0
+SAMPLES_HZ = 4.0
+"""As often as a display is drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run stands."""
+
+    total_policy_steps: int
+    """Policy steps after which the run ends."""
+    total_gradient_steps: int | None = None
+    """Of a run that only takes these, and policy steps only stand for them; else None."""
+    started_s: float
+    """Clock at the start of this display; the clock only needs to run evenly."""
+    policy_step: int = 0
+    """Policy steps of the run, those before a resume included."""
+    gradient_step: int = 0
+    """Gradient steps of the run."""
+    values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Newest value of each metric."""
+    returns: tuple[float, ...] = ()
+    """Returns of the newest training episodes, oldest first."""
+    curve: ReturnCurve | None = None
+    """Returns over the whole run; None where nobody looks at them."""
+    samples: tuple[tuple[float, int, int], ...] = ()
+    """(clock, policy step, gradient step) over the last RATE_WINDOW_S seconds, for the speeds."""
+
+    @property
+    def share(self) -> float:
+        """Part of the run that is done, in [0, 1]."""
+        return min(1.0, self.policy_step / self.total_policy_steps)
+
+    @property
+    def done(self) -> str:
+        """So many steps of so many, in words."""
+        step, total = self.policy_step, f"{format_number(self.total_policy_steps)} policy"
+        if self.total_gradient_steps is not None:
+            step, total = self.gradient_step, f"{format_number(self.total_gradient_steps)} gradient"
+        return f"{format_number(step)} of {total} steps"
+
+    @property
+    def policy_steps_per_second(self) -> float | None:
+        """Speed over the window; None before two reports came, and where none are taken."""
+        return self._rate(1) if self.total_gradient_steps is None else None
+
+    @property
+    def gradient_steps_per_second(self) -> float | None:
+        """Speed over the window; None before two reports came."""
+        return self._rate(2)
+
+    @property
+    def time_left_s(self) -> float | None:
+        """Seconds to the end at the present speed; None while that is not known."""
+        rate = self._rate(1)
+        if not rate:
+            return None
+        return max(0, self.total_policy_steps - self.policy_step) / rate
+
+    def advance(
+        self, report: Report, *, policy_step: int, gradient_step: int, now_s: float
+    ) -> Progress:
+        """Returns the progress after one more report; evaluations of old weights are left out."""
+        values = checked_values(report) if is_of_newest_weights(report) else {}
+        episodes = training_episodes(report)
+        ended = (episode.episode_return for episode in episodes)
+        kept = [sample for sample in self.samples if sample[0] >= now_s - RATE_WINDOW_S]
+        # One sample a quarter second is plenty, and bounds the tuple whatever the report rate.
+        if not kept or now_s - kept[-1][0] >= 1 / SAMPLES_HZ:
+            kept.append((now_s, policy_step, gradient_step))
+        return replace(
+            self,
+            policy_step=policy_step,
+            gradient_step=gradient_step,
+            values=MappingProxyType({**self.values, **values}),
+            returns=(*self.returns, *ended)[-RECENT_EPISODES:],
+            curve=self.curve and self.curve.with_episodes(episodes),
+            samples=tuple(kept),
+        )
+
+    def _rate(self, column: int) -> float | None:
+        if len(self.samples) < 2:
+            return None
+        first, last = self.samples[0], self.samples[-1]
+        return max(0.0, (last[column] - first[column]) / (last[0] - first[0]))

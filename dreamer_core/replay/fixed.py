@@ -96,7 +96,7 @@ class FixedReplay:
                 np.random.default_rng([seed, gradient_step]),
                 is_end_oversampled=self._config.is_end_oversampled,
             )
-        except ValueError:
+        except Exception:
             self._require_whole()
             raise
         assert isinstance(drawn, Batch)  # every record was checked

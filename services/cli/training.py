@@ -22,8 +22,9 @@ from dreamer_core.run.front import RunResult
 from dreamer_core.storage.run_directory import default_run_dir
 from dreamer_core.types import EpisodeSummary
 from services.logs import LogFormat, WithoutPrefixes, line_of, log_to, use_log_format
-from services.terminal.display import RECENT_EPISODES, Display
+from services.terminal.display import Display
 from services.terminal.lasting import LastingStream
+from services.terminal.progress import RECENT_EPISODES
 from services.terminal.sparkline import ReturnCurve
 from services.terminal.stop_request import StopRequest
 

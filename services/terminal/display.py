@@ -207,6 +207,7 @@ class Display:
         self._next_line_s = clock_s()
         self._progress = Progress(
             total_policy_steps=total_policy_steps,
+            total_gradient_steps=total_gradient_steps,
             started_s=clock_s(),
             curve=curve,
             returns=returns[-RECENT_EPISODES:],

@@ -123,3 +123,22 @@ def from_dict(cls: type[T], values: Any, where: str = "config") -> T:
         return cls(**arguments)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error
+
+
+def known_part(cls: type[Any], values: Any, prefix: str = "") -> tuple[Any, list[str]]:
+    """Returns what `from_dict` can take of the values, and the dotted paths of unknown fields."""
+    if not isinstance(values, Mapping):
+        return values, []
+    hints = typing.get_type_hints(cls)
+    known: dict[str, Any] = {}
+    unknown: list[str] = []
+    for name, value in cast("Mapping[str, Any]", values).items():
+        hint = hints.get(name)
+        if hint is None:
+            unknown.append(f"{prefix}{name}")
+        elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            known[name], below = known_part(hint, value, f"{prefix}{name}.")
+            unknown += below
+        else:
+            known[name] = value
+    return known, unknown

@@ -157,6 +157,13 @@ class Front:
     """Takes every report besides the log, if one is asked for."""
     show: Observer | None
     """Is shown every report besides."""
+    news: tuple[str, ...]
+    """For the log: which program wrote here before, which settings are new to the run."""
+
+    def tell_news(self) -> None:
+        """Logs what is new; to be called once there is a log."""
+        for sentence in self.news:
+            logger.info("%s", sentence)
 
     def observe(self, report: Report, policy_step: int, gradient_step: int) -> None:
         """Logs a report, keeps its pictures and shows it; an Observer."""
@@ -231,9 +238,10 @@ def open_front(
         BadInput: its log cannot be opened.
         Failed: its disk is full.
     """
+    news: list[str] = []
     frames = spec.frames_per_policy_step
     with (
-        open_run(run_dir, config) as paths,
+        open_run(run_dir, config, news.append) as paths,
         RunLog(run_dir, frames_per_policy_step=frames, about=about(config)) as log,
         ExitStack() as stack,
     ):
@@ -241,4 +249,4 @@ def open_front(
         if config.tracker.wandb is not None:
             opened = Tracker(config, run_dir, frames_per_policy_step=frames)
             tracker = stack.enter_context(opened)
-        yield Front(paths, log, tracker, show)
+        yield Front(paths, log, tracker, show, tuple(news))

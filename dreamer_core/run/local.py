@@ -254,5 +254,6 @@ def train_local(
     run_dir = run_dir.absolute()  # an environment may change the working directory
     config, spec = check(config, run_dir)
     with open_front(config, spec, run_dir, observe) as front:
+        front.tell_news()
         run = LocalRun(config, front.paths, spec, front.observe)
         return front.trained(run, should_stop)

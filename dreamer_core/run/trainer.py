@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import logging
 import time
@@ -31,6 +30,7 @@ from dreamer_core.run.scoring import EvaluationClock
 from dreamer_core.run.sequences import liveliest, part
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.identity import environment_facts, require_same_run
+from dreamer_core.storage.provenance import program
 from dreamer_core.storage.store import StoreUnavailable, open_store, require_writable
 from dreamer_core.types import Batch, EnvSpec, Report, WeightsSnapshot
 
@@ -164,6 +164,7 @@ class Trainer:
         self._require_whole()
         self._check()
         started_s = time.perf_counter()
+        wrote = program()
         checkpoint.save(
             self._store,
             step=self.gradient_step,
@@ -177,7 +178,8 @@ class Trainer:
                 "replay": None if position is None else asdict(position),
                 "environment": environment_facts(self._spec),
                 "config": to_dict(self._config),
-                "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
+                "program": {"version": wrote.version, "commit": wrote.commit},
+                "versions": dict(wrote.libraries),
             },
             keep=self._config.checkpoint.keep,
             keep_every=self._config.checkpoint.keep_every,

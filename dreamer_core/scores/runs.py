@@ -23,8 +23,9 @@ from dreamer_core.scores.at_frame import NoScore, require_reached, require_there
 from dreamer_core.scores.csv_scores import read_csv
 from dreamer_core.scores.run_config import read_run_config
 from dreamer_core.scores.scored import LARGEST_SCORE, Collected, LeftOut, ScoredRun
-from dreamer_core.scores.stamp import Stamp, protocol_of
+from dreamer_core.scores.stamp import Stamp, protocol_of, written_by
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named
+from dreamer_core.storage.provenance import VERSIONS_FILE, read_versions
 
 Returns = Literal["evaluation", "training"]
 CONFIG_FILE, SWEEP_FILE = "config.json", "sweep.json"
@@ -150,7 +151,12 @@ def _scored(run_dir: Path, wanted: Wanted, damaged: list[str], warnings: list[st
         episodes=len(last.episodes),
         from_frame=last.frames[0],
         to_frame=last.frames[1],
-        stamp={**facts, "scored_episodes": len(last.episodes), **protocol_of(config)},
+        stamp={
+            **facts,
+            "scored_episodes": len(last.episodes),
+            **protocol_of(config),
+            **written_by(read_versions(run_dir / VERSIONS_FILE)),
+        },
     )
 
 

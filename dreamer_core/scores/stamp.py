@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 from dreamer_core.config import Config
 from dreamer_core.presets import PRESETS, leaves, preset
 from dreamer_core.storage.identity import MAY_CHANGE
+from dreamer_core.storage.provenance import Versions, short
 
 Stamp: TypeAlias = dict[str, str | int | float | bool | None]
 """Name of each fact to its value."""
@@ -55,6 +56,22 @@ def protocol_of(config: Mapping[str, Any]) -> Stamp:
         stamp["offline.data"] = "a fixed replay"
     stamp["preset"] = str(found.get("preset", "atari"))
     return stamp | _differing(str(stamp["preset"]), found)
+
+
+def written_by(versions: Versions) -> Stamp:
+    """Returns the version and commit of the program that wrote a run last; none if it never said.
+
+    A run that several programs wrote says how many.
+    """
+    if not versions.programs:
+        return {}
+    last = versions.programs[-1]
+    stamp: Stamp = {
+        "version": last.get("version") or "unknown",
+        "commit": short(last.get("commit")),
+    }
+    names = {(said.get("version"), said.get("commit")) for said in versions.programs}
+    return stamp if len(names) == 1 else {**stamp, "programs": len(names)}
 
 
 def differences(stamps: Sequence[Stamp]) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
-from dreamer_core.fields import from_dict
+from dreamer_core.fields import from_dict, known_part
 from dreamer_core.presets import leaves
+from dreamer_core.storage.provenance import writer
 from dreamer_core.types import EnvSpec
+
+logger = logging.getLogger(__name__)
 
 MAY_CHANGE = (
     "steps",
@@ -61,6 +65,11 @@ def require_same_run(facts: dict[str, Any], location: str, config: Config, spec:
     Raises:
         BadInput: it is of another run, or of another version or program; says what differs.
     """
+    if unknown := known_part(Config, facts.get("config"))[1]:
+        raise BadInput(
+            f"The checkpoint {location} has settings that this program does not know "
+            f"({', '.join(unknown)}). {writer(facts.get('program'))}. Resume with that one"
+        )
     saved = saved_config(facts, location)
     differing = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
     if differing:
@@ -79,15 +88,23 @@ def require_same_run(facts: dict[str, Any], location: str, config: Config, spec:
 def saved_config(facts: dict[str, Any], location: str) -> Config:
     """Returns the config of the run that wrote a checkpoint; arguments of `require_same_run`.
 
+    Settings that this program does not know are left out, with a warning.
+
     Raises:
         BadInput: it cannot be read.
     """
+    values, unknown = known_part(Config, facts.get("config"))
+    if unknown:
+        left_out = ", ".join(unknown)
+        wrote = writer(facts.get("program"))
+        logger.warning("The checkpoint %s is read without %s. %s", location, left_out, wrote)
     try:
-        return from_dict(Config, facts.get("config"))
+        return from_dict(Config, values)
     except BadInput as error:
         raise BadInput(
-            f"The checkpoint {location} holds no config that can be read: {error}. It was "
-            "written by another version or another program; load it with that one"
+            f"The checkpoint {location} holds no config that can be read: {error}. It was written "
+            "by another version or another program; load it with that one. "
+            f"{writer(facts.get('program'))}"
         ) from error
 
 

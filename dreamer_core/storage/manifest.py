@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dreamer_core.errors import BadInput
+from dreamer_core.storage.provenance import writer
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -71,9 +72,10 @@ class Manifest:
         body = _body_of(content)
         match body:
             case {"format_version": int(version)} if version != FORMAT_VERSION:
+                wrote = writer(dict(body.get("facts", {})).get("program"))
                 raise BadInput(
                     f"{location} is of checkpoint format {version}, wanted {FORMAT_VERSION}; load "
-                    "it with the version that wrote it"
+                    f"it with the version that wrote it. {wrote}"
                 )
             case {
                 "format_version": int(),

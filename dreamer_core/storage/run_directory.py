@@ -1,6 +1,7 @@
 """The directory of one run: what lies where, whose run it is, and who may write to it.
 
 config.json          the run's config; a later start must ask for the same run
+versions.json        which programs wrote here, and in which format (provenance.py)
 run.lock             held while a process trains here, with that process's name
 replay/              episodes
 checkpoints/         agents
@@ -13,17 +14,22 @@ tracker.json  wandb/     what a tracker keeps here, if one is asked for
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+import logging
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput, naming
-from dreamer_core.fields import from_dict, to_dict
+from dreamer_core.fields import from_dict, known_part, to_dict
 from dreamer_core.files import InUse, lock_holder, take_lock, temporary_of, write_json
+from dreamer_core.presets import leaves
 from dreamer_core.storage.identity import differing_settings
+from dreamer_core.storage.provenance import VERSIONS_FILE, read_versions, stamp
+
+logger = logging.getLogger(__name__)
 
 
 class RunDirectoryError(BadInput):
@@ -40,6 +46,11 @@ class RunPaths:
     def config(self) -> Path:
         """The run's config as JSON."""
         return self.root / "config.json"
+
+    @property
+    def versions(self) -> Path:
+        """Which programs wrote here."""
+        return self.root / VERSIONS_FILE
 
     @property
     def lock(self) -> Path:
@@ -77,11 +88,27 @@ class RunPaths:
 
 
 def read_config(root: Path) -> Config:
-    """Returns the config of the run in `root`.
+    """Returns the config of the run in `root`, for whoever only reads there.
+
+    Settings of a newer program are left out, with a warning; those that an older one did not have
+    are at their defaults.
 
     Raises:
         RunDirectoryError: there is no run, or its config cannot be read.
     """
+    values, unknown = known_part(Config, _saved_values(root))
+    if unknown:
+        logger.warning(
+            "%s is read without %s, which this program does not know. %s",
+            root,
+            ", ".join(unknown),
+            read_versions(RunPaths(root).versions).words(),
+        )
+    return _as_config(root, values)
+
+
+def _saved_values(root: Path) -> Any:
+    """Returns what config.json holds; raises as `read_config`."""
     paths = RunPaths(root)
     with _naming(f"read the run in {root}"):
         if not paths.config.is_file():
@@ -91,21 +118,41 @@ def read_config(root: Path) -> Config:
             )
         content = paths.config.read_bytes()
     try:
-        return from_dict(Config, json.loads(content))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, BadInput) as error:
-        raise RunDirectoryError(
-            f"{paths.config} cannot be read as a config: {error}. It was damaged, or written by "
-            "another version; restore it or start a new run directory"
-        ) from error
+        return json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(root, error) from error
+
+
+def _as_config(root: Path, values: Any) -> Config:
+    try:
+        return from_dict(Config, values)
+    except BadInput as error:
+        raise _unreadable(root, error) from error
+
+
+def _unreadable(root: Path, error: Exception) -> RunDirectoryError:
+    paths = RunPaths(root)
+    return RunDirectoryError(
+        f"{paths.config} cannot be read as a config: {error}. It was damaged, or written by "
+        "another version; restore it or start a new run directory. "
+        f"{read_versions(paths.versions).words()}"
+    )
 
 
 @contextmanager
-def open_run(root: Path, config: Config) -> Generator[RunPaths]:
+def open_run(
+    root: Path, config: Config, tell: Callable[[str], None] = logger.info
+) -> Generator[RunPaths]:
     """Claims the directory for the config's run while the block runs; makes it if needed.
+
+    Args:
+        root: the directory.
+        config: of the run.
+        tell: takes sentences for the log: which program wrote here before, which settings are new.
 
     Raises:
         RunDirectoryError: the directory cannot be written, is in use, holds files of something
-            else, or holds a run of another config.
+            else, a run of another config, or one of a newer program.
         Failed: its disk is full.
     """
     paths = RunPaths(root)
@@ -116,9 +163,12 @@ def open_run(root: Path, config: Config) -> Generator[RunPaths]:
         lock = claim(paths.lock)
     with lock:
         with _naming(f"write a run into {root}"):
-            if paths.config.exists():
-                _require_same(read_config(root), config, root)
+            is_resumed = paths.config.exists()
+            new_settings = _require_same(paths, config) if is_resumed else {}
+            told = stamp(paths.versions, new_settings)
             write_json(paths.config, to_dict(config))
+        for sentence in told:
+            tell(sentence)
         yield paths
 
 
@@ -176,7 +226,8 @@ def default_run_dir(config: Config) -> Path:
 
 
 def _require_empty(paths: RunPaths) -> None:
-    own = (paths.lock, temporary_of(paths.config))  # what a kill before the first config may leave
+    own = [paths.lock, temporary_of(paths.config)]  # what a kill before the first config may leave
+    own += [paths.versions, temporary_of(paths.versions)]
     foreign = sorted(p.name for p in paths.root.iterdir() if p not in own)
     if foreign:
         raise RunDirectoryError(
@@ -185,10 +236,29 @@ def _require_empty(paths: RunPaths) -> None:
         )
 
 
-def _require_same(saved: Config, wanted: Config, root: Path) -> None:
+def _require_same(paths: RunPaths, wanted: Config) -> dict[str, Any]:
+    """Refuses a run that is another, or a newer program's; returns the settings that it lacks."""
+    versions, root = read_versions(paths.versions), paths.root
+    if versions.is_newer:
+        raise RunDirectoryError(
+            f"The run in {root} is a newer program's. {versions.words()}. Go on with the program "
+            "that wrote it, or start a new run directory with --run-dir; nothing was changed"
+        )
+    values = _saved_values(root)
+    saved = _as_config(root, values)
     differing = differing_settings(saved, wanted)
     if differing:
         raise RunDirectoryError(
             f"{root} holds another run ({differing}). To resume it, ask for the same preset and "
             "settings; for a new run, name another directory with --run-dir. Nothing was changed"
         )
+    return {name: value for name, value in leaves(wanted) if not _holds(values, name)}
+
+
+def _holds(values: Any, name: str) -> bool:
+    """Whether nested dictionaries hold something under a dotted path."""
+    for part in name.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True

@@ -144,7 +144,15 @@ def usage(presets: tuple[str, ...]) -> str:
         )
     names = textwrap.wrap(f"Presets: {', '.join(presets)}", 100, subsequent_indent=" " * 9)
     return "\n".join(
-        [*lines, "", "  dreamer COMMAND --help   all options of a command", "", *names, ""]
+        [
+            *lines,
+            "",
+            "  dreamer COMMAND --help   all options of a command",
+            "  dreamer --version        version, commit, torch, ray and Python",
+            "",
+            *names,
+            "",
+        ]
     )
 
 

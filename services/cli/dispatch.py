@@ -54,6 +54,8 @@ def _run(arguments: list[str]) -> int:
         sys.stdout.write(usage(tuple(PRESETS)))
         return 0 if arguments else BadInput.exit_code
     command, *rest = arguments
+    if command == "--version":
+        return _say_version()
     with naming("work in the present directory", "Change to one that is there"):
         Path.cwd()
     if command not in NAMES:
@@ -76,6 +78,19 @@ def _run(arguments: list[str]) -> int:
         rest = [_with_home(argument) for argument in rest]
     module = importlib.import_module(f"services.cli.{command.replace('-', '_')}")
     return module.run(rest)
+
+
+def _say_version() -> int:
+    """Says which program this is and what it computes with; imports none of that."""
+    from dreamer_core.storage.provenance import program  # noqa: PLC0415 (for this alone)
+
+    own = program()
+    say(f"dreamer {own.version or 'of unknown version'}")
+    say(f"commit {own.commit or 'unknown'}")
+    for name in ("torch", "ray"):
+        say(f"{name} {own.libraries.get(name, 'not installed')}")
+    say(f"Python {own.python}")
+    return 0
 
 
 def say(line: str) -> None:

@@ -10,7 +10,7 @@ from services.cli.training import log_through
 from services.sweep.plan import refuse_options_of_one_run
 from services.sweep.sweep import SweepCommand, sweep
 from services.sweep.table import SweepDisplay, render_end
-from services.terminal.stop_request import StopRequest
+from services.terminal.stop_request import TERMINATED_EXIT, StopRequest
 
 
 def run(arguments: list[str]) -> int:
@@ -29,5 +29,5 @@ def run(arguments: list[str]) -> int:
         )
     console.print(render_end(progress, command.directory))
     if not progress.is_over:
-        return should_stop.exit_code
+        return should_stop.exit_code or TERMINATED_EXIT
     return Failed.exit_code if progress.where("failed") else 0

@@ -26,7 +26,7 @@ from services.terminal.display import Display
 from services.terminal.lasting import LastingStream
 from services.terminal.progress import RECENT_EPISODES
 from services.terminal.sparkline import ReturnCurve
-from services.terminal.stop_request import StopRequest
+from services.terminal.stop_request import TERMINATED_EXIT, StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def train_shown(
     console.print(words)
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
-    return should_stop.exit_code
+    return should_stop.exit_code or (0 if result.is_finished else TERMINATED_EXIT)
 
 
 def _gradient_steps(config: Config) -> int:

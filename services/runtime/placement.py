@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dreamer_core.errors import BadInput
-from services.cluster.connection import NODE_ID_LABEL
+from services.cluster.connection import NODE_ID_LABEL, NoCluster
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def actor_options(
 
     Raises:
         BadInput: the learner would wait for ever, since its node gives Ray no CPU.
+        NoCluster: that node is gone.
     """
     is_bound = service == "exchange" or (service in _USE_RUN_DIR and not is_run_dir_shared)
     only_node = home if is_bound else None
@@ -87,6 +88,11 @@ def _num_gpus(nodes: Sequence[Mapping[str, Any]], only_node: str | None) -> int:
 
 def _require_cpu(nodes: Sequence[Mapping[str, Any]], only_node: str | None) -> None:
     for node in nodes:
+        if node["NodeID"] == only_node and not node["Alive"]:
+            raise NoCluster(
+                "Ray on the machine of the run directory was ended. Start it again, and then the "
+                "same command, which resumes the run"
+            )
         if node["NodeID"] == only_node and node["Resources"].get("CPU", 0) < 1:
             raise BadInput(
                 "The learner wants a CPU of the node that holds the run directory, but Ray has "

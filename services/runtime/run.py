@@ -20,6 +20,7 @@ from dreamer_core.run.schedule import Schedule
 from dreamer_core.run.scoring import last_evaluated
 from dreamer_core.storage.run_directory import require_free
 from dreamer_core.types import EnvSpec, Report
+from services.cluster.leaving import leaving
 from services.logs import STARTED, STOPPED, logging_to_file, was_cut_off
 from services.runtime.actors import RayHost
 from services.runtime.address import forget_address, node_address, ray_cluster, write_address
@@ -52,7 +53,7 @@ def train(
         observe: is shown every report, besides the logs and Prometheus.
         on_start: is told where metrics are scraped, once Ray is up.
         should_stop: asked several times a second; then a checkpoint is written and the call
-            returns.
+            returns. So it does when Ray on this machine, or on the cluster's head, is about to end.
 
     Raises:
         RunDirectoryError: see `open_run`.
@@ -90,11 +91,13 @@ def train(
         with naming(f"read {front.paths.log}", "Mend its permissions"):
             was_killed = was_cut_off(front.paths.log)
         stack.enter_context(logging_to_file("supervisor", front.paths.log))
+        front.tell_news()
         if was_killed:
             logger.warning("The process before was killed; this goes on from its last checkpoint")
         address = services.runtime.ray_address
         logger.info("Joining Ray at %s", address) if address else logger.info("Starting Ray")
         stack.enter_context(ray_cluster(services, namespace=str(run_dir)))
+        should_stop = stack.enter_context(leaving(should_stop))
         write_address(front.paths)
         stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
         on_start(exporter.url)

@@ -14,6 +14,7 @@ from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
 from services.cluster.cluster_address import require_address
 from services.cluster.connection import connected
+from services.cluster.leaving import leaving
 from services.logs import logging_to_file
 from services.sweep.directory import open_sweep
 from services.sweep.place import choose_gpus, require_room, with_device, with_processes
@@ -126,5 +127,6 @@ def sweep(
             is_growing=command.wait_for_nodes,
         )
         runs = SweepRuns(plan, directory, limits, observe)
-        runs.run(should_stop)
+        with leaving(should_stop) as should_end:
+            runs.run(should_end)
         return runs.progress

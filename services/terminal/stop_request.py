@@ -12,6 +12,8 @@ from typing import Any
 
 INTERRUPTED_EXIT = 130
 """Exit code after Ctrl-C."""
+TERMINATED_EXIT = 143
+"""Exit code after SIGTERM, and of a command whose Ray cluster was about to end."""
 _ECHO_S = 0.1  # a signal that comes again within it is the same
 _SHOW_CURSOR = b"\x1b[?25h"
 

@@ -1,8 +1,16 @@
 """Notices that a machine is about to go, and two commands on one run directory."""
 
+import contextlib
 import os
+import secrets
+import shutil
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +21,7 @@ from tests.runs import (
     Run,
     assert_one_paragraph,
     checkpoint_counts,
+    counted,
     due,
     stored_policy_steps,
 )
@@ -92,3 +101,46 @@ def test_sigterm_right_after_a_slow_first_step_began_leaves_a_checkpoint(tmp_pat
     assert run.finish(timeout_s=30) == 143, run.stderr
     policy_steps, _ = checkpoint_counts(run.run_dir)
     assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
+
+
+@contextlib.contextmanager
+def head():
+    """A head as KubeRay and a user start it; yields its process, its address and its variables."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.2:{free.getsockname()[1]}"
+    directory = tempfile.mkdtemp(dir="/tmp")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    host, port = address.split(":")
+    process = subprocess.Popen(
+        [
+            *(Path(sys.executable).with_name("ray"), "start", "--head", "--block"),
+            *(f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={directory}"),
+            *("--num-cpus=4", "--object-store-memory=100000000", "--include-dashboard=false"),
+        ],
+        env={**os.environ, **token},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any("--block" in line for line in process.stdout), "Ray did not start"
+        yield process, address, token
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_sigterm_to_the_head_leaves_a_checkpoint_of_everything():
+    """Shows, as no smaller one does, that Ray drains long enough and that we see it do so."""
+    with tempfile.TemporaryDirectory() as place, head() as (ray, address, token):
+        run = Run("train", Path(place) / "run", *CATCH, *NO_EVALUATION, "--steps", "50000",
+                  "--runtime.ray-address", address, **token)  # fmt: skip
+        run.wait_for("dreamer_gradient_steps_total", least=5)
+        ray.terminate()
+        assert run.finish(timeout_s=30) == 143, run.stderr
+        policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
+        assert gradient_steps == counted(run.run_dir, "dreamer_gradient_steps_total")[-1] >= 5
+        assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)

@@ -4,7 +4,8 @@ import dataclasses
 
 from dreamer_core.fields import to_dict
 from dreamer_core.presets import preset
-from dreamer_core.scores.stamp import differences, protocol_of
+from dreamer_core.scores.stamp import differences, protocol_of, written_by
+from dreamer_core.storage.provenance import Versions
 
 ATARI = to_dict(preset("atari"))
 
@@ -95,3 +96,12 @@ def test_each_difference_is_a_line_with_its_values_and_how_many_runs_have_them()
 
 def test_runs_without_a_stamp_are_counted_beside_others():
     assert differences([protocol_of(ATARI), {}, {}]) == ["the protocol of 2 runs is not known"]
+
+
+def test_the_program_that_wrote_a_run_last_is_in_its_stamp():
+    old, new = ({"version": f"0.{n}.0", "commit": str(n) * 40} for n in (1, 2))
+    assert written_by(Versions(1, ())) == {}
+    assert written_by(Versions(2, (old,))) == {"version": "0.1.0", "commit": "1" * 12}
+    both = written_by(Versions(2, (old, new)))
+    assert both == {"version": "0.2.0", "commit": "2" * 12, "programs": 2}
+    assert written_by(Versions(2, ({"version": None},)))["commit"] == "unknown"

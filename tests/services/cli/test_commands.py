@@ -1,12 +1,15 @@
 """The command as a whole: what its help says, and what a small command loads."""
 
+import platform
 import re
 import resource
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
+from dreamer_core.storage import provenance
 from services import cli
 from services.cli.commands import NAMES, readme_rows
 from tests.runs import ROOT
@@ -51,6 +54,7 @@ def test_the_help_of_a_preset_shows_its_defaults_and_no_option_preset(command, c
         "presets",
         "scores nowhere",
         "report nowhere",
+        "--version",
     ],
 )
 def test_a_command_that_does_not_train_loads_little_and_takes_little_time(words):
@@ -67,3 +71,17 @@ def test_a_command_that_does_not_train_loads_little_and_takes_little_time(words)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stderr.splitlines()[-1] == "[]"
     assert after.ru_utime - before.ru_utime < 1.2, "0.3 s where nothing else runs"
+
+
+def test_the_version_is_that_of_what_is_installed(capsys, monkeypatch):
+    provenance.program.cache_clear()
+    monkeypatch.setenv("DREAMER_COMMIT", "0123abc")
+    with pytest.raises(SystemExit) as exited:
+        cli.main(["--version"])
+    provenance.program.cache_clear()
+    said = capsys.readouterr().out.splitlines()
+    names = ("torch", "ray")
+    assert exited.value.code == 0
+    assert said[:2] == [f"dreamer {version('dreamerv2-service')}", "commit 0123abc"]
+    assert said[2:4] == [f"{name} {version(name)}" for name in names]
+    assert said[4] == f"Python {platform.python_version()}"

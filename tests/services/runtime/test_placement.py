@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from services.cluster.connection import NoCluster
 from services.runtime.placement import actor_options, guest_options
 
 
@@ -62,6 +63,11 @@ def test_the_learner_takes_a_gpu_of_a_node_where_it_may_be_and_says_if_it_cannot
 def test_a_home_without_a_cpu_for_the_learner_is_refused():
     with pytest.raises(ValueError, match=r"--num-cpus 1 or more.*--runtime.is-run-dir-shared"):
         options("learner", node("home"), WITH_GPU)
+
+
+def test_a_home_that_is_gone_is_no_bad_input_but_a_failure_which_may_be_tried_again():
+    with pytest.raises(NoCluster, match="the same command, which resumes the run"):
+        options("learner", node("home", is_alive=False), WITH_GPU)
 
 
 def test_evaluators_of_another_job_go_to_their_role_or_else_stay_at_home():

@@ -1,0 +1,107 @@
+"""Notices that Ray on this machine, or the head of its cluster, is about to end or has ended.
+
+`ray start --block` that gets SIGTERM has its node drained for 30 s (Ray's variable
+RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S) before it ends Ray's processes; so does an autoscaler that
+takes a machine away. A head whose control store is gone takes its cluster along once Ray gives up,
+after a minute (RAY_gcs_rpc_server_reconnect_timeout_s). Either leaves time for a checkpoint, if it
+is noticed at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+import ray
+from ray._private.state import state
+from ray.exceptions import RayError
+
+logger = logging.getLogger(__name__)
+
+_INTERVAL_S = 1.0
+_CONNECT_S = 2.0
+_UNREACHABLE_S = 10.0  # a cable may be out for a moment
+_HEAD = "node:__internal_head__"  # resource that Ray gives the head
+
+
+@dataclass(slots=True)
+class Leaving:
+    """Looks whether Ray here is about to end; `why` says what it saw.
+
+    Args:
+        connect: raises OSError where the head's control store does not answer.
+        draining: returns the ids of nodes that are being drained.
+        nodes: ids of those without which there is no run: this one and the head.
+        now_s: seconds on a clock that never goes back.
+    """
+
+    connect: Callable[[], None]
+    draining: Callable[[], set[str]]
+    nodes: frozenset[str]
+    now_s: Callable[[], float] = monotonic
+    why: str | None = None
+    """Once it is about to end."""
+    _silent_since_s: float | None = None
+    _refusals: int = 0
+
+    def look(self) -> None:
+        """Looks once."""
+        try:
+            self.connect()
+        except OSError as error:
+            self._take_silence(error)
+            return
+        self._silent_since_s, self._refusals = None, 0
+        if self.nodes & self.draining():
+            self.why = "the Ray node of this run was told to end"
+
+    def _take_silence(self, error: OSError) -> None:
+        """Refused twice, nobody is there any more; anything else may pass."""
+        now_s = self.now_s()
+        if self._silent_since_s is None:
+            self._silent_since_s = now_s
+        self._refusals += isinstance(error, ConnectionRefusedError)
+        if self._refusals > 1 or now_s - self._silent_since_s >= _UNREACHABLE_S:
+            self.why = f"the head of the Ray cluster does not answer ({error})"
+
+
+@contextmanager
+def leaving(
+    should_stop: Callable[[], bool], interval_s: float = _INTERVAL_S
+) -> Generator[Callable[[], bool]]:
+    """Yields `should_stop`, which is true as well once Ray here is about to end.
+
+    This process has to be connected to its cluster. A thread looks, since a cluster that is gone
+    keeps whoever asks it waiting.
+    """
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    own = ray.get_runtime_context().get_node_id()
+    heads = {node["NodeID"] for node in ray.nodes() if _HEAD in node["Resources"]}
+
+    def connect() -> None:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+
+    seen = Leaving(connect, lambda: set(state.get_draining_nodes()), frozenset({own, *heads}))
+    is_over = threading.Event()
+
+    def follow() -> None:
+        while not is_over.wait(interval_s) and seen.why is None:
+            try:
+                seen.look()
+            except RayError as error:
+                logger.debug("Ray does not say which nodes are drained: %s", error)
+        if seen.why is not None:
+            logger.warning("Stopping, since %s; a checkpoint is written", seen.why)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield lambda: should_stop() or seen.why is not None
+    finally:
+        is_over.set()
+        thread.join(_CONNECT_S)

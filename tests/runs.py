@@ -94,11 +94,11 @@ class Run:
         """SIGTERM to the command alone, as from a container engine or before a machine goes."""
         self._process.terminate()
 
-    def hang_up(self):
-        """SIGHUP to every process, as when the terminal goes away."""
+    def signal_all(self, number):
+        """SIGHUP to every process, as when the terminal goes away; SIGTERM, when the machine does."""
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGHUP)
+                os.kill(pid, number)
 
     def kill(self, service):
         """kill -9 of one service's process, or of the whole command by the name `supervisor`."""

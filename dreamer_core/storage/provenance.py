@@ -89,7 +89,7 @@ class Versions:
     def words(self) -> str:
         """Returns which program wrote it last and which this is, as a sentence."""
         last = self.programs[-1] if self.programs else None
-        return f"{writer(last)}; its format is {self.format}, of {RUN_FORMAT} that this one knows"
+        return f"{writer(last)}. The run is of format {self.format}, this writes {RUN_FORMAT}"
 
 
 def writer(last: Any) -> str:

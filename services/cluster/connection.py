@@ -8,18 +8,21 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private import worker
 from ray.exceptions import RayError, RayTaskError
 
 from dreamer_core.envs.base import OWN_PACKAGES
 from dreamer_core.errors import BadInput, Failed, naming
 from services.cluster.cluster_address import AUTO, require_address
 from services.cluster.ray_errors import deliberate, reason
+from services.cluster.signals import children_of, kept_from_children
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +82,13 @@ def connected(
     except RayError as error:
         raise NoCluster(f"The Ray cluster was lost: {reason(error)}") from error
     finally:
-        ray.shutdown()
+        _shut_down()
 
 
 def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None) -> None:
     """Starts a cluster that ends with this process, at an address that never goes away."""
     try:
-        with _hangups_kept_from_children():
+        with kept_from_children():
             ray.init(
                 address="local",
                 namespace=namespace,
@@ -115,18 +118,26 @@ def _ray_directory() -> str | None:
     return None if "RAY_TMPDIR" in os.environ or is_short else "/tmp/ray"  # noqa: S108
 
 
-@contextmanager
-def _hangups_kept_from_children() -> Generator[None]:
-    """Blocks SIGHUP in processes started meanwhile, for good.
+def _shut_down() -> None:
+    """Leaves the cluster; one of this process's own ends, with all that its raylet started.
 
-    A terminal that goes away tells every process that was started from it; Ray's have to live until
-    this one has saved.
+    Ray would send each of its processes SIGTERM first and give it a second, which is lost on those
+    that do not hear it. Nothing of a run is in them any more.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    node: Any = getattr(worker, "_global_node", None)  # None where it is somebody else's
+    if node is not None:
+        kill: Callable[..., None] = node.kill_all_processes
+
+        def kill_at_once(**_options: bool) -> None:
+            raylets: list[Any] = node.all_processes.get("raylet", [])
+            left = [child for raylet in raylets for child in children_of(raylet.process.pid)]
+            kill(check_alive=False)
+            for child in left:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+
+        node.kill_all_processes = kill_at_once
+    ray.shutdown()
 
 
 def _join(address: str, namespace: str) -> None:

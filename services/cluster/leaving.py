@@ -96,7 +96,9 @@ def leaving(
             except RayError as error:
                 logger.debug("Ray does not say which nodes are drained: %s", error)
         if seen.why is not None:
-            logger.warning("Stopping, since %s; a checkpoint is written", seen.why)
+            logger.warning(
+                "Stopping, since %s; a checkpoint is written if it still can be", seen.why
+            )
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from dreamer_core.storage.run_directory import RunPaths, holder
+from services.cluster.signals import hear_sigterm
 
 STOP_PATIENCE_S = 60.0
 """For the checkpoint of a run that is asked to stop, before it is killed."""
@@ -109,6 +110,7 @@ class SweepWorker:
         order.log.parent.mkdir(parents=True, exist_ok=True)
         with order.log.open("ab") as log:
             began_at = log.tell()
+            hear_sigterm()  # which is how the run is stopped
             process = _start(order, log)
             exit_code = self._watch(process)
         return self._outcome(exit_code, _last_words(order.log, began_at))

@@ -12,6 +12,7 @@ from dreamer_core.run.rollout import Rollout
 from dreamer_core.run.schedule import CollectOrder
 from dreamer_core.seeds import env_seed
 from dreamer_core.types import EpisodeChunk, Report, WeightsSnapshot
+from services.cluster.signals import hear_sigterm
 from services.logs import log_to_stderr
 
 
@@ -31,6 +32,7 @@ class Collector:
 
     def __init__(self, config: Config, incarnation: int) -> None:
         log_to_stderr("collector")
+        hear_sigterm()
         self._env = make_env(config.env, env_seed(config.seed, incarnation))
         self._rollout = Rollout(self._env, config, incarnation)
         self._idle_since_s: float | None = None

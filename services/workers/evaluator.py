@@ -16,6 +16,7 @@ from dreamer_core.report.video import save_episode
 from dreamer_core.run.rollout import Evaluation, evaluate_episode
 from dreamer_core.run.scoring import evaluation_report
 from dreamer_core.types import Report, WeightsSnapshot
+from services.cluster.signals import hear_sigterm
 from services.logs import log_to_stderr
 
 
@@ -41,6 +42,7 @@ class Evaluator:
         episode_limit: int = EPISODE_LIMIT,
     ) -> None:
         log_to_stderr("evaluator")
+        hear_sigterm()
         with contextlib.suppress(OSError, AttributeError):  # where the system allows it
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
         self._env_seed = env_seed

@@ -7,13 +7,16 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from services.cli.options import TrainCommand, with_preset
+from services.cli.parsing import parse
 from services.runtime.placement import ROLE_LABEL
+from services.terminal.control import StopCommand
 from tests.runs import ROOT
 
 RAY = ROOT / "deploy" / "ray"
 CLOUDS = ("aws", "gcp")
 FILES = ("local", *CLOUDS)
 ROLES = {"learner", "collector", "evaluator"}
+DRAIN_S = 30  # Ray's RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S
 PROMPT = "RAY_health_check_"
 
 
@@ -163,7 +166,18 @@ def test_objects_fit_into_the_shared_memory_of_each_pod(manifest):
 
 def test_the_entrypoint_is_a_command_that_this_version_takes(manifest):
     words = manifest[1]["spec"]["entrypoint"].split()
-    assert words[:2] == ["dreamer", "train"]
+    assert words[:2] == ["entrypoint", "job"]  # docker/entrypoint: `dreamer train`
     parsed = with_preset(TrainCommand, words[2:], "dreamer train PRESET")
     assert str(parsed.run_dir).startswith("/runs/")
     assert parsed.services.runtime.ray_address == "auto"
+
+
+def test_the_run_is_stopped_before_its_pod_and_has_time_for_it(manifest):
+    head = pods(manifest[1])[0]
+    (container,) = head["containers"]
+    command = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command[:2] == ["dreamer", "stop"]
+    stop = parse(StopCommand, command[2:], "dreamer stop")
+    words = manifest[1]["spec"]["entrypoint"].split()
+    assert str(stop.run_dir) == words[words.index("--run-dir") + 1]
+    assert stop.timeout_s + DRAIN_S < head["terminationGracePeriodSeconds"]

@@ -49,11 +49,13 @@ def test_sigterm_leaves_a_checkpoint_of_everything_within_30_seconds(tmp_path, o
     assert gradient_steps >= 3
 
 
-def test_a_terminal_that_goes_away_leaves_a_checkpoint_of_everything(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_to_all_processes_at_once_leaves_a_checkpoint_of_everything(tmp_path, number):
+    """SIGHUP when a terminal goes away; SIGTERM from systemd and when a machine shuts down."""
     run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "50000")
     run.wait_for("dreamer_gradient_steps_total", least=3)
-    run.hang_up()
-    assert run.finish(timeout_s=30) == 129, run.stderr
+    run.signal_all(number)
+    assert run.finish(timeout_s=30) == 128 + number, run.stderr
     policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
     assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
     assert gradient_steps >= 3

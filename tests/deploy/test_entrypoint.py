@@ -1,0 +1,83 @@
+"""docker/entrypoint: what ends a run's container, and what has it started again."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.runs import ROOT
+
+ENTRYPOINT = ROOT / "docker" / "entrypoint"
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Starts the entrypoint where `dreamer` ends with a code, or waits for SIGTERM."""
+
+    def program(name, lines):
+        path = tmp_path / name
+        path.write_text(f"#!/bin/bash\n{lines}\n")
+        path.chmod(0o755)
+
+    def start(*words, code):
+        ends = (
+            "trap 'exit 143' TERM\nwhile :; do sleep 0.02; done" if code is None else f"exit {code}"
+        )
+        program("dreamer", f'echo "asked: $*"\n{ends}')
+        for name in ("ray", "rm", "touch"):  # nothing of this machine is touched
+            program(name, "exit 0")
+        program("sleep", 'if [ "$1" = infinity ]; then echo stays; else exec /bin/sleep "$1"; fi')
+        return subprocess.Popen(
+            ["bash", ENTRYPOINT, *words],
+            env={
+                **os.environ,
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def end(process):
+    said, _ = process.communicate(timeout=20)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("code", [0, 1, 70, 143])
+def test_a_job_ends_with_the_exit_code_of_the_run(begin, code):
+    assert end(begin("job", "atari", code=code))[0] == code
+
+
+def test_a_job_whose_options_are_refused_is_no_failure_that_is_tried_again(begin):
+    code, said = end(begin("job", "atari", "--run-dir", "/runs/x", code=2))
+    assert code == 0 and "NOTHING WAS TRAINED" in said
+    assert "asked: train atari --run-dir /runs/x" in said
+
+
+def test_a_job_waits_for_the_run_before_it_to_end(begin, tmp_path):
+    (tmp_path / "run.lock").touch()
+    with subprocess.Popen(["flock", tmp_path / "run.lock", "sleep", "1.5"]):
+        time.sleep(0.3)
+        began_s = time.monotonic()
+        end(begin("job", "atari", "--run-dir", str(tmp_path), "--steps", "1", code=0))
+        assert time.monotonic() - began_s > 0.9
+
+
+def test_a_job_that_is_told_to_stop_tells_its_run(begin):
+    process = begin("job", "atari", code=None)
+    assert process.stdout.readline().startswith("asked")
+    process.send_signal(signal.SIGTERM)
+    assert end(process)[0] == 143
+
+
+@pytest.mark.parametrize(("code", "is_kept"), [(0, True), (2, True), (1, False), (143, False)])
+def test_a_container_is_kept_where_starting_it_again_would_not_help(begin, code, is_kept):
+    ended, said = end(begin("learner", "debug", code=code))
+    assert ("stays" in said) == is_kept
+    assert ended == (0 if is_kept else code)
+    assert ("not tried again" in said) == (code == 2)

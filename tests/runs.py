@@ -95,7 +95,7 @@ class Run:
         self._process.terminate()
 
     def signal_all(self, number):
-        """SIGHUP to every process, as when the terminal goes away; SIGTERM, when the machine does."""
+        """SIGHUP to every process, as when the terminal goes; SIGTERM, when the machine does."""
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)

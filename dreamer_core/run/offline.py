@@ -178,6 +178,7 @@ def train_offline(
         )
     config = ready(dataclasses.replace(config, offline=data.config), data.spec, run_dir)
     with open_front(config, data.spec, run_dir, observe) as front:
+        front.tell_news()
         return front.trained(OfflineRun(config, front.paths, data, front.observe), should_stop)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from dreamer_core.fields import require, require_names, require_types, setting
 
+Actions: TypeAlias = Literal["discrete", "continuous"]
 _OFFLINE = "dreamer offline"
 
 

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from dreamer_core.config import Config
-from dreamer_core.config_offline import OfflineConfig
+from dreamer_core.config_offline import Actions, OfflineConfig
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.errors import BadInput
 from dreamer_core.replay.fixed import FixedReplay
@@ -22,8 +21,6 @@ from dreamer_core.storage.store import open_store
 from dreamer_core.types import EnvSpec
 
 logger = logging.getLogger(__name__)
-
-Actions: TypeAlias = Literal["discrete", "continuous"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

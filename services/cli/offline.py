@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dreamer_core.config_offline import OfflineConfig
 from dreamer_core.errors import BadInput
-from dreamer_core.run.front import RunResult
-from dreamer_core.run.offline import train_offline
 from services.cli.options import OfflineCommand, with_preset
-from services.cli.training import train_shown
-from services.terminal.display import Display
-from services.terminal.stop_request import StopRequest
+
+if TYPE_CHECKING:
+    from dreamer_core.run.front import RunResult
+    from services.terminal.display import Display
+    from services.terminal.stop_request import StopRequest
 
 
 def run(arguments: list[str]) -> int:
@@ -22,6 +23,9 @@ def run(arguments: list[str]) -> int:
         raise BadInput("Wanted --replay DIR...: run directories, or their replay directories")
     named = OfflineConfig(replays=tuple(str(path) for path in command.replay))
     config = replace(command.trained, offline=named)
+    # Seconds of imports: help and wrong options do without.
+    from dreamer_core.run.offline import train_offline  # noqa: PLC0415
+    from services.cli.training import train_shown  # noqa: PLC0415
 
     def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
         return train_offline(

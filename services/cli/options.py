@@ -11,9 +11,8 @@ import tyro
 
 from dreamer_core import presets
 from dreamer_core.config import Config
-from dreamer_core.config_offline import OfflineConfig
+from dreamer_core.config_offline import Actions, OfflineConfig
 from dreamer_core.errors import BadInput
-from dreamer_core.run.recorded import Actions
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.storage.named import DEMO_DIRECTORY, run_named
 from services.cli.parsing import Root, parse

@@ -19,7 +19,7 @@ from tests.commands import plain
         ("status", "PATH --on"),
         ("logs", "PATH --follow --on"),
         ("stop", "PATH --on"),
-        ("replay", "{inspect,verify,export} --on"),
+        ("replay", "{inspect,verify,export,import} --on"),
         ("scores", "PATH --at-frames --returns {evaluation,training} --mode --column --json"),
         ("export", "STR --to --checkpoint"),
         ("dream", "PATH --out --checkpoint --sequences --context --horizon --json"),
@@ -57,7 +57,7 @@ def test_help_names_all_commands_and_presets(dreamer):
 
 
 @pytest.mark.parametrize("words", [("--help",), ("debug", "--no-such-option")])
-@pytest.mark.parametrize("command", ["train", "local"])
+@pytest.mark.parametrize("command", ["train", "local", "offline"])
 def test_help_and_a_wrong_option_are_answered_without_what_takes_long_to_import(command, words):
     ask = (
         "import contextlib, sys; from services.cli import main\n"

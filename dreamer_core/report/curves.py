@@ -54,7 +54,8 @@ def plot_learning_curve(run_dir: Path | str) -> Path:
     top, image = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _draw_returns(top, points["return"], points["evaluation"])
     _draw_losses(image, points["image_mse"], points["kl"])
-    top.set_title(f"DreamerV2 · {Path(run_dir).resolve().name}", loc="left", weight="bold")
+    name = Path(run_dir).resolve().name.encode(errors="replace").decode()  # need not be text
+    top.set_title(f"DreamerV2 · {name}", loc="left", weight="bold")
     image.set_xlabel("environment frames (policy steps x action repeat)")
     image.xaxis.set_major_formatter(EngFormatter(sep=""))
     path = Path(run_dir) / CURVE_FILE

@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
         return _look(record, command, console)
 
     report = read_report(command.paths, look, most_pictured=command.pictures)
-    content = page(report).encode()
+    content = page(report).encode(errors="replace")  # a name of a file need not be text
     with naming(
         f"write the page to {command.out}", "Name a file with --out, in a directory that is there"
     ):

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from dreamer_core.files import take_lock
+from dreamer_core.report.curves import plot_learning_curve
 from dreamer_core.run import analysis
 from tests.commands import plain
 from tests.core.page.examples import Parsed, a_run
@@ -37,6 +38,14 @@ def test_a_run_that_cannot_be_played_is_reported_and_says_why(dreamer, tmp_path)
     text = plain(Parsed((tmp_path / "report.html").read_text()).text)
     assert code == 0 and "run is shown without an episode: Wanted" in plain(stdout)
     assert "running" in text and "Shown without an episode: Wanted" in text
+
+
+def test_a_name_of_bytes_that_are_no_text_is_shown_with_question_marks(dreamer, tmp_path):
+    run_dir = a_run(tmp_path / "r\udcf6n")
+    code, _, stderr = dreamer("report", run_dir, "--pictures", "0")
+    assert (code, stderr) == (0, "")
+    assert "r?n" in (tmp_path / "report.html").read_text()
+    assert plot_learning_curve(run_dir).is_file()
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import re
 import shutil
 from collections import deque
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_PORT = 9464
 """The first to be tried where none is named."""
 _PORTS_TRIED = 100
+_TARGET = re.compile(r'"([^"\s]+:\d+)"')
 _MEAN_EPISODES = 100
 _SERVICES = ("collector", "evaluator", "learner", "replay")
 """Values of the label `service`."""
@@ -65,6 +68,8 @@ class PrometheusExporter:
         address: interface to listen on; loopback unless others are to scrape it.
         info: labels of dreamer_run_info: what is run here.
         directory: whose disk is watched.
+        avoided: HOST:PORT at which Prometheus looks for other runs, not to be taken where no port
+            is named: it would take this run for one that is dead.
 
     Raises:
         PortInUse: something else listens on the port.
@@ -78,6 +83,7 @@ class PrometheusExporter:
         *,
         info: Mapping[str, str] | None = None,
         directory: Path | None = None,
+        avoided: Collection[str] = (),
     ) -> None:
         prometheus_client.disable_created_metrics()  # else each counter has a twin `_created`
         self._registry = CollectorRegistry()
@@ -90,7 +96,7 @@ class PrometheusExporter:
         self._returns: deque[float] = deque(maxlen=_MEAN_EPISODES)
         self._mean_return: Gauge | None = None
         self._begin_own(dict(info or {}), directory)
-        self._server, self._thread = self._serve(address, port)
+        self._server, self._thread = self._serve(address, port, avoided)
         self.address = address
         self.port: int = self._server.server_port
         self._is_open = True
@@ -177,16 +183,17 @@ class PrometheusExporter:
             self._mean_return = Gauge("dreamer_episode_return_mean", text, registry=self._registry)
         return self._mean_return
 
-    def _serve(self, address: str, port: int | None) -> tuple[Any, Any]:
+    def _serve(self, address: str, port: int | None, avoided: Collection[str]) -> tuple[Any, Any]:
         """Listens; on the first free port from the default on where none is named."""
-        first, tried = (DEFAULT_PORT, _PORTS_TRIED) if port is None else (port, 1)
-        for number in range(first, first + tried):
+        later = (n for n in range(DEFAULT_PORT, 65_536) if f"{address}:{n}" not in avoided)
+        numbers = list(islice(later, _PORTS_TRIED)) if port is None else [port]
+        for number in numbers:
             try:
                 return prometheus_client.start_http_server(
                     number, addr=address, registry=self._registry
                 )
             except OSError as error:
-                is_last = number == first + tried - 1
+                is_last = number == numbers[-1]
                 if error.errno != errno.EADDRINUSE or is_last:
                     raise _explained(error, address, number) from error
                 logger.info("Port %d is in use; metrics are served on a later one", number)
@@ -217,6 +224,19 @@ class PrometheusExporter:
             counter.inc(growth)
             self._registry.register(counter)  # only now, so that no scrape sees it at 0
             self._counters[name] = counter
+
+
+def targets_of_others(directory: Path | None, name: str) -> frozenset[str]:
+    """Returns each HOST:PORT that files other than `name` tell Prometheus of, dead runs included.
+
+    A file that cannot be read is left out.
+    """
+    found: set[str] = set()
+    for path in directory.glob("*.json") if directory is not None else ():
+        if path.stem != name:
+            with suppress(OSError):
+                found.update(_TARGET.findall(path.read_text(errors="replace")))
+    return frozenset(found)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import logging
+import os
 import urllib.parse
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -28,11 +30,13 @@ from services.runtime.config import ServiceConfig
 from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
 from services.runtime.faults import Faults
-from services.runtime.metrics import PrometheusExporter, advertised
+from services.runtime.metrics import PrometheusExporter, advertised, targets_of_others
 from services.runtime.saves import Saves
 from services.runtime.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_NAME = 200  # of a file, without its suffix; most file systems take 255 bytes
 
 
 def train(
@@ -78,6 +82,7 @@ def train(
                 info=_labels(config, run_dir)
                 | {"version": importlib.metadata.version("dreamerv2-service")},
                 directory=run_dir,
+                avoided=targets_of_others(services.metrics.targets_dir, _target_name(run_dir)),
             )
         )
 
@@ -199,15 +204,22 @@ def _told_to_prometheus(
     """Advertises this run under the path of its directory, from home where it is there."""
     is_everywhere = exporter.address in ("0.0.0.0", "::")  # noqa: S104 (asked for)
     host = node_address() if is_everywhere else exporter.address
-    name = urllib.parse.quote(str(run_dir.absolute()), safe="")
-    target = f"{host}:{exporter.port}"
+    name, target = _target_name(run_dir), f"{host}:{exporter.port}"
     return advertised(services.metrics.targets_dir, name, target, _labels(config, run_dir))
+
+
+def _target_name(run_dir: Path) -> str:
+    """The path of the run as the name of a file, its begin as a digest where it is long."""
+    name = urllib.parse.quote(os.fsencode(run_dir.absolute()), safe="")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{hashlib.sha256(name.encode()).hexdigest()[:16]}{name[16 - _LONGEST_NAME :]}"
 
 
 def _labels(config: Config, run_dir: Path) -> dict[str, str]:
     """What tells this run from others in Prometheus."""
     return {
-        "run": str(_from_home(run_dir.absolute())),
+        "run": str(_from_home(run_dir.absolute())).encode(errors="replace").decode(),
         "preset": config.preset,
         "task": config.env.task,
         "seed": str(config.seed),

@@ -167,6 +167,21 @@ def test_without_a_port_the_first_that_is_free_is_taken(monkeypatch, caplog):
             PrometheusExporter(None)
 
 
+def test_a_port_at_which_a_dead_run_is_looked_for_is_left_alone(tmp_path, monkeypatch, exporter):
+    first = exporter.port + 1
+    monkeypatch.setattr(metrics, "DEFAULT_PORT", first)
+    targets = [f"127.0.0.1:{first}", "elsewhere:9464"]
+    (tmp_path / "dead.json").write_text(json.dumps([{"targets": targets, "labels": {"run": "a"}}]))
+    (tmp_path / "damaged.json").write_bytes(b'[{"\xff')
+    avoided = metrics.targets_of_others(tmp_path, "own")
+    assert avoided == set(targets)
+    with PrometheusExporter(None, avoided=avoided) as later:
+        assert later.port > first
+    assert not metrics.targets_of_others(tmp_path, "dead")  # a run may have its own port again
+    assert not metrics.targets_of_others(tmp_path / "new", "own")
+    assert not metrics.targets_of_others(None, "own")
+
+
 def test_it_says_what_is_run_and_watches_its_own_process_and_disk(tmp_path):
     info = {"run": "runs/pong", "version": "0.1.0"}
     with PrometheusExporter(0, info=info, directory=tmp_path) as exporter:
@@ -258,6 +273,18 @@ def test_runs_whose_directories_have_the_same_name_are_told_apart(tmp_path, expo
         str(tmp_path / "one" / "pong"),
         str(tmp_path / "other" / "pong"),
     }
+
+
+def test_a_run_whose_path_is_long_or_no_text_is_told_of_too(tmp_path, exporter):
+    services = ServiceConfig(metrics=MetricsConfig(targets_dir=tmp_path))
+    for name in ("a" * 150 + "/" + "ö" * 100, "\udcf6"):
+        told = run._told_to_prometheus(preset("debug"), services, tmp_path / name, exporter)
+        with told:
+            (found,) = tmp_path.glob("*.json")
+            (group,) = json.loads(found.read_text())
+            info = {"run": group["labels"]["run"]}
+            with PrometheusExporter(0, info=info) as other:
+                assert scrape(other)["dreamer_run_info", info["run"]] == 1
 
 
 def test_without_a_directory_nobody_is_told(tmp_path, monkeypatch):

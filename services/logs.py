@@ -24,12 +24,18 @@ STARTED, STOPPED = "Started at gradient step", "Stopped at gradient step"
 """How a run's log tells of a process of it."""
 _TAIL_BYTES = 1 << 20
 _FORMAT_VARIABLE = "DREAMER_LOG_FORMAT"
+_STOPPED = re.compile(r'(?: (?:INFO|ERROR) |"message": ")Stopped\b')
 _RAY_PREFIX = re.compile(r"^(?:\x1b\[\d+m)?\((\w+)[^()]* pid=\d+[^()]*\)(?:\x1b\[0m)? ")
 
 
 def use_log_format(wanted: LogFormat) -> None:
     """Chooses how this process, and those that it starts, write their lines."""
     os.environ[_FORMAT_VARIABLE] = wanted
+
+
+def is_json() -> bool:
+    """Whether this process writes its lines as JSON."""
+    return os.environ.get(_FORMAT_VARIABLE) == "json"
 
 
 def line_of(service: str, level: str, words: str, created_s: float, **facts: Any) -> str:
@@ -43,7 +49,7 @@ def line_of(service: str, level: str, words: str, created_s: float, **facts: Any
         facts: further keys, told in JSON alone; the words say them to people.
     """
     time = datetime.fromtimestamp(created_s, UTC).astimezone().isoformat(timespec="seconds")
-    if os.environ.get(_FORMAT_VARIABLE) != "json":
+    if not is_json():
         return f"{time} {service} {level} {words}"
     line = {"time": time, "service": service, "level": level, "message": words, **facts}
     return json.dumps(line, ensure_ascii=False)
@@ -63,12 +69,8 @@ class LineFormatter(logging.Formatter):
 
 
 def log_to_stderr(service: str) -> None:
-    """Sends this process's log lines to stderr; in an actor Ray shows them to the supervisor.
-
-    Ray itself says nothing there: what fails in an actor is raised where it was called, and told.
-    """
+    """Sends this process's log lines to stderr; in an actor Ray shows them to the supervisor."""
     log_to(sys.stderr, service)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
 
 
 def log_to(stream: TextIO, service: str) -> logging.Handler:
@@ -107,8 +109,7 @@ class WithoutPrefixes:
         if found is None:
             return line
         words = line[found.end() :]
-        is_json = os.environ.get(_FORMAT_VARIABLE) == "json"
-        if not is_json or words.startswith("{"):
+        if not is_json() or words.startswith("{"):
             return words
         end = "\n" if words.endswith("\n") else ""
         now_s = datetime.now(UTC).timestamp()
@@ -153,7 +154,7 @@ def was_cut_off(path: Path) -> bool:
     with path.open("rb") as log:
         log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         _, started, since = log.read().decode(errors="replace").rpartition(STARTED)
-    return bool(started) and not re.search(r" (INFO|ERROR) Stopped\b", since)
+    return bool(started) and not _STOPPED.search(since)
 
 
 def _error(words: str, **attributes: Any) -> logging.LogRecord:

@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,10 +39,10 @@ def dispatch(arguments: Sequence[str] | None = None) -> None:
         _complain(str(error))
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 (shown with its trace)
-        traceback.print_exc()
         _complain(
             f"This is a bug in dreamer ({type(error).__name__}), and nothing that you did wrong. "
-            "Please report it with the trace above. What is stored is good"
+            "Please report it with the trace above. What is stored is good",
+            traceback.format_exc(),
         )
         sys.exit(BUG_EXIT)
 
@@ -117,10 +118,19 @@ def _with_home(argument: str) -> str:
     return f"{head}{is_option}{expanded}"
 
 
-def _complain(message: str) -> None:
-    """Writes a one-paragraph error to stderr."""
+def _complain(message: str, trace: str = "") -> None:
+    """Writes an error to stderr: below its trace a paragraph, or one line where no terminal is."""
     from rich.console import Console  # noqa: PLC0415 (good commands need none)
     from rich.markup import escape  # noqa: PLC0415
 
+    from services.logs import is_json, line_of  # noqa: PLC0415
+
     words = " ".join(message.split())
-    Console(stderr=True).print(f"[bold red]dreamer:[/] {escape(words)}", highlight=False)
+    if is_json():
+        facts = {"trace": trace} if trace else {}
+        sys.stderr.write(f"{line_of('dreamer', 'ERROR', words, time.time(), **facts)}\n")
+        return
+    sys.stderr.write(trace)
+    console = Console(stderr=True)
+    words = f"[bold red]dreamer:[/] {escape(words)}"
+    console.print(words, highlight=False, soft_wrap=not console.is_terminal)

@@ -65,7 +65,7 @@ def train_shown(
     ):
         log_through(console, is_live=display.is_live)
         logger.info("%s on %s, in %s", config.preset, config.env.task, run_dir)
-        should_stop = StopRequest(display.console.log)
+        should_stop = StopRequest(logger.info)
         result = start(run_dir, display, should_stop)
     state = (
         "Finished (raise --steps to train on)"

@@ -85,7 +85,9 @@ def fail_after_the_start(path):
         raise ValueError("a bug")
 
 
-def test_a_log_without_an_end_is_of_a_process_that_was_killed(tmp_path):
+@pytest.mark.parametrize("wanted", ["text", "json"])
+def test_a_log_without_an_end_is_of_a_process_that_was_killed(tmp_path, wanted):
+    use_log_format(wanted)
     path = tmp_path / "supervisor.log"
     assert not was_cut_off(path)
     with logging_to_file("supervisor", path):

@@ -1,6 +1,7 @@
 """What `train` and `local` print beside the table."""
 
 import io
+import json
 import logging
 import sys
 
@@ -34,6 +35,18 @@ def test_a_stream_that_cannot_show_a_character_gets_a_question_mark(copied, monk
     assert exit_code_of("local", "debug", *SMALL, "--run-dir", copied) == 0
     stdout.seek(0)
     assert "?" in stdout.read()
+
+
+def test_as_json_each_line_of_a_run_and_of_what_ends_it_is_an_object(copied, monkeypatch, capsys):
+    monkeypatch.setenv("DREAMER_LOG_FORMAT", "text")  # is as before afterwards
+    command = ("local", "debug", *SMALL, "--run-dir", copied, "--log-format", "json")
+    assert exit_code_of(*command) == 0
+    shown = capsys.readouterr()
+    lines = [json.loads(line) for line in (shown.out + shown.err).splitlines()]
+    assert lines[0]["message"].startswith("debug on ") and lines[-1]["is_finished"]
+    assert exit_code_of(*command, "--seed", "9") == 2
+    (refusal,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert refusal["level"] == "ERROR" and "seed" in refusal["message"]
 
 
 def test_a_resumed_run_shows_what_it_returned_before(copied):

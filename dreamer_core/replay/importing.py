@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.errors import BadInput
-from dreamer_core.files import flush_directory
+from dreamer_core.files import flush_directory, temporary_of
 from dreamer_core.replay.format import Layout, Totals, encode_chunk
 from dreamer_core.replay.segments import Segment, explained, segment_bytes
 from dreamer_core.types import EpisodeChunk
@@ -35,6 +35,8 @@ def import_episodes(
 ) -> Imported:
     """Writes a replay that holds these episodes; it appears whole.
 
+    A kill leaves `temporary_of(directory)`, which the next import or start of the run removes.
+
     Args:
         directory: of the replay; missing or empty.
         layout: of every row.
@@ -45,7 +47,7 @@ def import_episodes(
         BadInput: there is a replay already; nothing was changed.
         StorageFailed: it cannot be written; nothing was stored.
     """
-    temporary = directory.with_name(f"{directory.name}.tmp")
+    temporary = temporary_of(directory)
     require_no_replay(directory)
     with explained("importing episodes", directory):
         shutil.rmtree(temporary, ignore_errors=True)  # what a kill has left

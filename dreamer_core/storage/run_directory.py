@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -162,6 +163,7 @@ def open_run(
             _require_empty(paths)
         lock = claim(paths.lock)
     with lock:
+        shutil.rmtree(temporary_of(paths.replay), ignore_errors=True)  # what an import left
         with _naming(f"write a run into {root}"):
             is_resumed = paths.config.exists()
             new_settings = _require_same(paths, config) if is_resumed else {}

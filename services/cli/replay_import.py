@@ -16,7 +16,7 @@ from dreamer_core.errors import BadInput
 from dreamer_core.replay.importing import Imported, import_episodes, require_no_replay
 from dreamer_core.run.episode_files import find_files, layout_of, read_files
 from dreamer_core.run.front import check
-from dreamer_core.storage.run_directory import RunPaths, open_run, read_config
+from dreamer_core.storage.run_directory import RunPaths, open_run, read_config, require_free
 from services.cli.options import PresetConfig, with_settings
 from services.cli.parsing import Root, take_option
 
@@ -77,6 +77,7 @@ def _parsed(arguments: list[str]) -> ImportCommand:
 
 def _imported(paths: Sequence[Path], run_dir: Path, config: Config) -> Imported:
     """Reads all files once before anything is written, and again to store them."""
+    require_free(run_dir)
     require_no_replay(RunPaths(run_dir).replay)
     files = find_files(paths)
     config, spec = check(config, run_dir, is_trained_here=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dreamer_core import presets
 from dreamer_core.bench.replay import fill_replay
 from dreamer_core.replay.reader import ReplayFiles
 from dreamer_core.run.local import train_local
@@ -195,6 +196,20 @@ def test_what_is_exported_comes_back_the_same_and_into_a_new_run_alone(
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
     code, words = dreamer_replay("import", tmp_path / "out", "--run-dir", other)
     assert code == 2 and "Wanted a run that has stored no rows" in words
+
+
+def test_a_run_in_use_takes_no_episodes_and_the_next_start_removes_what_a_kill_left(
+    dreamer_replay, episodes, tmp_path
+):
+    config = presets.preset("debug")
+    with open_run(tmp_path / "run", config) as paths:
+        code, words = dreamer_replay("import", episodes, "--run-dir", paths.root)
+        assert code == 2 and "is in use by" in words
+        torn = paths.root / "replay.tmp"
+        torn.mkdir()
+        (torn / "00000000.segment").write_bytes(b"torn")
+    with open_run(tmp_path / "run", config):
+        assert not torn.exists() and not paths.replay.exists()
 
 
 def test_nothing_is_left_of_an_import_that_is_refused(dreamer_replay, episodes, tmp_path):

@@ -40,9 +40,23 @@ def compress(payload: bytes) -> bytes | None:
     return frame if len(frame) < _MAX_SHARE * len(payload) else None
 
 
-def decompress(frame: bytes | memoryview) -> bytes:
-    """Returns the payload of a frame; `compress` backwards."""
-    return _codec.decompressor.decompress(frame)
+def decompress(frame: bytes | memoryview, num_bytes: int | None = None) -> bytes:
+    """Returns the payload of a frame; `compress` backwards.
+
+    Args:
+        frame: nothing is made room for if it says to hold another number of bytes.
+        num_bytes: of the payload; None for however many it says.
+
+    Raises:
+        ValueError: this is no whole frame, or one of another payload.
+    """
+    try:
+        found = zstandard.frame_content_size(frame)
+        if num_bytes not in (None, found):
+            raise ValueError(f"wanted a frame of {num_bytes} bytes, found {found}")
+        return _codec.decompressor.decompress(frame)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"wanted a zstandard frame, found none ({error})") from error
 
 
 def share(work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> None:

@@ -168,6 +168,8 @@ class Record:
     """Whether the payload is known to match its checksum."""
     is_compressed: bool = False
     """Whether the payload is a zstandard frame of the columns, and not they themselves."""
+    columns_bytes: int | None = None
+    """Size of all columns; None of a record that this process has written."""
 
     @property
     def episode_key(self) -> tuple[int, int]:
@@ -182,16 +184,18 @@ class Record:
     def columns(self) -> bytes | memoryview:
         """Returns the bytes of all columns; the record is intact."""
         payload = self.data[self.payload_at : self.end]
-        return decompress(payload) if self.is_compressed else payload
+        return decompress(payload, self.columns_bytes) if self.is_compressed else payload
 
     def is_intact(self) -> bool:
-        """Whether the payload matches its checksum; reads it the first time only."""
+        """Whether the payload matches its checksum and decodes; reads it the first time only."""
         if not self.is_checked:
             try:
                 frame = read_frame(self.data, self.start, RECORD_MAGIC)
-            except DamagedFrame:
-                return False
-            self.is_checked = frame.end == self.end and frame.is_whole(self.data)
+                self.is_checked = frame.end == self.end and frame.is_whole(self.data)
+                if self.is_checked and self.is_compressed:
+                    self.columns()
+            except ValueError:
+                self.is_checked = False
         return self.is_checked
 
 

@@ -105,7 +105,16 @@ def scan(data: ByteSource, header: FileHeader, *, is_payload_checked: bool) -> S
             is_compressed = frame.header.get("is_compressed", False)
             if frame.end - frame.payload_at != num_bytes and not is_compressed:
                 raise DamagedFrame("the payload has another size than its rows need")
-            if is_payload_checked and not frame.is_whole(data):
+            record = Record(
+                **frame.header,
+                data=data,
+                start=at,
+                payload_at=frame.payload_at,
+                end=frame.end,
+                is_checked=False,
+                columns_bytes=num_bytes,
+            )
+            if is_payload_checked and not record.is_intact():
                 raise DamagedFrame("the payload does not match its checksum")
         except DamagedFrame as damage:
             whole = _find_whole_record(data, at + 1)
@@ -113,16 +122,7 @@ def scan(data: ByteSource, header: FileHeader, *, is_payload_checked: bool) -> S
             faults.append(Fault(at, stop, str(damage), whole is None))
             at = stop
             continue
-        records.append(
-            Record(
-                **frame.header,
-                data=data,
-                start=at,
-                payload_at=frame.payload_at,
-                end=frame.end,
-                is_checked=is_payload_checked,
-            )
-        )
+        records.append(record)
         at = end = frame.end
     return Scan(records, end, faults)
 

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import zstandard
 
 from dreamer_core.config import EnvConfig, ReplayConfig
 from dreamer_core.envs.suites import opened
@@ -15,6 +16,7 @@ from dreamer_core.replay.rewind import RewindTarget
 from dreamer_core.types import Batch
 from tests.core.replay.counting import (
     CONFIG,
+    LAYOUT,
     SHAPE,
     flip,
     format_1,
@@ -110,6 +112,47 @@ def test_a_damaged_byte_of_a_compressed_record_is_named_and_costs_that_record(tm
     assert [(each.start, each.end) for each in files.damage()] == [(record.start, record.end)]
     assert not any(isinstance(found, Damage) for found in files.verify())
     assert len(files.records) == len(game) // ROWS - 1
+
+
+def frame_of(payload, **options):
+    return zstandard.ZstdCompressor(**options).compress(payload)
+
+
+ROOM = 5 * LAYOUT.row_bytes
+LIES = {
+    "too few rows": frame_of(bytes(ROOM - 1)),
+    "more rows": frame_of(bytes(100 * ROOM)),
+    "more rows than memory": frame_of(b"")[:4] + b"\xe0" + (2**60).to_bytes(8, "little") + b"\1",
+    "no size": frame_of(bytes(ROOM), write_content_size=False),
+    "no frame": b"x" * 50,
+    "nothing": b"",
+    "half a frame": frame_of(np.random.default_rng(0).bytes(ROOM))[:-20],
+}
+
+
+HELD = {*rows_of(0, 0, 30).reward, *rows_of(1, 0, 28).reward}
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("is_newest", [True, False])
+def test_a_frame_that_lies_under_a_right_checksum_is_damage_and_never_drawn(
+    tmp_path, monkeypatch, lie, is_newest
+):
+    replay = open_replay(tmp_path)
+    replay.insert(rows_of(0, 0, 30))
+    with monkeypatch.context() as patch:
+        patch.setattr("dreamer_core.replay.format.compress", lambda _: LIES[lie])
+        replay.insert(rows_of(0, 30, 5))
+    insert_episode(replay, 1, rows=5 if is_newest else 28)
+    replay.close()
+    files = ReplayFiles(tmp_path)
+    found = files.damage() + [each for each in files.verify() if isinstance(each, Damage)]
+    assert len(found) == 1
+    replay = open_replay(tmp_path)
+    for step in range(5):
+        assert set(replay.sample(step, seed=0).reward.ravel()) <= HELD
+    counts = replay.counts()
+    assert (counts.repaired_records, counts.stored_steps) == (1, 35 if is_newest else 58)
 
 
 def test_a_directory_of_format_1_is_read_sampled_appended_to_and_taken_back(tmp_path):

@@ -12,13 +12,22 @@ import json
 import os
 import platform
 import time
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, BinaryIO
+from zipfile import BadZipFile
 
 LOCK_PATIENCE_S = 0.5
 """How long a lock is waited for: `lock_holder` takes it for a moment too."""
+
+NPZ_ERRORS = (
+    *(OSError, EOFError, BadZipFile, zlib.error, TokenError, MemoryError),
+    *(ValueError, AttributeError, RuntimeError),  # no .npz, pickles; encrypted, other compression
+)
+"""What numpy raises for an .npz file, or an array of it, that is damaged or something else."""
 
 
 class InUse(Exception):

@@ -11,12 +11,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 
 from dreamer_core.errors import BadInput, naming
-from dreamer_core.files import whole_file
+from dreamer_core.files import NPZ_ERRORS, whole_file
 from dreamer_core.replay.format import Layout, Record, Totals, decode_chunk
 from dreamer_core.replay.survey import FileReads, SegmentFile, Survey, survey
 from dreamer_core.types import Batch
@@ -227,7 +226,7 @@ def read_episode(path: Path | str) -> Batch:
             columns: dict[str, Any] = {n: file[n][None].copy() for n in names if n in file}
         columns["is_first"][:, 0] = True  # of an episode without its head
         return Batch(**columns)
-    except (ValueError, LookupError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+    except (*NPZ_ERRORS, LookupError, TypeError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(

@@ -13,8 +13,8 @@ from dreamer_core.types import BoolArray, EnvSpec, FloatArray
 def flags(values: Any, name: str) -> BoolArray:
     """Returns bool; raises BadInput, with the name, for what is neither true nor false."""
     values = np.asarray(values)
-    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise BadInput(f"{name}: wanted true and false, got {values.dtype} of other values")
+    if values.dtype.kind not in "biuf" or values.ndim == 0 or not np.isin(values, (0, 1)).all():
+        raise BadInput(f"{name}: wanted an array of true and false, got other {values.dtype}")
     return values.astype(np.bool_)
 
 
@@ -23,7 +23,8 @@ def numbers(values: Any, name: str) -> FloatArray:
     values = np.asarray(values)
     if values.dtype.kind not in "biuf" or values.ndim == 0:
         raise BadInput(f"{name}: wanted an array of numbers, got {values.dtype} {values.shape}")
-    return values.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused with the rest of what is not finite
+        return values.astype(np.float32)
 
 
 def one_hot(action: Any, spec: EnvSpec, name: str) -> FloatArray:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from dreamer_core.errors import BadInput, naming
+from dreamer_core.files import NPZ_ERRORS
 from dreamer_core.replay.checks import check_columns, check_flags
 from dreamer_core.replay.format import Layout
 from dreamer_core.run.episode_columns import flags, numbers, one_hot
@@ -64,6 +64,7 @@ def read_files(files: Sequence[EpisodeFile], spec: EnvSpec) -> Iterator[EpisodeC
         BadInput: a file cannot be read, or holds something else; names it and the key.
     """
     layout, number = layout_of(spec), 0
+    before: tuple[Path, EpisodeChunk] | None = None
     for file in files:
         if is_minari(file.path):
             read = read_minari(file.path, spec)
@@ -73,6 +74,9 @@ def read_files(files: Sequence[EpisodeFile], spec: EnvSpec) -> Iterator[EpisodeC
             if file.place is None:
                 episode = replace(episode, incarnation=0, episode=number)  # noqa: PLW2901
             _check(episode, spec, layout, source)
+            if before is not None:
+                _require_after(episode, source, *before)
+            before = file.path, episode
             yield episode
             number += 1
 
@@ -107,7 +111,7 @@ class _Npz:
             with naming(f"read the episode {path}", "Name an episode that can be read"):
                 self._file = np.load(path)
             self.keys = tuple(self._file.keys())
-        except (ValueError, EOFError, BadZipFile, AttributeError) as error:
+        except NPZ_ERRORS as error:
             if isinstance(error, BadInput):
                 raise
             raise BadInput(
@@ -123,7 +127,7 @@ class _Npz:
             )
         try:
             return self._file[key]
-        except (ValueError, EOFError, BadZipFile, OSError) as error:
+        except NPZ_ERRORS as error:
             raise BadInput(f"{self.path}: {key} cannot be read ({error})") from error
 
     def get(self, *keys: str) -> Any:
@@ -135,11 +139,13 @@ def _place_of(path: Path) -> tuple[int, int, int] | None:
     file = _Npz(path)
     if not all(key in file.keys for key in _NAMES):
         return None
-    try:
-        incarnation, episode, first_step = (int(file[key]) for key in _NAMES)
-    except TypeError as error:
-        names = ", ".join(_NAMES)
-        raise BadInput(f"{path}: wanted whole numbers in {names} ({error})") from error
+    values = [np.asarray(file[key]) for key in _NAMES]
+    if any(value.ndim > 0 or value.dtype.kind not in "iu" for value in values):
+        raise BadInput(
+            f"{path}: wanted a whole number each in {', '.join(_NAMES)}, got "
+            f"{', '.join(f'{value.dtype} {value.shape}' for value in values)}"
+        )
+    incarnation, episode, first_step = map(int, values)
     return incarnation, episode, first_step
 
 
@@ -155,13 +161,16 @@ def _read_npz(path: Path, spec: EnvSpec) -> EpisodeChunk:
     if is_last is None:
         is_last = np.arange(rows) == rows - 1
     action = file["prev_action" if "prev_action" in file.keys else "action"]
+    prev_action = one_hot(action, spec, f"{path}: action")
+    if action.ndim == 1 and first_step == 0:
+        prev_action[:1][action[:1] == 0] = 0  # the number of a choice cannot say that there is none
     vector = file.get("vector") if spec.vector_size else None
     return EpisodeChunk(
         incarnation=incarnation,
         episode=episode,
         first_step=first_step,
         image=file["image"],
-        prev_action=one_hot(action, spec, f"{path}: action"),
+        prev_action=prev_action,
         reward=reward,
         is_first=flags(is_first, f"{path}: is_first"),
         is_last=flags(is_last, f"{path}: is_last"),
@@ -202,6 +211,18 @@ def _check(episode: EpisodeChunk, spec: EnvSpec, layout: Layout, source: str) ->
         raise BadInput(
             f"{source}: action in row {row + begins}: wanted {wanted}, got "
             f"{episode.prev_action[row + begins].tolist()}"
+        )
+
+
+def _require_after(episode: EpisodeChunk, source: str, path: Path, before: EpisodeChunk) -> None:
+    """Raises BadInput for rows that the file before it holds too, or that follow its end."""
+    name, end = (before.incarnation, before.episode), before.first_step + len(before)
+    is_over = bool(before.is_last[-1])
+    if (episode.incarnation, episode.episode) == name and (episode.first_step < end or is_over):
+        raise BadInput(
+            f"{source}: begins at step {episode.first_step} of episode {name[1]} of incarnation "
+            f"{name[0]}, but {path} {'ends it with' if is_over else 'holds it up to'} step "
+            f"{end - 1}; leave one of the two out"
         )
 
 

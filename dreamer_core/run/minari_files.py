@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,16 +45,20 @@ def read_minari(path: Path, spec: EnvSpec) -> Iterator[tuple[str, EpisodeChunk]]
     with naming(f"read the episodes in {path}", "Name the main_data.hdf5 of a Minari dataset"):
         file: Any = h5py.File(path, "r")
     with file:
-        names = [n for n in file if n.startswith(_PREFIX) and n.removeprefix(_PREFIX).isdigit()]
+        with _reading(str(path)):
+            keys = list(map(str, file))
+        names = [n for n in keys if n.startswith(_PREFIX) and n.removeprefix(_PREFIX).isdigit()]
         if not names:
             raise BadInput(
                 f"{path}: wanted groups {_PREFIX}0, {_PREFIX}1, ... as Minari writes them, but "
-                f"there are {', '.join(file) or 'none'}"
+                f"there are {', '.join(keys) or 'none'}"
             )
         space = _action_space(file, path)
         for name in sorted(names, key=lambda name: int(name.removeprefix(_PREFIX))):
             source = f"{path}: {name}"
-            yield source, _episode(_Group(file[name], source), spec, space)
+            with _reading(source):
+                group = _Group(file[name], source)
+            yield source, _episode(group, spec, space)
 
 
 def _h5py(path: Path) -> Any:
@@ -66,32 +71,43 @@ def _h5py(path: Path) -> Any:
         ) from error
 
 
+@contextmanager
+def _reading(source: str) -> Generator[None]:
+    """Turns what h5py raises for a damaged file, or for another kind of object, into BadInput."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise BadInput(f"{source} cannot be read ({error}); mend it or leave it out") from error
+
+
 class _Group:
     """A group whose errors name file, group and key."""
 
     def __init__(self, group: Any, source: str) -> None:
         self._group = group
+        self._keys = list(map(str, group))
         self.source = source
 
     def read(self, key: str) -> Any:
         """Returns a data set."""
-        if key not in self._group:
+        if key not in self._keys:
             raise BadInput(
-                f"{self.source}: wanted the key {key!r}, but there are {', '.join(self._group)}"
+                f"{self.source}: wanted the key {key!r}, but there are {', '.join(self._keys)}"
             )
-        item = self._group[key]
-        if hasattr(item, "keys"):
-            images = [name for name in item if getattr(item[name], "dtype", None) == np.uint8]
-            if key != "observations" or len(images) != 1:
-                raise BadInput(
-                    f"{self.source}/{key}: wanted images, but there are the parts "
-                    f"{', '.join(item)}, of which {len(images)} hold bytes; export one of them"
-                )
-            item = item[images[0]]
-        try:
+        with _reading(f"{self.source}/{key}"):
+            item = self._group[key]
+            if hasattr(item, "keys"):
+                item = self._images_among(item, key)
             return np.asarray(item[()])
-        except OSError as error:
-            raise BadInput(f"{self.source}/{key} cannot be read ({error})") from error
+
+    def _images_among(self, parts: Any, key: str) -> Any:
+        images = [name for name in parts if getattr(parts[name], "dtype", None) == np.uint8]
+        if key != "observations" or len(images) != 1:
+            raise BadInput(
+                f"{self.source}/{key}: wanted one array, but there are the parts "
+                f"{', '.join(parts)}, of which {len(images)} hold bytes; export one of them"
+            )
+        return parts[images[0]]
 
 
 def _episode(group: _Group, spec: EnvSpec, space: dict[str, Any]) -> EpisodeChunk:
@@ -132,7 +148,7 @@ def _episode(group: _Group, spec: EnvSpec, space: dict[str, Any]) -> EpisodeChun
 
 def _images(images: Any, spec: EnvSpec, name: str) -> UInt8Array:
     """Returns images [N, 64, 64, channels], resized, and grey where the environment's are."""
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or 0 in images.shape:
         raise BadInput(
             f"{name}: wanted images of bytes [T + 1, height, width, channels], got "
             f"{images.dtype} {images.shape}"
@@ -155,13 +171,19 @@ def _images(images: Any, spec: EnvSpec, name: str) -> UInt8Array:
 
 
 def _actions(action: Any, spec: EnvSpec, space: dict[str, Any], name: str) -> FloatArray:
-    if space.get("type") == "Discrete":
-        action = action - space.get("start", 0)
-    elif space.get("type") == "Box" and not spec.is_discrete:
-        low, high = (np.asarray(space[bound], np.float64) for bound in ("low", "high"))
-        if np.isfinite([low, high]).all() and (high > low).all():
-            action = np.clip(2 * (action - low) / (high - low) - 1, -1, 1)
-        action = action.reshape(len(action), -1)
+    try:
+        if space.get("type") == "Discrete":
+            action = action - space.get("start", 0)
+        elif space.get("type") == "Box" and not spec.is_discrete:
+            low, high = (np.asarray(space[bound], np.float64) for bound in ("low", "high"))
+            if np.isfinite([low, high]).all() and (high > low).all():
+                action = np.clip(2 * (action - low) / (high - low) - 1, -1, 1)
+            action = action.reshape(len(action), -1)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{name}: {action.dtype} {action.shape} do not fit the action_space that the dataset "
+            f"declares, {space} ({error})"
+        ) from error
     return one_hot(action, spec, name)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from contextlib import suppress
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -69,6 +71,30 @@ def test_a_part_of_an_episode_keeps_its_place(tmp_path):
     assert (episode.first_step, episode.is_first.any()) == (2, False)
 
 
+def test_choices_given_as_numbers_have_a_zero_where_there_is_no_action(tmp_path):
+    (episode,) = read(saved(tmp_path / "a.npz", {**AUTHORS, "action": np.array([0, *CHOICES])}))
+    assert np.array_equal(episode.prev_action, ACTION)
+    path = saved(tmp_path / "a.npz", {**AUTHORS, "action": np.array([2, *CHOICES])})
+    with pytest.raises(BadInput, match="wanted no action and no reward in row 0"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("is_over", "first_step", "words"),
+    [(0, 5, "holds it up to step 5"), (0, 6, None), (0, 8, None), (1, 8, "ends it with step 5")],
+)
+def test_rows_are_taken_once_and_none_after_an_end(tmp_path, is_over, first_step, words):
+    is_end = (STEP == 5) & bool(is_over)
+    later = {"first_step": first_step, "is_first": STEP < 0, "prev_action": np.eye(3)[[0] * 6]}
+    saved(tmp_path / "a.npz", {**OURS, "is_last": is_end, "is_terminal": is_end})
+    saved(tmp_path / "b.npz", {**OURS, **later})
+    if words is None:
+        assert [each.first_step for each in read(tmp_path)] == [0, first_step]
+        return
+    with pytest.raises(BadInput, match=rf"b\.npz: begins at step {first_step}.*a\.npz {words}"):
+        read(tmp_path)
+
+
 def test_episodes_come_by_their_names_or_else_by_those_of_the_files(tmp_path):
     for number in (10, 9, 8):
         saved(tmp_path / f"e{number}.npz", {**OURS, "episode": 20 - number})
@@ -105,8 +131,11 @@ SHIFTED = np.concatenate([ACTION[1:], ACTION[:1]])
         ({"reward": np.where(STEP == 2, np.nan, STEP)}, "reward holds values that are not finite"),
         ({"is_first": STEP == 1}, "is_first must be true in row 0"),
         ({"is_last": STEP == 3}, "is_last must be true in the last row only"),
-        ({"is_terminal": STEP}, "is_terminal: wanted true and false"),
+        ({"is_terminal": STEP}, "is_terminal: wanted an array of true and false"),
         ({"reward": np.array([{}] * 6)}, "reward cannot be read"),
+        ({**OURS, "incarnation": "one"}, r"a whole number each in incarnation.*got <U3 \(\)"),
+        ({**OURS, "episode": 0.5}, "a whole number each in incarnation"),
+        ({"reward": STEP * 1e300}, "reward holds values that are not finite"),
         ({"image": None}, "wanted the key 'image', but there are action"),
         ({"is_terminal": None}, "wanted the key 'is_terminal'"),
     ],
@@ -124,6 +153,18 @@ def test_a_file_that_is_none_is_told(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(BadInput, match=r"a\.npz"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_byte_is_told_or_changes_nothing(tmp_path, save):
+    path = tmp_path / "a.npz"
+    save(path, **{**AUTHORS, "image": IMAGE[:, :1, :1]})
+    whole, spec = path.read_bytes(), replace(SPEC, image_shape=(1, 1, 1))
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        with suppress(BadInput):
+            (episode,) = read(path, spec=spec)
+            assert np.array_equal(episode.reward, STEP) and (episode.image.ravel() == STEP).all()
 
 
 def test_places_without_episodes_are_told(tmp_path):
@@ -181,12 +222,17 @@ def test_minari_actions_are_brought_to_those_of_the_agent(tmp_path):
         ({"observations": IMAGE.astype(float)}, "episode_0/observations: wanted images of bytes"),
         ({"terminations": STEP[1:] == 2}, "true before the last row"),
         ({"actions": CHOICES + 1}, "episode_0/actions: wanted choices from 0 to 2"),
+        ({"actions": np.array([b"up"] * 5)}, "episode_0/actions: wanted an array of numbers"),
+        ({"truncations": np.False_}, "episode_0/truncations: wanted an array of true and false"),
+        ({"observations": np.zeros((6, 0, 0, 3), np.uint8)}, "wanted images of bytes"),
+        ({"attrs": {"action_space": '{"type": "Box"}'}, "spec": BOX}, "/actions: .*do not fit"),
     ],
 )
 def test_a_malformed_minari_file_is_told_with_group_and_key(tmp_path, change, words):
-    path = dataset(tmp_path / "main_data.hdf5", **change)
+    spec = change.get("spec", SPEC)
+    path = dataset(tmp_path / "main_data.hdf5", **{k: v for k, v in change.items() if k != "spec"})
     with pytest.raises(BadInput, match=words) as told:
-        read(path)
+        read(path, spec=spec)
     assert str(path) in str(told.value)
 
 
@@ -195,6 +241,10 @@ def test_other_hdf5_files_and_a_missing_h5py_are_told(tmp_path, monkeypatch):
     with h5py.File(path, "a") as file:
         del file["episode_0"]["rewards"]
     with pytest.raises(BadInput, match="episode_0: wanted the key 'rewards'"):
+        read(path)
+    with h5py.File(path, "w") as file:
+        file["episode_0"] = 1
+    with pytest.raises(BadInput, match="episode_0 cannot be read"):
         read(path)
     with h5py.File(path, "w") as file:
         file["weights"] = 1

@@ -93,7 +93,7 @@ def _score_notes(report: Report) -> Html:
     words = (
         f"A run's score is the mean of its last {SCORED_EPISODES} greedy evaluation episodes, as "
         "in the paper's curves and Table K.1; a row's is the mean over its seeds. The interval "
-        "holds 95% of the bootstrap over the seeds; one seed has none."
+        "holds 95% of the bootstrap over the seeds: too narrow with few, and none with one."
     )
     parts: list[Child] = [tag("p", words, class_="muted")]
     if left_out:

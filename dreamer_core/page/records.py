@@ -171,8 +171,6 @@ class _Log:
         if self._began_s is None:
             self._began_s = line.wall_time_s
         self.wall_s = max(self.wall_s, line.wall_time_s - self._began_s)
-        if line.service == "evaluator":
-            return
         for name in DRAWN & line.values.keys():
             if math.isfinite(line.values[name]):
                 self._add(name, (float(line.env_frame), line.values[name]))

@@ -218,7 +218,7 @@ def _aggregate_notes(found: Sequence[tuple[int, Variant, Summary]]) -> Iterator[
         "other two those of Agarwal et al. (2021). Bars hold 95% of "
         f"{RESAMPLES:,} bootstrap samples, which draw seeds within each game."
     )
-    if len(counts) > 1 or len({tuple(s.missing) for *_, s in found}) > 1:
+    if len({tuple(summary.missing) for *_, summary in found}) > 1:
         yield "The presets played different games, so their aggregates cannot be compared."
     fewest = min(summary.fewest_seeds for *_, summary in found)
     if any(summary.intervals is None for *_, summary in found):

@@ -37,6 +37,8 @@ def test_a_film_that_is_too_large_leaves_out_images_of_all_that_run_beside_it(mo
     flat = np.zeros((40, 64, 64, 1), np.uint8)
     html = player([Film("noise", images(40)), Film("flat", flat)], name="film", fps=16)
     (attributes,) = (x for _, x in Parsed(html).attributes if x.get("class") == "player")
+    stages = [x for _, x in Parsed(html).attributes if x.get("class") == "stage"]
+    assert len({(x["data-columns"], x["data-rows"]) for x in stages}) == 1
     every, frames = int(attributes["data-every"]), int(attributes["data-frames"])
     assert every > 1 and frames == -(-40 // every)
     assert float(attributes["data-fps"]) == pytest.approx(16 / every, abs=1e-3)

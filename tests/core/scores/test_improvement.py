@@ -57,9 +57,18 @@ def test_value_and_interval_are_what_loops_say():
 def test_single_seeds_have_no_interval_and_no_common_game_no_answer():
     assert improvement({"pong": [1.0]}, {"pong": [0.0]}).interval is None
     assert improvement({"pong": [1.0]}, {"boxing": [0.0]}) is None
+    found = improvement({"pong": [1.0]}, {"pong": [0.0, 2.0]}).interval
+    assert (found.low, found.high) == (0.0, 1.0)  # several of one agent are enough
 
 
 def test_the_interval_of_a_mean_of_two_seeds_reaches_from_one_to_the_other():
     found = interval_of_mean([1.0, 3.0])
     assert (found.low, found.high) == (1.0, 3.0)  # a quarter of the samples is at either end
     assert interval_of_mean([1.0]) is None
+
+
+def test_the_interval_of_a_mean_leaves_out_a_fortieth_at_either_end():
+    found = interval_of_mean([0.0, 0.0, 1.0])  # 8/27 of the samples are 0, and 1/27 are 1
+    assert (found.low, found.high) == (0.0, 1.0)
+    found = interval_of_mean([0.0, 0.0, 0.0, 0.0, 1.0])  # 0.7% of the samples are 4/5 or more
+    assert (found.low, found.high) == (0.0, 0.6)

@@ -1,6 +1,7 @@
 """The supervisor, told as what it does when: work, ends, saves. See test_recovery.py for faults."""
 
 import errno
+import logging
 
 import pytest
 
@@ -11,6 +12,12 @@ ALL = (32, 8)
 
 def test_a_run_takes_all_its_steps_and_exactly_their_share_of_gradient_steps(tmp_path):
     assert TapedRun(tmp_path).run().counts == ALL
+
+
+def test_the_log_names_the_policy_step_of_each_checkpoint(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "services.runtime.saves")
+    TapedRun(tmp_path).run()
+    assert caplog.messages[-1].startswith("Wrote the checkpoint of policy step 32 in ")
 
 
 def test_lockstep_saves_a_point_to_go_back_to_before_it_does_anything_else(tmp_path):

@@ -69,8 +69,12 @@ class LineFormatter(logging.Formatter):
 
 
 def log_to_stderr(service: str) -> None:
-    """Sends this process's log lines to stderr; in an actor Ray shows them to the supervisor."""
+    """Sends this process's log lines to stderr; in an actor Ray shows them to the supervisor.
+
+    Ray itself says nothing there: what fails in an actor is raised where it was called, and told.
+    """
     log_to(sys.stderr, service)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
 
 
 def log_to(stream: TextIO, service: str) -> logging.Handler:

@@ -25,7 +25,11 @@ STARTED, STOPPED = "Started at gradient step", "Stopped at gradient step"
 _TAIL_BYTES = 1 << 20
 _FORMAT_VARIABLE = "DREAMER_LOG_FORMAT"
 _STOPPED = re.compile(r'(?: (?:INFO|ERROR) |"message": ")Stopped\b')
-_RAY_PREFIX = re.compile(r"^(?:\x1b\[\d+m)?\((\w+)[^()]* pid=\d+[^()]*\)(?:\x1b\[0m)? ")
+_RAY_PREFIX = re.compile(
+    r"^(?:\x1b\[\d+m)?"
+    r"\((?:(?:(\w+)[^()]* )?pid=\d+[^()]*|(raylet|autoscaler)\b[^()]*)\)"
+    r"(?:\x1b\[0m)? "
+)
 
 
 def use_log_format(wanted: LogFormat) -> None:
@@ -117,7 +121,10 @@ class WithoutPrefixes:
             return words
         end = "\n" if words.endswith("\n") else ""
         now_s = datetime.now(UTC).timestamp()
-        return line_of(found[1].lower(), "INFO", words.removesuffix(end), now_s) + end
+        return (
+            line_of((found[1] or found[2] or "ray").lower(), "INFO", words.removesuffix(end), now_s)
+            + end
+        )
 
 
 @contextmanager

@@ -59,6 +59,9 @@ def test_as_json_each_record_is_one_object_its_trace_included():
         ("(Learner pid=77, ip=10.0.0.2) a line\n", "a line\n"),
         ("(ReplayServer pid=7) a line [repeated 2x across cluster]\n",
          "a line [repeated 2x across cluster]\n"),
+        ("(pid=77, ip=10.0.0.2) before it has a name\n", "before it has a name\n"),
+        ("\x1b[33m(raylet)\x1b[0m 1 worker was killed\n", "1 worker was killed\n"),
+        ("(autoscaler +15m30s) a node\n", "a node\n"),
         ("(a remark) and a word\n", "(a remark) and a word\n"),
         ("\n", "\n"),
     ],
@@ -74,7 +77,10 @@ def test_among_json_a_line_of_another_program_becomes_an_object():
     stream = io.StringIO()
     print("(Learner pid=77) Segmentation fault", file=WithoutPrefixes(stream))
     print('(Learner pid=77) {"message": "ours"}', file=WithoutPrefixes(stream))
-    first, second = map(json.loads, stream.getvalue().splitlines())
+    print("(raylet) out of memory", file=WithoutPrefixes(stream))
+    print("(pid=77) before it has a name", file=WithoutPrefixes(stream))
+    first, second, raylet, unnamed = map(json.loads, stream.getvalue().splitlines())
+    assert (raylet["service"], unnamed["service"]) == ("raylet", "ray")
     assert first["service"] == "learner" and first["message"] == "Segmentation fault"
     assert second == {"message": "ours"}
 

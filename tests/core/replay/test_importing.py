@@ -58,7 +58,9 @@ def test_what_was_evicted_from_damaged_and_cut_short_makes_the_round_trip_exactl
 
 
 def test_a_replay_goes_on_from_what_was_imported(tmp_path):
-    import_episodes(tmp_path / "b", LAYOUT, 40, [rows_of(0, 0, 150), rows_of(1, 20, 100)])
+    episodes = [rows_of(0, 0, 150), rows_of(1, 20, 100)]
+    imported = import_episodes(tmp_path / "b", LAYOUT, 40, episodes)
+    assert (imported.episodes, imported.rows, imported.policy_steps) == (2, 250, 249)
     replay = open_replay(tmp_path / "b")
     counts = replay.counts()
     assert (counts.policy_steps, counts.episodes, counts.stored_steps) == (249, 1, 250)

@@ -118,7 +118,8 @@ class Tracker:
             run, begun_s = self._init()
             while (row := self._rows.get()) is not None:
                 last_step = max(last_step + 1, int((time.time() - begun_s) * 1000))
-                run.log(dict(row), step=last_step)  # grows over all processes of the run
+                # The step grows over all processes of the run; a row waits for no later one.
+                run.log(dict(row), step=last_step, commit=True)
             run.finish()
         except Exception as error:  # noqa: BLE001 (whatever it is, the run goes on)
             self._fail(f"{type(error).__name__}: {error}".rstrip("."))

@@ -68,7 +68,8 @@ def report(run_dir, *reports):
                 written.write(each, policy_step=step, gradient_step=step)
 
 
-def test_a_resumed_run_goes_on_in_the_same_run_and_tells_no_frame_twice(tmp_path):
+def test_a_resumed_run_goes_on_in_the_same_run_and_tells_no_frame_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracker, "_CLOSE_S", 120)  # of a machine that is busy with other tests
     played = Report(service="collector", episodes=(EPISODE,))
     report(tmp_path, (loss(1.0), 3), (played, 5), (loss(float("nan")), 6))
     report(tmp_path, (loss(9.0), 4), (loss(2.0), 7))

@@ -7,7 +7,7 @@ from dreamer_core.config import EnvConfig
 from dreamer_core.envs.suites import make_env
 from tests.learning.tasks import TASKS
 
-EPISODES = 60
+EPISODES = 30
 by_name = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
 

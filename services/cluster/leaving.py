@@ -16,10 +16,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 import ray
-from ray._private.state import state
-from ray.exceptions import RayError
+from ray._private.worker import global_worker
+from ray.core.generated import autoscaler_pb2  # pyright: ignore[reportMissingTypeStubs]
+from ray.exceptions import AuthenticationError, RayError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ class Leaving:
 
     Args:
         connect: raises OSError where the head's control store does not answer.
-        draining: returns the ids of nodes that are being drained.
+        draining: returns the ids of nodes that are being drained; raises AuthenticationError where
+            the control store is another cluster's.
         nodes: ids of those without which there is no run: this one and the head.
         now_s: seconds on a clock that never goes back.
     """
@@ -57,8 +60,11 @@ class Leaving:
             self._take_silence(error)
             return
         self._silent_since_s, self._refusals = None, 0
-        if self.nodes & self.draining():
-            self.why = "the Ray node of this run was told to end"
+        try:
+            if self.nodes & self.draining():
+                self.why = "the Ray node of this run was told to end"
+        except AuthenticationError:
+            self.why = "the head of the Ray cluster was replaced"
 
     def _take_silence(self, error: OSError) -> None:
         """Refused twice, nobody is there any more; anything else may pass."""
@@ -86,7 +92,7 @@ def leaving(
     def connect() -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
 
-    seen = Leaving(connect, lambda: set(state.get_draining_nodes()), frozenset({own, *heads}))
+    seen = Leaving(connect, _draining, frozenset({own, *heads}))
     is_over = threading.Event()
 
     def follow() -> None:
@@ -107,3 +113,21 @@ def leaving(
     finally:
         is_over.set()
         thread.join(_CONNECT_S)
+
+
+def _draining() -> set[str]:
+    """Ids of the nodes that are being drained.
+
+    Not by Ray's own `state.get_draining_nodes`, which aborts this process where the control store
+    is another cluster's: a head that was started again at once.
+
+    Raises:
+        AuthenticationError: it is another cluster's.
+        RayError: it does not say.
+    """
+    messages: Any = autoscaler_pb2
+    worker: Any = global_worker
+    reply = messages.GetClusterResourceStateReply()
+    reply.ParseFromString(worker.gcs_client.get_cluster_resource_state(_CONNECT_S))
+    nodes = reply.cluster_resource_state.node_states
+    return {node.node_id.hex() for node in nodes if node.status == messages.NodeStatus.DRAINING}

@@ -19,6 +19,10 @@ def _targets_dir() -> Path | None:
     return Path(directory) if directory else None
 
 
+def _awaited_roles() -> tuple[str, ...]:
+    return tuple(role for role in os.environ.get("DREAMER_AWAIT_ROLES", "").split(",") if role)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
     """The Prometheus endpoint of the supervisor's process."""
@@ -45,6 +49,10 @@ class RuntimeConfig:
     ray_address: str | None = None
     """Cluster to run on, HOST:PORT or `auto`; None starts one in this process that ends with
     it."""
+    await_roles: tuple[str, ...] = field(default_factory=_awaited_roles)
+    """Roles of nodes (`ray start --labels dreamer-role=collector`) that the start waits for, a
+    minute at most, since a service stays where it started; by default what the variable
+    DREAMER_AWAIT_ROLES names, with commas between."""
     is_run_dir_shared: bool = False
     """Whether every node sees the run directory under the same path. If not, replay server and
     learner stay on the node of this process, which then needs the GPU."""

@@ -7,7 +7,8 @@ evaluator.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dreamer_core.errors import BadInput
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 ROLE_LABEL = "dreamer-role"
 _USE_RUN_DIR = ("replay", "learner")
+_ROLES_POLL_S = 0.5
 _TAKE_NO_CPU = ("replay", "exchange")
 
 
@@ -66,6 +68,34 @@ def guest_options(home: str) -> dict[str, Any]:
         "label_selector": {ROLE_LABEL: "evaluator"},
         "fallback_strategy": [{"label_selector": {NODE_ID_LABEL: home}}],
     }
+
+
+def await_roles(
+    roles: Sequence[str],
+    nodes: Callable[[], Sequence[Mapping[str, Any]]],
+    patience_s: float = 60.0,
+) -> None:
+    """Waits until the cluster has a node of each role; goes on without, with a warning.
+
+    Args:
+        roles: as nodes are labelled.
+        nodes: returns those of the cluster, as Ray lists them.
+        patience_s: longest wait.
+    """
+    give_up_s = time.monotonic() + patience_s
+    is_told = False
+    while missing := set(roles) - _roles(nodes()):
+        if not is_told:
+            logger.info("Waiting for a node of the role %s", ", ".join(sorted(missing)))
+            is_told = True
+        if time.monotonic() >= give_up_s:
+            logger.warning("Started without it: its services start on other nodes, and stay there")
+            return
+        time.sleep(_ROLES_POLL_S)
+
+
+def _roles(nodes: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {node.get("Labels", {}).get(ROLE_LABEL, "") for node in nodes if node["Alive"]}
 
 
 def _place(service: str, only_node: str | None) -> dict[str, Any]:

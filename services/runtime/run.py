@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
+import ray
+
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.report.log import RunLog
@@ -31,6 +33,7 @@ from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
 from services.runtime.faults import Faults
 from services.runtime.metrics import PrometheusExporter, advertised, targets_of_others
+from services.runtime.placement import await_roles
 from services.runtime.saves import Saves
 from services.runtime.supervisor import Supervisor
 
@@ -103,6 +106,7 @@ def train(
         logger.info("Joining Ray at %s", address) if address else logger.info("Starting Ray")
         stack.enter_context(ray_cluster(services, namespace=str(run_dir)))
         should_stop = stack.enter_context(leaving(should_stop))
+        await_roles(services.runtime.await_roles, ray.nodes)
         write_address(front.paths)
         stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
         on_start(exporter.url)

@@ -110,7 +110,8 @@ def test_prometheus_finds_the_run_and_its_rules(stack):
 
     stack.wait_until(samples)
     (sample,) = samples()
-    assert sample["metric"]["run"] == "docker" and sample["metric"]["instance"] == f"learner:{PORT}"
+    assert sample["metric"]["run"] == "/runs/atari_tiny"
+    assert sample["metric"]["instance"].endswith(f":{PORT}")
     rules = [x for group in stack.ask_prometheus("rules")["groups"] for x in group["rules"]]
     assert {"DreamerTargetDown", "run:dreamer_gradient_steps:rate5m"} <= {x["name"] for x in rules}
 

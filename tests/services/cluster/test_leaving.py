@@ -1,6 +1,7 @@
 """A run is stopped, and so saved, once Ray under it is about to end."""
 
 import pytest
+from ray.exceptions import AuthenticationError
 
 from services.cluster.leaving import Leaving
 
@@ -31,6 +32,15 @@ def test_a_node_without_which_there_is_no_run_is_drained(node):
 
 def test_that_another_node_is_drained_is_no_matter():
     assert seen(draining=["a collector's"], times=50) is None
+
+
+def test_a_head_of_another_cluster_ends_the_run():
+    def draining():
+        raise AuthenticationError("WrongClusterID")
+
+    leaving = Leaving(lambda: None, draining, NODES, lambda: 0.0)
+    leaving.look()
+    assert leaving.why == "the head of the Ray cluster was replaced"
 
 
 def test_a_head_that_refuses_twice_is_gone():

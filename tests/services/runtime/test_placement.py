@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from services.cluster.connection import NoCluster
-from services.runtime.placement import actor_options, guest_options
+from services.runtime.placement import ROLE_LABEL, actor_options, await_roles, guest_options
 
 
 def node(name, *, is_alive=True, **resources):
@@ -76,3 +76,17 @@ def test_evaluators_of_another_job_go_to_their_role_or_else_stay_at_home():
         "label_selector": {"dreamer-role": "evaluator"},
         "fallback_strategy": [{"label_selector": {"ray.io/node-id": "home"}}],
     }
+
+
+def test_the_start_waits_for_nodes_of_the_roles_that_are_named(caplog):
+    caplog.set_level("INFO")
+    learner = {"Alive": True, "Labels": {ROLE_LABEL: "learner"}}
+    dead = {"Alive": False, "Labels": {ROLE_LABEL: "collector"}}
+    alive = {"Alive": True, "Labels": {ROLE_LABEL: "collector"}}
+    seen = iter([[learner, {"Alive": True}], [learner, dead], [learner, alive]])
+    await_roles(["collector"], lambda: next(seen))
+    assert next(seen, None) is None
+    assert caplog.messages == ["Waiting for a node of the role collector"]
+    await_roles(["collector"], lambda: [learner], patience_s=0.0)
+    assert "Started without it" in caplog.text
+    await_roles([], list)

@@ -113,7 +113,7 @@ def resumed(interrupted, stopped):
         "--steps",
         str(ALL_STEPS),
         "--evaluation.interval-frames",
-        "200",
+        "350",  # none falls due once all is collected and not all is trained: it would be the last
     )
     return run, run.finish()
 

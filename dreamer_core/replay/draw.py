@@ -80,7 +80,6 @@ def pick(
 class _Piece(NamedTuple):
     """Consecutive rows of a record, and their flat place in the batch."""
 
-    record: Record
     row: int
     num_rows: int
     at: int
@@ -93,8 +92,7 @@ class _BatchBuffers:
         shape = (num_sequences, length)
         self._layout = layout
         self.length = length
-        self.pieces: list[_Piece] = []
-        """Where the rows lie; they are copied last."""
+        self._pieces: dict[Record, list[_Piece]] = {}  # by record, so that each is decoded once
         self.image = np.empty((*shape, *layout.image_shape), np.uint8)
         self.prev_action = np.empty((*shape, layout.action_size), np.float32)
         self.reward = np.empty(shape, np.float32)
@@ -109,21 +107,28 @@ class _BatchBuffers:
         )
         self._columns = [(x.reshape(-1).view(np.uint8), size) for x, size in columns if size]
 
-    def _copy(self, pieces: Sequence[_Piece]) -> None:
-        for record, row, num_rows, at in pieces:
-            stored, column_at = np.frombuffer(record.columns(), np.uint8), 0
-            for target, size in self._columns:
-                source = column_at + row * size
-                rows = stored[source : source + num_rows * size]
-                target[at * size : (at + num_rows) * size] = rows
-                column_at += record.rows * size
+    def take(self, record: Record, row: int, num_rows: int, at: int) -> None:
+        """Notes rows of a record and their flat place in the batch; they are copied last."""
+        self._pieces.setdefault(record, []).append(_Piece(row, num_rows, at))
+
+    def _copy(self, records: Sequence[Record]) -> None:
+        for record in records:
+            stored = np.frombuffer(record.columns(), np.uint8)
+            for row, num_rows, at in self._pieces[record]:
+                column_at = 0
+                for target, size in self._columns:
+                    source = column_at + row * size
+                    rows = stored[source : source + num_rows * size]
+                    target[at * size : (at + num_rows) * size] = rows
+                    column_at += record.rows * size
 
     def finish(self) -> Batch:
         """Copies the rows, zeroes the action at each start (the chart), and hands the batch on."""
-        if any(piece.record.is_compressed for piece in self.pieces):
-            share(self._copy, self.pieces)
+        records = list(self._pieces)
+        if any(record.is_compressed for record in records):
+            share(self._copy, records)
         else:
-            self._copy(self.pieces)
+            self._copy(records)
         self.prev_action[self.is_first] = 0
         return Batch(
             image=self.image,
@@ -155,9 +160,7 @@ def _fill(
             if not (record.is_checked or record.is_intact()):
                 return record
             num_rows = min(stop, record.first_step + record.rows) - step
-            buffers.pieces.append(
-                _Piece(record, step - record.first_step, num_rows, b * length + filled)
-            )
+            buffers.take(record, step - record.first_step, num_rows, b * length + filled)
             step, filled, position = step + num_rows, filled + num_rows, position + 1
         buffers.is_terminal[b, filled - 1] = episode.is_terminal and step == episode.end
         number, start = (number + 1) % len(episodes), 0

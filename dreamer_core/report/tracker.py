@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from dreamer_core.config import Config
@@ -92,17 +91,6 @@ class Tracker:
         self._thread.join(_CLOSE_S)
         if self._thread.is_alive():
             self._fail(f"it did not take all reports within {_CLOSE_S:g} s")
-
-    def __enter__(self) -> Tracker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _put(self, row: _Row | None) -> None:
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -248,5 +248,5 @@ def open_front(
         tracker = None
         if config.tracker.wandb is not None:
             opened = Tracker(config, run_dir, frames_per_policy_step=frames)
-            tracker = stack.enter_context(opened)
+            tracker = stack.enter_context(closing(opened))
         yield Front(paths, log, tracker, show, tuple(news))

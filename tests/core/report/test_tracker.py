@@ -3,6 +3,7 @@
 import logging
 import struct
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -61,7 +62,7 @@ def report(run_dir, *reports):
     """What one process of a run reports: (report, policy step) each, after its restart."""
     with (
         RunLog(run_dir, frames_per_policy_step=2) as log,
-        Tracker(CONFIG, run_dir, frames_per_policy_step=2) as sink,
+        closing(Tracker(CONFIG, run_dir, frames_per_policy_step=2)) as sink,
     ):
         for each, step in ((Report(service="supervisor", is_restart=True), 0), *reports):
             for written in (sink, log):

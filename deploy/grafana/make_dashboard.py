@@ -40,6 +40,29 @@ class Panel:
     """Draw a logarithmic axis."""
 
 
+PAGE = "http://127.0.0.1:8764/"  # where `dreamer watch` serves it, unless told otherwise
+LINK = {
+    "title": "The run's page",
+    "tooltip": "Where `dreamer watch RUN_DIR` serves it; the field above says where that is.",
+    "type": "link",
+    "icon": "external link",
+    "url": "${page}",
+    "targetBlank": True,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Marks over all panels where something happened."""
+
+    name: str
+    query: str
+    """PromQL; marks where it is above 0, or at the times that it says."""
+    color: str
+    is_time: bool = False
+    """It says times, in milliseconds since 1970."""
+
+
 def metric(name: str, *, by: str = "") -> str:
     """Returns the query of one metric of the chosen runs, with label matchers `by`."""
     return f"dreamer_{name}{{{RUN}{by}}}"
@@ -56,11 +79,31 @@ def step_seconds(quantile: float) -> str:
     return f"histogram_quantile({quantile}, sum by (run, le) ({buckets}))"
 
 
+MARKS = (
+    Mark(
+        name="Run started",
+        color="blue",
+        is_time=True,
+        query=f'process_start_time_seconds{{job="dreamer", {RUN}}} * 1000',
+    ),
+    Mark(
+        name="Service replaced", color="red", query=f"changes({metric('restarts_total')}[1m]) > 0"
+    ),
+)
+
+
 def stat(title: str, help: str, query: str, unit: str = "short", **options: Any) -> Panel:  # noqa: A002
     """Returns a small panel with one number a run."""
     return Panel(
         title=title, help=help, queries={"": query}, unit=unit, kind="stat", width=4, **options
     )
+
+
+def gradient_norm(whose: str, name: str) -> Panel:
+    """Returns the panel of one optimiser; their norms differ by orders of magnitude."""
+    text = "Before clipping. Growth without end comes before a loss that is not finite."
+    query = metric(f"{name}_gradient_norm")
+    return Panel(title=f"{whose}: gradient norm", help=text, queries={"": query}, is_log=True)
 
 
 ROWS: dict[str, tuple[Panel, ...]] = {
@@ -107,8 +150,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
               queries={"": metric("image_mean_squared_error")}),
         Panel(title="Reward and discount loss", help="In nats, without the Gaussian's constant.",
               queries={"reward": metric("reward_loss"), "discount": metric("discount_loss")}),
-        Panel(title="KL and latent entropy", help="Nats; a prior that never settles is a bad sign.",
-              queries={"KL": metric("kl_nats"), "prior": metric("prior_entropy_nats"),
+        Panel(title="KL", help="Nats, from posterior to prior: how much an image still surprises.",
+              queries={"": metric("kl_nats")}),
+        Panel(title="Latent entropies",
+              help="Nats, at most variables x ln(classes); a prior that never settles is a bad "
+                   "sign.",
+              queries={"prior": metric("prior_entropy_nats"),
                        "posterior": metric("posterior_entropy_nats")}),
         Panel(title="Actor entropy", help="Nats; 0 early on means that exploration has died.",
               queries={"": metric("actor_entropy_nats")}),
@@ -118,11 +165,9 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                        "value": metric("value_mean")}),
         Panel(title="Behaviour losses", help="Of the imagination; their height says little.",
               queries={"actor": metric("actor_loss"), "critic": metric("critic_loss")}),
-        Panel(title="Gradient norms", is_log=True,
-              help="Before clipping. Growth without end comes before a loss that is not finite.",
-              queries={"world model": metric("world_model_gradient_norm"),
-                       "actor": metric("actor_gradient_norm"),
-                       "critic": metric("critic_gradient_norm")}),
+        gradient_norm("World model", "world_model"),
+        gradient_norm("Actor", "actor"),
+        gradient_norm("Critic", "critic"),
     ),
     "What is it waiting for?": (
         Panel(title="Idle time", unit="percentunit",
@@ -170,6 +215,8 @@ def dashboard() -> dict[str, Any]:
         "refresh": "15s",
         "time": {"from": "now-6h", "to": "now"},
         "templating": {"list": _variables()},
+        "annotations": {"list": [_annotation(mark) for mark in MARKS]},
+        "links": [LINK],
         "panels": _panels(),
     }
 
@@ -189,7 +236,27 @@ def _variables() -> list[dict[str, Any]]:
             "multi": True,
             "current": {"text": "All", "value": "$__all"},
         },
+        {
+            "name": "page",
+            "label": "Page of dreamer watch",
+            "type": "textbox",
+            "query": PAGE,
+            "current": {"text": PAGE, "value": PAGE},
+        },
     ]
+
+
+def _annotation(mark: Mark) -> dict[str, Any]:
+    return {
+        "name": mark.name,
+        "datasource": SOURCE,
+        "enable": True,
+        "iconColor": mark.color,
+        "expr": mark.query,
+        "useValueForTime": mark.is_time,
+        "titleFormat": mark.name,
+        "textFormat": "{{run}} {{service}}",
+    }
 
 
 def _panels() -> list[dict[str, Any]]:

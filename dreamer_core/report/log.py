@@ -30,7 +30,7 @@ class RunLog:
     Opening a directory that holds a log continues it; a last line torn by a kill is cut off. Each
     line is flushed, so a kill of the process loses none. TensorBoard's x axis is environment
     frames (policy steps x frames of each), the axis of the published Atari curves; its tags are
-    the metric names, followed by `/label` for metrics with labels.
+    those of `tag_of`.
 
     A run that goes on from a checkpoint reports again what came after it: a report that
     `is_restart` takes that back first, so that both hold one value a step.

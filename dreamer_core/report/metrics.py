@@ -2,7 +2,8 @@
 
 A service measures, puts the numbers into a `Report` and knows no sink. Whoever receives reports
 hands each one to every sink (`RunLog` in log.py, `PrometheusExporter` in services), so that a
-number carries one name everywhere. What the kinds mean in `Report.values`:
+number carries one name everywhere; TensorBoard and trackers sort them into groups (`tag_of`). What
+the kinds mean in `Report.values`:
 
     counter     the total so far; only one service reports a given counter
     gauge       the value now, or the mean since the last report
@@ -50,114 +51,154 @@ def _gauge(text: str, *labels: str) -> Metric:
 STEP_SECONDS_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 """From a captured update on a GPU to the full-size model on a CPU; seconds."""
 
-METRICS: dict[str, Metric] = {
-    # Counts of the run
-    "dreamer_policy_steps_total": _counter("Actions taken in the environment (after repeat)."),
-    "dreamer_env_frames_total": _counter("Simulator frames: policy steps x frames of each."),
-    "dreamer_gradient_steps_total": _counter("Training steps of world model, actor and critic."),
-    "dreamer_episodes_total": _counter("Training episodes that ended."),
-    "dreamer_restarts_total": _counter("Times a service was replaced after it died.", "service"),
-    "dreamer_errors_total": _counter(
-        "Times a service was lost or could not do its work.", "service"
-    ),
-    "dreamer_last_error_timestamp_seconds": _gauge("Unix time of the newest error.", "service"),
-    "dreamer_fenced_inserts_total": _counter(
-        "Chunks refused because their collector had been replaced."
-    ),
-    "dreamer_repaired_records_total": _counter(
-        "Damaged stretches of the replay's files that were cut off or set aside."
-    ),
-    "dreamer_dropped_reports_total": _counter(
-        "Reports that metrics.jsonl or TensorBoard lack, since the disk was full."
-    ),
-    # Episodes
-    "dreamer_episode_return": _gauge("Sum of raw rewards of the newest training episode."),
-    "dreamer_episode_length_policy_steps": _gauge("Length of the newest training episode."),
-    "dreamer_episode_info": _gauge(
-        "Last value in the newest training episode of a key that env.log_info names.", "key"
-    ),
-    "dreamer_evaluation_info": _gauge(
-        "Mean over the newest evaluation of the last value in each episode of such a key.",
-        *("mode", "weights", "key"),
-    ),
-    "dreamer_evaluation_return": _gauge("Mean return of the newest evaluation.", "mode", "weights"),
-    "dreamer_evaluation_length_policy_steps": _gauge(
-        "Mean episode length of the newest evaluation.", "mode", "weights"
-    ),
-    "dreamer_evaluation_policy_steps": _gauge(
-        "Policy steps of the run behind the weights of the newest evaluation.", "mode", "weights"
-    ),
-    "dreamer_evaluation_gradient_steps": _gauge(
-        "Gradient steps behind the weights of the newest evaluation.", "mode", "weights"
-    ),
-    # World model
-    "dreamer_world_model_loss": _gauge("Total world-model loss (eq. 2)."),
-    "dreamer_image_loss": _gauge(
-        "Negative log-likelihood of the images, in nats an image, without its constant."
-    ),
-    "dreamer_image_mean_squared_error": _gauge(
-        "Mean squared error a pixel of the reconstructed images, pixels in [-0.5, 0.5]."
-    ),
-    "dreamer_vector_loss": _gauge(
-        "Negative log-likelihood of the vectors, in nats a vector, without its constant."
-    ),
-    "dreamer_vector_mean_squared_error": _gauge(
-        "Mean squared error a number of the reconstructed vectors, in the environment's units."
-    ),
-    "dreamer_reward_loss": _gauge("Negative log-likelihood of the rewards, in nats."),
-    "dreamer_discount_loss": _gauge("Negative log-likelihood of the discounts, in nats."),
-    "dreamer_kl_loss": _gauge("KL term with balancing and free nats, before kl_scale."),
-    "dreamer_kl_nats": _gauge("KL divergence from posterior to prior."),
-    "dreamer_prior_entropy_nats": _gauge("Entropy of the predicted latent state."),
-    "dreamer_posterior_entropy_nats": _gauge("Entropy of the latent state given the image."),
-    "dreamer_world_model_gradient_norm": _gauge("Global gradient norm before clipping."),
-    # Actor and critic
-    "dreamer_actor_loss": _gauge("Actor loss in imagination (eq. 6)."),
-    "dreamer_critic_loss": _gauge("Critic loss in imagination (eq. 5)."),
-    "dreamer_actor_entropy_nats": _gauge("Entropy of the policy in imagination."),
-    "dreamer_actor_target_mean": _gauge("Mean lambda-return in imagination (eq. 4)."),
-    "dreamer_value_mean": _gauge("Mean value estimate in imagination."),
-    "dreamer_imagined_reward_mean": _gauge("Mean predicted reward in imagination."),
-    "dreamer_imagined_discount_mean": _gauge("Mean predicted discount in imagination."),
-    "dreamer_reinforce_share": _gauge("rho, share of reinforce in the actor gradient."),
-    "dreamer_entropy_scale": _gauge("eta, weight of the actor's entropy."),
-    "dreamer_actor_gradient_norm": _gauge("Global gradient norm before clipping."),
-    "dreamer_critic_gradient_norm": _gauge("Global gradient norm before clipping."),
-    # Speed and balance
-    "dreamer_policy_steps_per_gradient_step": _gauge("Live ratio since training began."),
-    "dreamer_wanted_policy_steps_per_gradient_step": _gauge(
-        "Ratio that the run is held to (schedule.policy_steps_per_gradient_step)."
-    ),
-    "dreamer_policy_lag_gradient_steps": _gauge("Age of the newest weights sent to the collector."),
-    "dreamer_policy_steps_per_second": _gauge("Speed of collecting."),
-    "dreamer_gradient_steps_per_second": _gauge("Speed of learning."),
-    "dreamer_gradient_step_seconds": Metric(
-        kind="histogram", help="Duration of one gradient step.", buckets=STEP_SECONDS_BUCKETS
-    ),
-    "dreamer_sample_wait_seconds_total": _counter(
-        "Time the learner stood idle, waiting for a batch or for play to fall due."
-    ),
-    "dreamer_insert_wait_seconds_total": _counter(
-        "Time the collector stood idle, waiting for an insert or for the learner to catch up."
-    ),
-    "dreamer_env_seconds_total": _counter(
-        "Time of the collector in its environment, rendering included."
-    ),
-    "dreamer_render_seconds_total": _counter(
-        "Part of it that rendered images; 0 where the environment does not tell it apart."
-    ),
-    "dreamer_policy_seconds_total": _counter("Time of the collector in the policy's networks."),
-    # Storage
-    "dreamer_replay_steps": _gauge("Rows that the replay holds."),
-    "dreamer_replay_episodes": _gauge("Episodes that the replay holds, the unfinished included."),
-    "dreamer_replay_short_episodes": _gauge(
-        "Ended episodes that hold fewer rows than one sequence; sampled with what follows them."
-    ),
-    "dreamer_replay_bytes": _gauge("Bytes that the replay takes on disk."),
-    "dreamer_checkpoint_seconds": _gauge("Duration of the newest checkpoint."),
-    "dreamer_checkpoint_age_seconds": _gauge("Time since the newest checkpoint."),
+GROUPS: dict[str, dict[str, Metric]] = {
+    "run": {
+        "dreamer_policy_steps_total": _counter("Actions taken in the environment (after repeat)."),
+        "dreamer_env_frames_total": _counter("Simulator frames: policy steps x frames of each."),
+        "dreamer_gradient_steps_total": _counter(
+            "Training steps of world model, actor and critic."
+        ),
+        "dreamer_episodes_total": _counter("Training episodes that ended."),
+        "dreamer_restarts_total": _counter(
+            "Times a service was replaced after it died.", "service"
+        ),
+        "dreamer_errors_total": _counter(
+            "Times a service was lost or could not do its work.", "service"
+        ),
+        "dreamer_last_error_timestamp_seconds": _gauge("Unix time of the newest error.", "service"),
+        "dreamer_dropped_reports_total": _counter(
+            "Reports that metrics.jsonl or TensorBoard lack, since the disk was full."
+        ),
+    },
+    "episode": {
+        "dreamer_episode_return": _gauge("Sum of raw rewards of the newest training episode."),
+        "dreamer_episode_length_policy_steps": _gauge("Length of the newest training episode."),
+        "dreamer_episode_info": _gauge(
+            "Last value in the newest training episode of a key that env.log_info names.", "key"
+        ),
+    },
+    "evaluation": {
+        "dreamer_evaluation_info": _gauge(
+            "Mean over the newest evaluation of the last value in each episode of such a key.",
+            *("mode", "weights", "key"),
+        ),
+        "dreamer_evaluation_return": _gauge(
+            "Mean return of the newest evaluation.", "mode", "weights"
+        ),
+        "dreamer_evaluation_length_policy_steps": _gauge(
+            "Mean episode length of the newest evaluation.", "mode", "weights"
+        ),
+        "dreamer_evaluation_policy_steps": _gauge(
+            "Policy steps of the run behind the weights of the newest evaluation.",
+            "mode",
+            "weights",
+        ),
+        "dreamer_evaluation_gradient_steps": _gauge(
+            "Gradient steps behind the weights of the newest evaluation.", "mode", "weights"
+        ),
+    },
+    "world_model": {
+        "dreamer_world_model_loss": _gauge("Total world-model loss (eq. 2)."),
+        "dreamer_image_loss": _gauge(
+            "Negative log-likelihood of the images, in nats an image, without its constant."
+        ),
+        "dreamer_image_mean_squared_error": _gauge(
+            "Mean squared error a pixel of the reconstructed images, pixels in [-0.5, 0.5]."
+        ),
+        "dreamer_vector_loss": _gauge(
+            "Negative log-likelihood of the vectors, in nats a vector, without its constant."
+        ),
+        "dreamer_vector_mean_squared_error": _gauge(
+            "Mean squared error a number of the reconstructed vectors, in the environment's units."
+        ),
+        "dreamer_reward_loss": _gauge("Negative log-likelihood of the rewards, in nats."),
+        "dreamer_discount_loss": _gauge("Negative log-likelihood of the discounts, in nats."),
+        "dreamer_kl_loss": _gauge("KL term with balancing and free nats, before kl_scale."),
+        "dreamer_kl_nats": _gauge("KL divergence from posterior to prior."),
+        "dreamer_prior_entropy_nats": _gauge("Entropy of the predicted latent state."),
+        "dreamer_posterior_entropy_nats": _gauge("Entropy of the latent state given the image."),
+        "dreamer_world_model_gradient_norm": _gauge("Global gradient norm before clipping."),
+    },
+    "behavior": {
+        "dreamer_actor_loss": _gauge("Actor loss in imagination (eq. 6)."),
+        "dreamer_critic_loss": _gauge("Critic loss in imagination (eq. 5)."),
+        "dreamer_actor_entropy_nats": _gauge("Entropy of the policy in imagination."),
+        "dreamer_actor_target_mean": _gauge("Mean lambda-return in imagination (eq. 4)."),
+        "dreamer_value_mean": _gauge("Mean value estimate in imagination."),
+        "dreamer_imagined_reward_mean": _gauge("Mean predicted reward in imagination."),
+        "dreamer_imagined_discount_mean": _gauge("Mean predicted discount in imagination."),
+        "dreamer_reinforce_share": _gauge("rho, share of reinforce in the actor gradient."),
+        "dreamer_entropy_scale": _gauge("eta, weight of the actor's entropy."),
+        "dreamer_actor_gradient_norm": _gauge("Global gradient norm before clipping."),
+        "dreamer_critic_gradient_norm": _gauge("Global gradient norm before clipping."),
+    },
+    "speed": {
+        "dreamer_policy_steps_per_gradient_step": _gauge("Live ratio since training began."),
+        "dreamer_wanted_policy_steps_per_gradient_step": _gauge(
+            "Ratio that the run is held to (schedule.policy_steps_per_gradient_step)."
+        ),
+        "dreamer_policy_lag_gradient_steps": _gauge(
+            "Age of the newest weights sent to the collector."
+        ),
+        "dreamer_policy_steps_per_second": _gauge("Speed of collecting."),
+        "dreamer_gradient_steps_per_second": _gauge("Speed of learning."),
+        "dreamer_gradient_step_seconds": Metric(
+            kind="histogram", help="Duration of one gradient step.", buckets=STEP_SECONDS_BUCKETS
+        ),
+        "dreamer_sample_wait_seconds_total": _counter(
+            "Time the learner stood idle, waiting for a batch or for play to fall due."
+        ),
+        "dreamer_insert_wait_seconds_total": _counter(
+            "Time the collector stood idle, waiting for an insert or for the learner to catch up."
+        ),
+        "dreamer_env_seconds_total": _counter(
+            "Time of the collector in its environment, rendering included."
+        ),
+        "dreamer_render_seconds_total": _counter(
+            "Part of it that rendered images; 0 where the environment does not tell it apart."
+        ),
+        "dreamer_policy_seconds_total": _counter("Time of the collector in the policy's networks."),
+    },
+    "replay": {
+        "dreamer_fenced_inserts_total": _counter(
+            "Chunks refused because their collector had been replaced."
+        ),
+        "dreamer_repaired_records_total": _counter(
+            "Damaged stretches of the replay's files that were cut off or set aside."
+        ),
+        "dreamer_replay_steps": _gauge("Rows that the replay holds."),
+        "dreamer_replay_episodes": _gauge(
+            "Episodes that the replay holds, the unfinished included."
+        ),
+        "dreamer_replay_short_episodes": _gauge(
+            "Ended episodes that hold fewer rows than one sequence; sampled with what follows them."
+        ),
+        "dreamer_replay_bytes": _gauge("Bytes that the replay takes on disk."),
+    },
+    "checkpoint": {
+        "dreamer_checkpoint_seconds": _gauge("Duration of the newest checkpoint."),
+        "dreamer_checkpoint_age_seconds": _gauge("Time since the newest checkpoint."),
+    },
 }
-"""Every metric of the project: the same full name in Prometheus, TensorBoard and JSONL."""
+"""Every metric by what it is about; TensorBoard draws those of a group together."""
+
+METRICS = {name: metric for group in GROUPS.values() for name, metric in group.items()}
+"""Every metric of the project, by the name that it has in Prometheus and metrics.jsonl."""
+
+_TAGS = {
+    name: f"{group}/{name.removeprefix('dreamer_').removeprefix(f'{group}_')}"
+    for group, metrics in GROUPS.items()
+    for name in metrics
+}
+
+
+def tag_of(name: str, labels: Sequence[str] = ()) -> str:
+    """Returns the tag of a series for TensorBoard and trackers: `group/name/label/...`.
+
+    The name loses what the group says: `dreamer_kl_nats` becomes `world_model/kl_nats`, and
+    `dreamer_evaluation_return` of greedy play `evaluation/return/greedy/latest`.
+    """
+    return "/".join((_TAGS[name], *labels))
 
 
 def checked_values(report: Report) -> dict[str, float]:

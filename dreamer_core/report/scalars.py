@@ -9,6 +9,7 @@ from dreamer_core.report.metrics import (
     checked_values,
     info_series,
     label_values,
+    tag_of,
     training_episodes,
 )
 from dreamer_core.report.read import LogLine
@@ -46,7 +47,7 @@ def scalars_of(
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Yields (env frame, scalars): of each training episode at its own frame, then of the report.
 
-    Tags are the metric names, followed by `/label` for metrics with labels.
+    Tags are those of `tag_of`.
 
     Args:
         report: what a service measured.
@@ -61,10 +62,11 @@ def scalars_of(
             "dreamer_episode_length_policy_steps": float(episode.length),
         }
         values = {name: value for name, value in values.items() if name not in scalars}
-        yield frame, scalars
-        yield frame, {f"dreamer_episode_info/{key}": x for key, x in episode.info.items()}
-    tagged = {"/".join((name, *label_values(report, name))): v for name, v in values.items()}
+        yield frame, {tag_of(name): value for name, value in scalars.items()}
+        told = episode.info.items()
+        yield frame, {tag_of("dreamer_episode_info", (key,)): value for key, value in told}
+    tagged = {tag_of(name, label_values(report, name)): value for name, value in values.items()}
     if report.service == "evaluator":
         series = info_series(report).items()
-        tagged |= {"/".join((name, *labels)): value for (name, labels), value in series}
+        tagged |= {tag_of(name, labels): value for (name, labels), value in series}
     yield line.env_frame, tagged

@@ -54,6 +54,12 @@ def panel_queries():
     }
 
 
+def mark_queries():
+    """PromQL by name of what is marked over the panels, with the run chosen."""
+    marks = json.loads(DASHBOARD.read_text())["annotations"]["list"]
+    return {mark["name"]: mark["expr"].replace("$run", RUN_NAME) for mark in marks}
+
+
 def metric_names(query):
     """Metrics of this project that a query names."""
     return set(_NAME.findall(query))

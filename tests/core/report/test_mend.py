@@ -84,8 +84,8 @@ def test_a_log_goes_on_where_the_run_does_and_so_does_tensorboard(tmp_path):
         log.write(KL, policy_step=25, gradient_step=25)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     frames = {tag: [e.step for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert frames["dreamer_kl_nats"] == [40, 80, 100]
-    assert frames["dreamer_episode_return"] == [36, 76, 96]
+    assert frames["world_model/kl_nats"] == [40, 80, 100]
+    assert frames["episode/return"] == [36, 76, 96]
     steps = [line.policy_step for line in read_jsonl(log.path)]
     assert steps == [10, 10, 20, 20, 20, 25, 25]
 

@@ -77,10 +77,10 @@ def test_the_log_holds_what_an_episode_told_and_nothing_where_it_told_nothing(tm
 
 def test_tensorboard_shows_each_key_at_its_episodes_own_frame(tmp_path):
     write_once(tmp_path, Report(service="collector", episodes=(told(x=2.0),)))
-    assert scalars(tmp_path, "dreamer_episode_info/x") == [(4, 2.0)]
+    assert scalars(tmp_path, "episode/info/x") == [(4, 2.0)]
     labels = {"mode": "greedy", "weights": "latest"}
     write_once(tmp_path, Report(service="evaluator", episodes=(told(x=3.0),), labels=labels))
-    assert scalars(tmp_path, "dreamer_evaluation_info/greedy/latest/x") == [(400, 3.0)]
+    assert scalars(tmp_path, "evaluation/info/greedy/latest/x") == [(400, 3.0)]
 
 
 def test_observations_are_the_mean_unless_single_ones_came(tmp_path):

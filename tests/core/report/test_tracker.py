@@ -78,8 +78,8 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_tells_no_frame_twice(tmp_path
     assert first.split("-")[-1] == second.split("-")[-1]
     rows = [*before, *after]
     values = [{k: float(v) for k, v in row.items() if k[0] != "_"} for _, row in rows]
-    assert values[0] == {"env_frames": 6, "gradient_steps": 3, "dreamer_kl_nats": 1.0}
-    assert values[1]["env_frames"] == 8 and values[1]["dreamer_episode_return"] == 2.0
+    assert values[0] == {"env_frames": 6, "gradient_steps": 3, "world_model/kl_nats": 1.0}
+    assert values[1]["env_frames"] == 8 and values[1]["episode/return"] == 2.0
     assert [row["env_frames"] for row in values] == [6, 8, 14]  # 8 is void, and told before
     steps = [step for step, _ in rows]
     assert steps == sorted(set(steps))

@@ -90,6 +90,21 @@ class Run:
                     found[int(path.name)] = line.decode().strip()
         return found
 
+    def reachable(self):
+        """Command lines of its processes that listen on other addresses than loopback ones."""
+        loopback = ("0100007F", "0000000000000000FFFF00000100007F", 24 * "0" + "01000000")
+        found = set()
+        for pid, line in self.processes().items():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                sockets = {str(f.readlink()) for f in Path(f"/proc/{pid}/fd").iterdir()}
+                for table in ("tcp", "tcp6"):
+                    for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+                        cells = row.split()
+                        is_own = cells[3] == "0A" and f"socket:[{cells[9]}]" in sockets
+                        if is_own and cells[1].partition(":")[0] not in loopback:
+                            found.add(line)
+        return found
+
     def terminate(self):
         """SIGTERM to the command alone, as from a container engine or before a machine goes."""
         self._process.terminate()

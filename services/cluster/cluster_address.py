@@ -7,7 +7,7 @@ import re
 from dreamer_core.errors import BadInput
 
 AUTO = "auto"
-"""The cluster of this machine, or that of the variable RAY_ADDRESS."""
+"""The cluster of RAY_ADDRESS, else that of this user's last `ray start` on this machine."""
 _HOST_PORT = re.compile(r"(\[[^\s/\[\]]+\]|[^\s/:\[\]]+):(\d{1,5})", re.ASCII)
 
 

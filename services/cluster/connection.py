@@ -9,13 +9,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import worker
+from ray._common import utils as ray_files
+from ray._private import ray_constants, worker
+from ray._private import services as ray_services
 from ray.exceptions import RayError, RayTaskError
 
 from dreamer_core.envs.base import OWN_PACKAGES
@@ -27,7 +29,8 @@ from services.cluster.signals import children_of, kept_from_children
 logger = logging.getLogger(__name__)
 
 _CONNECT_S = 10.0
-_LOOPBACK = "127.0.0.2"  # of 127.0.0.1 Ray would make the outward address
+_LOOPBACK = "127.0.0.1"
+_LOOPBACKS = ("localhost", _LOOPBACK, "::1")
 _LONGEST_SOCKET = 107  # bytes of a path, by the kernel
 _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 NODE_ID_LABEL = "ray.io/node-id"
@@ -49,7 +52,8 @@ def connected(
     """Connects to the cluster at an address; without one, runs a cluster that ends with the block.
 
     Args:
-        address: HOST:PORT of Ray's control store, or `auto`.
+        address: HOST:PORT of Ray's control store, or `auto`: that of RAY_ADDRESS, else that of this
+            user's last `ray start` on this machine.
         namespace: of the names of actors.
         object_store_bytes: shared memory of a cluster that is started here; None: Ray chooses.
         num_cpus: that it has for Ray; None for those of this machine.
@@ -71,6 +75,7 @@ def connected(
         keep_token_private()
         _start(namespace, num_cpus, object_store_bytes)
     else:
+        _close_token_to_others()
         _join(address, namespace)
     try:
         yield
@@ -86,9 +91,9 @@ def connected(
 
 
 def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None) -> None:
-    """Starts a cluster that ends with this process, at an address that never goes away."""
+    """Starts a cluster that ends with this process and that no other machine reaches."""
     try:
-        with kept_from_children():
+        with kept_from_children(), _on_loopback():
             ray.init(
                 address="local",
                 namespace=namespace,
@@ -96,7 +101,7 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
                 include_dashboard=False,
                 num_cpus=num_cpus,
                 object_store_memory=object_store_bytes,
-                _node_ip_address=_LOOPBACK if sys.platform == "linux" else None,
+                _node_ip_address=_LOOPBACK,
                 _temp_dir=_ray_directory(),
             )
     except TypeError:
@@ -109,6 +114,21 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
             f"{object_store_bytes or 'some'} bytes of shared memory (--runtime.object-store-bytes "
             "where there is that option), free ports, and room in /tmp or RAY_TMPDIR"
         ) from error
+
+
+@contextmanager
+def _on_loopback() -> Generator[None]:
+    """Lets Ray take a loopback address as it is, as it does on Windows and macOS.
+
+    Elsewhere it makes the machine's outward address of it, and all of its processes listen on
+    every interface.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _ray_directory() -> str | None:
@@ -143,17 +163,41 @@ def _shut_down() -> None:
 def _join(address: str, namespace: str) -> None:
     """Connects to a cluster."""
     require_address(address)
-    if address == AUTO and os.environ.get("RAY_ADDRESS"):
-        require_address(os.environ["RAY_ADDRESS"], "RAY_ADDRESS")
     try:
-        _require_listener(address)
-        ray.init(address=address, namespace=namespace, logging_level=logging.ERROR)
+        found = _address_here() if address == AUTO else address
+        is_of_this_machine_alone = _require_listener(found)
+        with _on_loopback() if is_of_this_machine_alone else nullcontext():
+            ray.init(address=found, namespace=namespace, logging_level=logging.ERROR)
     except (OSError, RuntimeError, UnicodeError, RayError) as error:  # UnicodeError: of a host
         raise NoCluster(
             f"Wanted to join the Ray cluster at {address}, but {_first_line(error)}. This machine "
             "has to be a node of it, with its token in RAY_AUTH_TOKEN or ~/.ray/auth_token; if it "
             "is just starting or ending, try again"
         ) from error
+
+
+def _address_here() -> str:
+    """Returns the address of the cluster that this user named, by RAY_ADDRESS or `ray start`.
+
+    Ray itself would search the machine's processes, and find clusters of other users and those
+    that end with a run.
+
+    Raises:
+        FileNotFoundError: there is none. PermissionError: another user named it.
+        BadInput: RAY_ADDRESS is no address.
+    """
+    named = os.environ.get("RAY_ADDRESS") or AUTO
+    require_address(named, "RAY_ADDRESS")
+    if named != AUTO:
+        return named
+    note = Path(ray_files.get_ray_address_file(None))
+    if not note.is_file():
+        raise FileNotFoundError(
+            "`ray start` made or joined none on this machine; name it by HOST:PORT"
+        )
+    if note.stat().st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"{note} is another user's; name it by HOST:PORT")
+    return note.read_text().strip()
 
 
 def _first_line(error: Exception) -> str:
@@ -176,11 +220,26 @@ def _require_own_packages() -> None:
             )
 
 
-def _require_listener(address: str) -> None:
-    """Raises OSError where nothing listens at HOST:PORT, which Ray would try for minutes."""
+def _require_listener(address: str) -> bool:
+    """Returns whether a loopback address is all that the cluster at HOST:PORT listens on.
+
+    Raises:
+        OSError: nothing listens there, which Ray would try for minutes.
+    """
     host, _, port = address.rpartition(":")
-    if host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    host = host.strip("[]")
+    _connect(host, port)
+    if host not in _LOOPBACKS:
+        return False
+    try:
+        _connect(ray_services.get_node_ip_address(), port)
+    except OSError:
+        return True
+    return False
+
+
+def _connect(host: str, port: str) -> None:
+    socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
 
 
 def keep_token_private() -> None:
@@ -203,18 +262,27 @@ def keep_token_private() -> None:
         )
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         return
-    place = place or "~/.ray/auth_token"
-    path = Path(place).expanduser()
-    with naming(f"keep Ray's token in {place}", "Name another file with RAY_AUTH_TOKEN_PATH"):
+    path = _token_file()
+    with naming(f"keep Ray's token in {path}", "Name another file with RAY_AUTH_TOKEN_PATH"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            with suppress(PermissionError):  # somebody else's, who has to mend it
-                path.chmod(path.stat().st_mode & ~0o077)
+            _close_token_to_others()
         else:
             with os.fdopen(file, "w") as new:
                 new.write(secrets.token_hex(32))
+
+
+def _close_token_to_others() -> None:
+    """Makes the token file readable for its owner alone; one of somebody else is theirs to mend."""
+    with suppress(FileNotFoundError, PermissionError, RuntimeError):  # RuntimeError: no home
+        path = _token_file()
+        path.chmod(path.stat().st_mode & ~0o077)
+
+
+def _token_file() -> Path:
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
 
 
 def _has_home() -> bool:

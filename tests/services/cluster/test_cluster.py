@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 
 import pytest
 from ray.exceptions import RayError
@@ -111,6 +112,61 @@ def join(address):
         pass
 
 
+@pytest.fixture
+def joined(tmp_path, monkeypatch):
+    """Addresses that Ray is asked to join, of a user who has named none yet."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    found = []
+    monkeypatch.setattr(cluster.ray, "init", lambda address, **_: found.append(address))
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    return found
+
+
+@pytest.fixture
+def listening():
+    """HOST:PORT at which something listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_auto_is_what_ray_start_or_the_environment_named(joined, listening, tmp_path, monkeypatch):
+    (tmp_path / "ray" / "ray_current_cluster").write_text(listening)
+    join("auto")
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    monkeypatch.setenv("RAY_ADDRESS", listening)
+    join("auto")
+    assert joined == [listening, listening]
+
+
+def test_auto_is_no_cluster_that_nobody_named(joined):
+    with pytest.raises(cluster.NoCluster, match="`ray start` made or joined none"):
+        join("auto")
+    assert not joined
+
+
+def test_auto_is_not_what_another_user_named(joined, listening, tmp_path, monkeypatch):
+    (tmp_path / "ray" / "ray_current_cluster").write_text(listening)
+    owner = (tmp_path / "ray" / "ray_current_cluster").stat().st_uid
+    monkeypatch.setattr(cluster.os, "geteuid", lambda: owner + 2)
+    if owner == 0:
+        os.chown(tmp_path / "ray" / "ray_current_cluster", 1, -1)
+    with pytest.raises(cluster.NoCluster, match="ray_current_cluster is another user's"):
+        join("auto")
+    assert not joined
+
+
+def test_a_token_that_all_could_read_is_made_private_before_a_cluster_is_joined(
+    joined, listening, token
+):
+    token.parent.mkdir()
+    token.write_text("secret")
+    token.chmod(0o644)
+    join(listening)
+    assert joined and mode(token) == 0o600
+
+
 def test_an_address_in_the_environment_is_refused_by_its_name(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "head")
     with pytest.raises(BadInput, match="RAY_ADDRESS='head' must be HOST:PORT"):
@@ -124,13 +180,13 @@ def test_a_host_that_has_no_address_is_no_cluster(host):
 
 
 @pytest.mark.parametrize("bug", [ValueError("num_cpus"), TypeError("no such option")])
-def test_a_bug_in_joining_stays_one(monkeypatch, bug):
+def test_a_bug_in_joining_stays_one(listening, monkeypatch, bug):
     def fail(**_options):
         raise bug
 
     monkeypatch.setattr(cluster.ray, "init", fail)
     with pytest.raises(type(bug), match=str(bug)) as caught:
-        join("auto")
+        join(listening)
     assert caught.value is bug
 
 
@@ -165,13 +221,13 @@ def test_a_foreign_module_of_that_name_is_refused_too(here):
 
 
 @pytest.mark.parametrize("place", ["services", "my_package", "below/services"])
-def test_what_hides_nothing_is_let_pass(here, place):
+def test_what_hides_nothing_is_let_pass(here, listening, place):
     (here / place).mkdir(parents=True)  # without __init__.py it comes behind every package
     with pytest.raises(cluster.NoCluster, match="reached"):
-        join("auto")
+        join(listening)
 
 
-def test_the_directory_of_this_program_itself_is_let_pass(here, monkeypatch):
+def test_the_directory_of_this_program_itself_is_let_pass(here, listening, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(cluster.NoCluster, match="reached"):
-        join("auto")
+        join(listening)

@@ -86,12 +86,13 @@ FIRST_STEPS, ALL_STEPS = 600, 640
 def interrupted(tmp_path_factory):
     """A run on Catch that Ctrl-C stopped: (run, exit code, last scrape, its processes then)."""
     run_dir = tmp_path_factory.mktemp("interrupted") / "run"
-    run = Run("train", run_dir, *CATCH, "--steps", str(FIRST_STEPS))
+    nobody = {"RAY_ADDRESS": "127.0.0.1:1"}  # a cluster that this run was not told to join
+    run = Run("train", run_dir, *CATCH, "--steps", str(FIRST_STEPS), **nobody)
     run.wait_for("dreamer_gradient_steps_total", least=5)
     samples = run.wait_for("dreamer_policy_steps_total", least=PREFILL + 1)
-    processes = run.processes()
+    processes, reachable = run.processes(), run.reachable()
     run.interrupt()
-    return run, run.finish(), samples, processes
+    return run, run.finish(), samples, processes, reachable
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,12 @@ def resumed(interrupted, stopped):
         "350",  # none falls due once all is collected and not all is trained: it would be the last
     )
     return run, run.finish()
+
+
+def test_a_run_on_a_lone_machine_listens_on_loopback_alone(interrupted):
+    *_, processes, reachable = interrupted
+    assert any("raylet" in line for line in processes.values())
+    assert not reachable
 
 
 def test_prometheus_shows_a_running_run(interrupted):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import ipaddress
 import math
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 import tyro
 from aiohttp import web
@@ -26,6 +22,7 @@ from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, hold
 from dreamer_core.storage.store import Store, open_store
 from services.watch.curves import RunCurves
 from services.watch.orders import PlayerOptions
+from services.watch.site import Endpoint, file, guarded_app, serve
 from services.watch.stage import Stage, play
 
 DEFAULT_PORT = 8764
@@ -33,24 +30,13 @@ SLOW_CLIENT_S = 10.0
 """Longest wait for a client to take one message before its connection is cut."""
 _ATARI_FRAMES_PER_SECOND = 60
 _OTHER_POLICY_STEPS_PER_SECOND = 15.0
-_POLL_S = 0.2
 _PAGE = Path(__file__).with_name("page")
 _FILES = {
-    "/": ("watch.html", "text/html"),
-    "/watch.css": ("watch.css", "text/css"),
-    "/watch.js": ("watch.js", "text/javascript"),
-    "/charts.js": ("charts.js", "text/javascript"),
+    "": ("watch.html", "text/html"),
+    "watch.css": ("watch.css", "text/css"),
+    "watch.js": ("watch.js", "text/javascript"),
+    "charts.js": ("charts.js", "text/javascript"),
 }
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-_Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +71,6 @@ class WatchCommand(PageOptions):
     """Directory of the run, running or not, or `demo`: the agent that comes with this program."""
 
 
-class PageNotServed(BadInput):
-    """The page cannot be served where it was to be."""
-
-
 def watch(
     command: WatchCommand,
     *,
@@ -116,107 +98,39 @@ def watch(
             f"Wanted a checkpoint to play with, but {command.run_dir} has none and nobody trains "
             f"there; they are written every {config.checkpoint.interval_s:g} s and when a run stops"
         )
-    asyncio.run(_serve(command, config, on_listening, should_stop))
+    stage = Stage()
+    playing = play(player_options(command, config), stage)
+    app = make_app(command, config, stage)
+    serving = serve(
+        app,
+        command.address,
+        command.port,
+        playing,
+        on_listening=on_listening,
+        should_stop=should_stop,
+    )
+    asyncio.run(serving)
 
 
 def _store(config: Config, paths: RunPaths) -> Store:
     return open_store(config.checkpoint, paths.checkpoints)
 
 
-async def _serve(
-    command: WatchCommand,
-    config: Config,
-    on_listening: Callable[[str], None],
-    should_stop: Callable[[], bool],
-) -> None:
-    stage = Stage()
-    runner = web.AppRunner(
-        make_app(command, config, stage),
-        access_log=None,
-        handler_cancellation=True,  # a tab that is closed is noticed at once
-        shutdown_timeout=0.1,  # streams have no end of their own
-    )
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, command.address, command.port).start()
-        except OSError as error:
-            raise _explained(error, command) from error
-        on_listening(_url(command.address, runner.addresses[0][1]))
-        playing = asyncio.create_task(play(_player_options(command, config), stage))
-        while not (should_stop() or playing.done()):
-            await asyncio.wait([playing], timeout=_POLL_S)
-        playing.cancel()
-        with suppress(asyncio.CancelledError):
-            await playing
-    finally:
-        await runner.cleanup()
-
-
 def make_app(command: WatchCommand, config: Config, stage: Stage) -> web.Application:
     """Returns the page's server: `/` and its files, `/stream` of frames, `/curve` of the run."""
-    app = web.Application(middlewares=[_guard(command.address)])
-    app.on_response_prepare.append(_add_headers)
-    for place, (name, kind) in _FILES.items():
-        app.router.add_get(place, _file((_PAGE / name).read_text(encoding="utf-8"), kind))
-    app.router.add_get("/stream", _stream(stage), allow_head=False)  # it would have no end
-    app.router.add_get("/curve", _curve(command, config))
+    app = guarded_app(command.address)
+    for place, endpoint in endpoints(command, config, stage).items():
+        app.router.add_get(f"/{place}", endpoint, allow_head=place != "stream")  # it has no end
     return app
 
 
-def _guard(address: str) -> Any:
-    """Refuses requests that name another host or are made by a page of another site.
-
-    A page of another site can have its own name resolved to this machine; what tells its requests
-    apart is the name in their Host header. What browsers say of other sites' requests is believed
-    for what costs work; a link to the page itself is harmless.
-    """
-    own = {"localhost", "127.0.0.1", "::1", address} if _is_loopback(address) else None
-
-    @web.middleware
-    async def guard(request: web.Request, handler: _Endpoint) -> web.StreamResponse:
-        if own is not None and _host_name(request) not in own:
-            return web.Response(
-                status=403,
-                text="Refused: this page is only served under a name of this machine, such as "
-                "localhost. To serve it to others, start dreamer watch with --address.\n",
-            )
-        is_foreign = request.headers.get("Sec-Fetch-Site") == "cross-site"
-        if is_foreign and request.path in ("/stream", "/curve"):
-            return web.Response(status=403, text="Refused: only the page of this server may ask.\n")
-        return await handler(request)
-
-    return guard
+def endpoints(command: WatchCommand, config: Config, stage: Stage) -> dict[str, Endpoint]:
+    """Returns what answers for the page of a run, by the place below it; `` is the page itself."""
+    files = {place: file(_PAGE / name, kind) for place, (name, kind) in _FILES.items()}
+    return {**files, "stream": _stream(stage), "curve": _curve(command, config)}
 
 
-async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Adds headers against foreign scripts to whatever is answered, refusals included."""
-    response.headers.update(_HEADERS)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
-
-
-def _host_name(request: web.Request) -> str | None:
-    """Returns the name in the Host header, without port and brackets."""
-    try:
-        return urlsplit(f"//{request.host}").hostname
-    except ValueError:
-        return None
-
-
-def _file(content: str, kind: str) -> _Endpoint:
-    async def handle(_request: web.Request) -> web.Response:
-        return web.Response(text=content, content_type=kind)
-
-    return handle
-
-
-def _stream(stage: Stage) -> _Endpoint:
+def _stream(stage: Stage) -> Endpoint:
     """Server-sent events: the newest message whenever the client has taken the one before."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -238,7 +152,7 @@ def _stream(stage: Stage) -> _Endpoint:
     return handle
 
 
-def _curve(command: WatchCommand, config: Config) -> _Endpoint:
+def _curve(command: WatchCommand, config: Config) -> Endpoint:
     """JSON of what the run is, where it stands, and its learning curves."""
     curves = RunCurves(command.run_dir / METRICS_FILE)
     facts = {
@@ -258,7 +172,8 @@ def _curve(command: WatchCommand, config: Config) -> _Endpoint:
     return handle
 
 
-def _player_options(command: WatchCommand, config: Config) -> PlayerOptions:
+def player_options(command: WatchCommand, config: Config) -> PlayerOptions:
+    """Returns what is played, how and how fast."""
     real_speed = (
         _ATARI_FRAMES_PER_SECOND / config.env.action_repeat
         if config.env.suite == "atari"
@@ -270,22 +185,4 @@ def _player_options(command: WatchCommand, config: Config) -> PlayerOptions:
         policy_steps_per_second=command.speed * real_speed,
         seed=command.seed,
         gives_way=command.run_dir != DEMO_DIRECTORY,  # beside that one nobody trains
-    )
-
-
-def _url(address: str, port: int) -> str:
-    return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
-
-
-def _explained(error: OSError, command: WatchCommand) -> PageNotServed:
-    """Returns the error with what was wanted and what to do."""
-    where = f"{command.address}:{command.port}"
-    if error.errno == errno.EADDRINUSE:
-        return PageNotServed(
-            f"The page was to be served on {where}, but another program listens there; name a "
-            "free port with --port, or 0 to have one picked"
-        )
-    return PageNotServed(
-        f"The page cannot be served on {where} ({error.strerror}); name another port with --port, "
-        "or an address of this machine with --address"
     )

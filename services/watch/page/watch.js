@@ -1,6 +1,6 @@
 // Draws the game that the server plays, what its agent dreams, and how its run is doing.
 
-import { drawChart, largestX, short } from "/charts.js";
+import { drawChart, largestX, short } from "./charts.js";
 
 const TILE = 64;
 const CURVE_INTERVAL_MS = 5000;
@@ -25,7 +25,7 @@ function connect() {
   connection?.close();
   connection = null;
   if (document.hidden) return;
-  connection = new EventSource("/stream");
+  connection = new EventSource("stream");
   connection.onmessage = (event) => take(JSON.parse(event.data));
   connection.onerror = () => {
     say("lost", "Disconnected: trying again …");
@@ -246,7 +246,7 @@ let clockOffsetMs = 0; // this clock minus the server's
 async function refreshRun() {
   try {
     if (document.hidden) return;
-    const answer = await fetch("/curve");
+    const answer = await fetch("curve");
     if (answer.ok) drawRun(await answer.json());
   } catch {
     put("training", ""); // the stream says that the connection is lost

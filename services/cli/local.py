@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.options import LocalCommand, with_preset
+from services.cli.training import train_shown
 
 if TYPE_CHECKING:
     from dreamer_core.run.front import RunResult
@@ -16,11 +17,10 @@ if TYPE_CHECKING:
 def run(arguments: list[str]) -> int:
     """Trains, and returns the exit code."""
     command = with_preset(LocalCommand, arguments, "dreamer local PRESET")
-    # Seconds of imports: help and wrong options do without.
-    from dreamer_core.run.local import train_local  # noqa: PLC0415
-    from services.cli.training import train_shown  # noqa: PLC0415
 
     def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+        from dreamer_core.run.local import train_local  # noqa: PLC0415 (takes seconds)
+
         config = command.config
         return train_local(config, run_dir, observe=display.update, should_stop=should_stop)
 

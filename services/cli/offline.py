@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dreamer_core.config_offline import OfflineConfig
 from dreamer_core.errors import BadInput
 from services.cli.options import OfflineCommand, with_preset
+from services.cli.training import train_shown
 
 if TYPE_CHECKING:
     from dreamer_core.run.front import RunResult
@@ -23,11 +24,10 @@ def run(arguments: list[str]) -> int:
         raise BadInput("Wanted --replay DIR...: run directories, or their replay directories")
     named = OfflineConfig(replays=tuple(str(path) for path in command.replay))
     config = replace(command.trained, offline=named)
-    # Seconds of imports: help and wrong options do without.
-    from dreamer_core.run.offline import train_offline  # noqa: PLC0415
-    from services.cli.training import train_shown  # noqa: PLC0415
 
     def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+        from dreamer_core.run.offline import train_offline  # noqa: PLC0415 (takes seconds)
+
         return train_offline(
             config,
             run_dir,

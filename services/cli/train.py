@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.options import TrainCommand, with_preset
+from services.cli.training import train_shown
 
 if TYPE_CHECKING:
     from dreamer_core.run.front import RunResult
@@ -17,11 +18,10 @@ def run(arguments: list[str]) -> int:
     """Trains, and returns the exit code."""
     command = with_preset(TrainCommand, arguments, "dreamer train PRESET")
     config, services = command.config, command.services
-    # Seconds of imports: help and wrong options do without.
-    from services.cli.training import train_shown  # noqa: PLC0415
-    from services.runtime import run as runtime  # noqa: PLC0415
 
     def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+        from services.runtime import run as runtime  # noqa: PLC0415 (takes seconds)
+
         def on_start(metrics_url: str) -> None:
             should_stop.listen()
             display.set_metrics_url(metrics_url)

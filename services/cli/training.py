@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -18,7 +18,6 @@ from dreamer_core.config import Config
 from dreamer_core.envs.games import RANDOM_RETURNS
 from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogReader
-from dreamer_core.run.front import RunResult
 from dreamer_core.storage.run_directory import default_run_dir
 from dreamer_core.types import EpisodeSummary
 from services.logs import LogFormat, WithoutPrefixes, line_of, log_to, use_log_format
@@ -27,6 +26,9 @@ from services.terminal.lasting import LastingStream
 from services.terminal.progress import RECENT_EPISODES
 from services.terminal.sparkline import ReturnCurve
 from services.terminal.stop_request import TERMINATED_EXIT, StopRequest
+
+if TYPE_CHECKING:
+    from dreamer_core.run.front import RunResult  # imports PyTorch
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +65,9 @@ def train_shown(
             is_plain=is_json,
         ) as display,
     ):
-        log_through(console, is_live=display.is_live)
+        log_through(console, is_live=display.is_live, heard=display.heard)
         logger.info("%s on %s, in %s", config.preset, config.env.task, run_dir)
+        display.heard("Loading PyTorch and trying the environment")
         should_stop = StopRequest(logger.info)
         result = start(run_dir, display, should_stop)
     state = (
@@ -131,13 +134,28 @@ def past_of(run_dir: Path) -> Past:
     return Past(episodes, evaluation)
 
 
-def log_through(console: Console, *, is_live: bool) -> None:
-    """Puts log lines above what is drawn on a terminal, or between the lines of a log."""
+def log_through(
+    console: Console, *, is_live: bool, heard: Callable[[str], None] = lambda _: None
+) -> None:
+    """Puts log lines above what is drawn on a terminal, or between the lines of a log.
+
+    Args:
+        console: where they are written.
+        is_live: whether something is drawn there.
+        heard: is told each line that is written.
+    """
+
+    def is_written(record: logging.LogRecord) -> bool:
+        is_for_the_user = _is_for_the_user(record)
+        if is_for_the_user:
+            heard(record.getMessage())
+        return is_for_the_user
+
     if not is_live:
-        log_to(cast(TextIO, console.file), "dreamer").addFilter(_is_for_the_user)
+        log_to(cast(TextIO, console.file), "dreamer").addFilter(is_written)
         return
     handler = RichHandler(console=console, show_path=False, omit_repeated_times=False)
-    handler.addFilter(_is_for_the_user)
+    handler.addFilter(is_written)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)
 
 

@@ -25,8 +25,10 @@ from services.logs import line_of
 from services.terminal.format import format_duration, format_number
 from services.terminal.progress import RECENT_EPISODES, SAMPLES_HZ, Progress
 from services.terminal.sparkline import ReturnCurve, sparkline
+from services.terminal.ticking import ticking
 
 REFRESH_HZ = SAMPLES_HZ
+LINE_INTERVAL_S = 9.0  # and a second until that is noticed: ten at most
 _BESIDE_COLUMNS = 74  # of a terminal of 80: its frame takes 4
 
 
@@ -169,8 +171,9 @@ class Display:
     """Draws progress while a run is on: `with Display(...) as display: display.update(...)`.
 
     On a terminal the table is redrawn four times a second by a thread of `rich`; elsewhere (CI,
-    a pipe, a dumb terminal) one line is written every `line_interval_s` and one at the end.
-    Words for the log belong on `console`, which puts them above the table.
+    a pipe, a dumb terminal) one line is written every `line_interval_s` and one at the end. While
+    there is no table, nothing is silent for longer: a thread says what is being waited for.
+    Words for the log belong on `console`, which puts them above the table, and to `heard`.
 
     Args:
         total_policy_steps: length of the run.
@@ -197,14 +200,17 @@ class Display:
         values: Mapping[str, float] | None = None,
         metrics_url: str | None = None,
         console: Console | None = None,
-        line_interval_s: float = 10.0,
+        line_interval_s: float = LINE_INTERVAL_S,
         is_plain: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console or Console()
         self._run_dir, self._metrics_url, self._clock_s = run_dir, metrics_url, clock_s
         self._line_interval_s = line_interval_s
-        self._next_line_s = clock_s()
+        self._next_line_s = self._heard_s = self._written_s = clock_s()
+        self._reported_s: float | None = None
+        self._under_way = "Starting"
+        self._ticks = ticking(self.tick)
         self._progress = Progress(
             total_policy_steps=total_policy_steps,
             total_gradient_steps=total_gradient_steps,
@@ -240,17 +246,37 @@ class Display:
 
     def update(self, report: Report, policy_step: int, gradient_step: int) -> None:
         """Takes over one report and where the run stood when it came."""
-        now_s = self._clock_s()
+        self._reported_s = now_s = self._clock_s()
         if self._live is not None:
             self._live.start()  # not before there is something to show; again does nothing
         self._progress = self._progress.advance(
             report, policy_step=policy_step, gradient_step=gradient_step, now_s=now_s
         )
         if self._live is None and now_s >= self._next_line_s:
-            self._next_line_s = now_s + self._line_interval_s
             self._write_line()
 
+    def heard(self, words: str) -> None:
+        """Notes that a line was written otherwise, and says what is under way since then."""
+        self._under_way = words
+        self._heard_s = self._written_s = self._clock_s()
+
+    def tick(self) -> None:
+        """Writes a line if none was for `line_interval_s` and no table is drawn."""
+        now_s = self._clock_s()
+        is_drawn = self._live is not None and self._live.is_started
+        if is_drawn or now_s - self._written_s < self._line_interval_s:
+            return
+        if self._reported_s is not None:
+            self._write_line()
+            return
+        self._written_s = now_s
+        words = f"{self._under_way}: {now_s - self._heard_s:.0f} s so far"
+        if self._live is None:
+            words = line_of("dreamer", "INFO", words, time.time())
+        self.console.print(words, markup=False, highlight=False, soft_wrap=True)
+
     def __enter__(self) -> Display:
+        self._ticks.__enter__()
         return self
 
     def __exit__(
@@ -259,6 +285,7 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ticks.__exit__(kind, error, trace)
         if self._live is not None:
             self._live.stop()
         elif self._progress.samples:
@@ -273,11 +300,14 @@ class Display:
         )
 
     def _write_line(self) -> None:
-        progress = self._progress
+        progress, now_s = self._progress, self._clock_s()
+        self._next_line_s, self._written_s = now_s + self._line_interval_s, now_s
+        age_s = now_s - (now_s if self._reported_s is None else self._reported_s)
+        is_old = age_s >= self._line_interval_s
         line = line_of(
             "progress",
             "INFO",
-            render_line(progress),
+            render_line(progress) + (f"  (nothing new for {age_s:.0f} s)" if is_old else ""),
             time.time(),
             policy_step=progress.policy_step,
             gradient_step=progress.gradient_step,

@@ -207,6 +207,44 @@ def test_without_a_terminal_lines_come_at_the_interval_and_at_the_end():
     assert [line.split("%")[0].split()[-1] for line in lines] == ["1", "12", "15"]
 
 
+def test_nothing_is_silent_for_longer_than_the_interval():
+    now_s = [0.0]
+    console = Console(file=io.StringIO(), width=40)
+    shown = Display(100, "x", console=console, line_interval_s=9, clock_s=lambda: now_s[0])
+    said, length = {}, 0
+    for second in range(60):
+        now_s[0] = float(second)
+        if second == 2:
+            shown.heard("Starting Ray")
+        if 30 <= second <= 40:
+            shown.update(Report(service="learner"), policy_step=second, gradient_step=0)
+        shown.tick()
+        text = console.file.getvalue()
+        if len(text) > length:
+            said[second] = text[length:].split(" INFO ")[1].strip()
+        length = len(text)
+    assert list(said) == [11, 20, 29, 30, 39, 48, 57]
+    waited = [f"Starting Ray: {seconds} s so far" for seconds in (9, 18, 27)]
+    assert [said[second] for second in (11, 20, 29)] == waited
+    assert said[39].startswith("39%") and said[39].endswith(" left")
+    assert said[57].startswith("40%") and said[57].endswith("(nothing new for 17 s)")
+
+
+def test_a_terminal_without_a_table_yet_says_what_it_waits_for():
+    now_s = [0.0]
+    terminal = {"force_terminal": True, "_environ": {"TERM": "xterm"}}
+    console = Console(file=io.StringIO(), width=110, **terminal)
+    with Display(100, "x", console=console, clock_s=lambda: now_s[0]) as shown:
+        shown.heard("Starting Ray")
+        now_s[0] = 9.0
+        shown.tick()
+        assert console.file.getvalue().strip() == "Starting Ray: 9 s so far"
+        shown.update(Report(service="learner"), policy_step=1, gradient_step=0)
+        now_s[0] = 100.0
+        shown.tick()
+    assert "so far" in console.file.getvalue() and "100 s" not in console.file.getvalue()
+
+
 def test_a_terminal_gets_a_table_that_is_redrawn():
     console = Console(
         file=io.StringIO(), width=110, force_terminal=True, _environ={"TERM": "xterm"}

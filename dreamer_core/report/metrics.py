@@ -140,8 +140,8 @@ GROUPS: dict[str, dict[str, Metric]] = {
         "dreamer_policy_lag_gradient_steps": _gauge(
             "Age of the newest weights sent to the collector."
         ),
-        "dreamer_policy_steps_per_second": _gauge("Speed of collecting."),
-        "dreamer_gradient_steps_per_second": _gauge("Speed of learning."),
+        "dreamer_policy_steps_per_second": _gauge("Speed of collecting over the last 30 s."),
+        "dreamer_gradient_steps_per_second": _gauge("Speed of learning over the last 30 s."),
         "dreamer_gradient_step_seconds": Metric(
             kind="histogram", help="Duration of one gradient step.", buckets=STEP_SECONDS_BUCKETS
         ),
@@ -175,9 +175,18 @@ GROUPS: dict[str, dict[str, Metric]] = {
         ),
         "dreamer_replay_bytes": _gauge("Bytes that the replay takes on disk."),
     },
+    "gpu": {
+        "dreamer_gpu_memory_bytes": _gauge("Memory of the learner's card."),
+        "dreamer_gpu_memory_reserved_bytes": _gauge(
+            "Part of it that the learner has taken, what it keeps for later included."
+        ),
+    },
     "checkpoint": {
         "dreamer_checkpoint_seconds": _gauge("Duration of the newest checkpoint."),
-        "dreamer_checkpoint_age_seconds": _gauge("Time since the newest checkpoint."),
+        "dreamer_checkpoint_age_seconds": _gauge(
+            "Time since the newest checkpoint of this process, or since its start."
+        ),
+        "dreamer_checkpoint_timestamp_seconds": _gauge("Unix time of the newest checkpoint."),
     },
 }
 """Every metric by what it is about; TensorBoard draws those of a group together."""

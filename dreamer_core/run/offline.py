@@ -25,7 +25,7 @@ from dreamer_core.errors import BadInput
 from dreamer_core.replay.fixed import FixedReplay
 from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.run.front import RunResult, open_front, ready
-from dreamer_core.run.progress import Observer, Pulse
+from dreamer_core.run.progress import Observer, Pulse, Speed
 from dreamer_core.run.recorded import Actions, Recorded, recorded
 from dreamer_core.run.scoring import OwnEvaluations
 from dreamer_core.run.trainer import GradientSteps, Trainer
@@ -96,6 +96,7 @@ class OfflineRun:
             report=self._report,
         )
         self._saved_s = self._beaten_s = time.monotonic()
+        self._speed = Speed(self._beaten_s, self.schedule.gradient_steps)
         self._report(Report(service="supervisor", is_restart=True))
         self._report(_replay_report(data.replay))
 
@@ -135,8 +136,12 @@ class OfflineRun:
 
     def _beat(self) -> None:
         self._beaten_s = time.monotonic()
-        age = {"dreamer_checkpoint_age_seconds": self._beaten_s - self._saved_s}
-        self._report(Report(service="supervisor", values=age))
+        speed = self._speed.at(self._beaten_s, self.schedule.gradient_steps)
+        values = {
+            "dreamer_checkpoint_age_seconds": self._beaten_s - self._saved_s,
+            "dreamer_gradient_steps_per_second": speed,
+        }
+        self._report(Report(service="supervisor", values=values))
 
     def _report(self, report: Report) -> None:
         self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from dreamer_core.replay.replay import ReplayCounts
@@ -12,6 +13,29 @@ from dreamer_core.types import Report
 
 Observer = Callable[[Report, int, int], None]
 """Is shown each report with the policy steps and gradient steps of the run."""
+
+
+class Speed:
+    """Steps a second over the last 30 s, as tables, logs, `dreamer status` and Prometheus have it.
+
+    Args:
+        now_s: a clock that never goes back.
+        steps: taken so far; not counted.
+    """
+
+    window_s = 30.0
+
+    def __init__(self, now_s: float, steps: int) -> None:
+        self._samples = deque([(now_s, steps)])
+
+    def at(self, now_s: float, steps: int) -> float:
+        """Returns the speed, with so many steps taken by now."""
+        samples = self._samples
+        samples.append((now_s, steps))
+        while len(samples) > 2 and samples[1][0] <= now_s - self.window_s:
+            samples.popleft()
+        since_s, before = samples[0]
+        return max(0, steps - before) / max(now_s - since_s, 1e-9)  # asked twice at one instant
 
 
 class Pulse:
@@ -36,8 +60,7 @@ class Pulse:
         self._schedule = schedule
         self._frames_per_policy_step = frames_per_policy_step
         self._now_s = now_s
-        self._started_s = now_s()
-        self._policy_steps = schedule.policy_steps
+        self.forget_speed()
         self.counts = counts
         """Newest counts of the replay."""
         self.collector_values: Mapping[str, float] = {}
@@ -45,24 +68,28 @@ class Pulse:
 
     def forget_speed(self) -> None:
         """Begins to measure anew, after a run was taken back to a checkpoint."""
-        self._started_s, self._policy_steps = self._now_s(), self._schedule.policy_steps
+        self._told_s = now_s = self._now_s()
+        self._collecting = Speed(now_s, self._schedule.policy_steps)
+        self._learning = Speed(now_s, self._schedule.gradient_steps)
 
     def is_due(self) -> bool:
         """Whether the interval has passed."""
-        return self._now_s() - self._started_s >= self.interval_s
+        return self._now_s() - self._told_s >= self.interval_s
 
     def reports(self, *, checkpoint_age_s: float) -> list[Report]:
-        """Returns speed since the last call, ratio, policy age, and what replay and collector say.
+        """Returns speeds, ratio, policy age, and what replay and collector say.
 
         Args:
             checkpoint_age_s: seconds since the newest checkpoint.
         """
-        schedule, now_s = self._schedule, self._now_s()
-        elapsed_s = max(now_s - self._started_s, 1e-9)  # asked twice at one instant of the clock
-        speed = (schedule.policy_steps - self._policy_steps) / elapsed_s
-        self._started_s, self._policy_steps = now_s, schedule.policy_steps
+        schedule, self._told_s = self._schedule, self._now_s()
         values = {
-            "dreamer_policy_steps_per_second": speed,
+            "dreamer_policy_steps_per_second": self._collecting.at(
+                self._told_s, schedule.policy_steps
+            ),
+            "dreamer_gradient_steps_per_second": self._learning.at(
+                self._told_s, schedule.gradient_steps
+            ),
             "dreamer_checkpoint_age_seconds": checkpoint_age_s,
             "dreamer_wanted_policy_steps_per_gradient_step": float(schedule.wanted_ratio),
         }

@@ -76,14 +76,15 @@ class Trainer:
         self._names: tuple[str, ...] = ()
         self._pending: list[Tensor] = []
         self._seconds: list[float] = []
-        self._report_started_s = time.monotonic()
         self._is_whole = True  # false once a gradient step broke off between two optimisers
         self.resume_point: ResumePoint | None = None
         """Of the checkpoint that this trainer began with, if that has one."""
         self._pictures = EvaluationClock(config.evaluation, spec.frames_per_policy_step)
         self._drawn_at = 0  # policy steps
+        self._saved_wall_time_s: float | None = None
         found = restore(self.agent, self._store, config, spec)
         if found is not None:
+            self._saved_wall_time_s = found.wall_time_s
             self._drawn_at = int(found.facts["policy_step"])
             self._pictures.evaluated(self._drawn_at)
             self.resume_point = unpack(found.tensors.get("resume"))
@@ -185,7 +186,10 @@ class Trainer:
             keep_every=self._config.checkpoint.keep_every,
         )
         seconds = time.perf_counter() - started_s
-        return Report(service="learner", values={"dreamer_checkpoint_seconds": seconds})
+        self._saved_wall_time_s = time.time()
+        return Report(
+            service="learner", values={"dreamer_checkpoint_seconds": seconds, **self._facts()}
+        )
 
     def draw_open_loop(self, batch: Batch) -> Mapping[str, bytes]:
         """Draws truth, model and error of the batch's liveliest sequence without a reset.
@@ -237,16 +241,27 @@ class Trainer:
         self._check()
         names = self._names
         means = torch.stack(self._pending).mean(0).tolist()
-        now_s = time.monotonic()
-        speed = len(self._seconds) / max(now_s - self._report_started_s, 1e-9)
         values = dict(zip(names, means, strict=True)) | {
             "dreamer_gradient_steps_total": float(self.gradient_step),
             "dreamer_gradient_step_seconds": float(np.mean(self._seconds)),
-            "dreamer_gradient_steps_per_second": speed,
+            **self._facts(),
         }
         observations = {"dreamer_gradient_step_seconds": tuple(self._seconds)}
-        self._pending, self._seconds, self._report_started_s = [], [], now_s
+        self._pending, self._seconds = [], []
         return Report(service="learner", values=values, observations=observations)
+
+    def _facts(self) -> dict[str, float]:
+        """What is known between gradient steps of the newest checkpoint and of the card."""
+        facts = dict[str, float]()
+        if self._saved_wall_time_s is not None:
+            facts["dreamer_checkpoint_timestamp_seconds"] = self._saved_wall_time_s
+        if self.agent.device.type == "cuda":
+            card = torch.cuda.get_device_properties(self.agent.device)
+            facts["dreamer_gpu_memory_bytes"] = card.total_memory
+            facts["dreamer_gpu_memory_reserved_bytes"] = torch.cuda.memory_reserved(
+                self.agent.device
+            )
+        return facts
 
 
 class GradientSteps:

@@ -50,7 +50,6 @@ def train_shown(
     past = past_of(run_dir)
     is_offline = config.offline.is_on
     curve = None if is_offline else _return_curve(config).with_episodes(past.episodes)
-    returns = tuple(episode.episode_return for episode in past.episodes[-RECENT_EPISODES:])
     plain_stderr = redirect_stderr(cast(TextIO, WithoutPrefixes(sys.stderr)))
     with (
         plain_stderr,
@@ -59,7 +58,7 @@ def train_shown(
             run_dir,
             total_gradient_steps=_gradient_steps(config) if is_offline else None,
             curve=curve,
-            returns=returns,
+            returns=past.returns,
             values=past.evaluation,
             console=console,
             is_plain=is_json,
@@ -119,6 +118,11 @@ class Past:
     """Its training episodes; those after its last checkpoint, which it may play again, too."""
     evaluation: Mapping[str, float] = field(default_factory=dict[str, float])
     """Metrics of the newest evaluation."""
+
+    @property
+    def returns(self) -> tuple[float, ...]:
+        """Of its newest training episodes, oldest first."""
+        return tuple(episode.episode_return for episode in self.episodes[-RECENT_EPISODES:])
 
 
 def past_of(run_dir: Path) -> Past:

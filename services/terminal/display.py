@@ -23,11 +23,11 @@ from rich.text import Text
 from dreamer_core.types import Report
 from services.logs import line_of
 from services.terminal.format import format_duration, format_number
-from services.terminal.progress import RECENT_EPISODES, SAMPLES_HZ, Progress
+from services.terminal.progress import RECENT_EPISODES, Progress
 from services.terminal.sparkline import ReturnCurve, sparkline
 from services.terminal.ticking import ticking
 
-REFRESH_HZ = SAMPLES_HZ
+REFRESH_HZ = 4.0
 LINE_INTERVAL_S = 9.0  # and a second until that is noticed: ten at most
 _BESIDE_COLUMNS = 74  # of a terminal of 80: its frame takes 4
 
@@ -250,7 +250,7 @@ class Display:
         if self._live is not None:
             self._live.start()  # not before there is something to show; again does nothing
         self._progress = self._progress.advance(
-            report, policy_step=policy_step, gradient_step=gradient_step, now_s=now_s
+            report, policy_step=policy_step, gradient_step=gradient_step
         )
         if self._live is None and now_s >= self._next_line_s:
             self._write_line()
@@ -288,7 +288,7 @@ class Display:
         self._ticks.__exit__(kind, error, trace)
         if self._live is not None:
             self._live.stop()
-        elif self._progress.samples:
+        elif self._reported_s is not None:
             self._write_line()
 
     def _render(self) -> RenderableType:

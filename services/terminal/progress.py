@@ -12,9 +12,6 @@ from services.terminal.format import format_number
 from services.terminal.sparkline import ReturnCurve
 
 RECENT_EPISODES = 100
-RATE_WINDOW_S = 30.0
-SAMPLES_HZ = 4.0
-"""As often as a display is drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +34,6 @@ class Progress:
     """Returns of the newest training episodes, oldest first."""
     curve: ReturnCurve | None = None
     """Returns over the whole run; None where nobody looks at them."""
-    samples: tuple[tuple[float, int, int], ...] = ()
-    """(clock, policy step, gradient step) over the last RATE_WINDOW_S seconds, for the speeds."""
 
     @property
     def share(self) -> float:
@@ -55,33 +50,29 @@ class Progress:
 
     @property
     def policy_steps_per_second(self) -> float | None:
-        """Speed over the window; None before two reports came, and where none are taken."""
-        return self._rate(1) if self.total_gradient_steps is None else None
+        """Speed as reported; None before it is, and where none are taken."""
+        is_played = self.total_gradient_steps is None
+        return self.values.get("dreamer_policy_steps_per_second") if is_played else None
 
     @property
     def gradient_steps_per_second(self) -> float | None:
-        """Speed over the window; None before two reports came."""
-        return self._rate(2)
+        """Speed as reported; None before it is."""
+        return self.values.get("dreamer_gradient_steps_per_second")
 
     @property
     def time_left_s(self) -> float | None:
         """Seconds to the end at the present speed; None while that is not known."""
-        rate = self._rate(1)
-        if not rate:
-            return None
-        return max(0, self.total_policy_steps - self.policy_step) / rate
+        done, total, rate = self.policy_step, self.total_policy_steps, self.policy_steps_per_second
+        if self.total_gradient_steps is not None:
+            done, total = self.gradient_step, self.total_gradient_steps
+            rate = self.gradient_steps_per_second
+        return max(0, total - done) / rate if rate else None
 
-    def advance(
-        self, report: Report, *, policy_step: int, gradient_step: int, now_s: float
-    ) -> Progress:
+    def advance(self, report: Report, *, policy_step: int, gradient_step: int) -> Progress:
         """Returns the progress after one more report; evaluations of old weights are left out."""
         values = checked_values(report) if is_of_newest_weights(report) else {}
         episodes = training_episodes(report)
         ended = (episode.episode_return for episode in episodes)
-        kept = [sample for sample in self.samples if sample[0] >= now_s - RATE_WINDOW_S]
-        # One sample a quarter second is plenty, and bounds the tuple whatever the report rate.
-        if not kept or now_s - kept[-1][0] >= 1 / SAMPLES_HZ:
-            kept.append((now_s, policy_step, gradient_step))
         return replace(
             self,
             policy_step=policy_step,
@@ -89,11 +80,4 @@ class Progress:
             values=MappingProxyType({**self.values, **values}),
             returns=(*self.returns, *ended)[-RECENT_EPISODES:],
             curve=self.curve and self.curve.with_episodes(episodes),
-            samples=tuple(kept),
         )
-
-    def _rate(self, column: int) -> float | None:
-        if len(self.samples) < 2:
-            return None
-        first, last = self.samples[0], self.samples[-1]
-        return max(0.0, (last[column] - first[column]) / (last[0] - first[0]))

@@ -83,7 +83,7 @@ class LocalRun:
             config,
             spec,
             paths.root / METRICS_FILE,
-            counts.policy_steps,
+            (counts.policy_steps, self._trainer.gradient_step),
             make_policy=make_policy,
             snapshot=self._trainer.snapshot,
             beat=self._beat_if_due,

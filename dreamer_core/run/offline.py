@@ -89,7 +89,7 @@ class OfflineRun:
             dataclasses.replace(config, evaluation=evaluation),
             data.spec,
             paths.root / METRICS_FILE,
-            self.schedule.policy_steps,
+            (self.schedule.policy_steps, self.schedule.gradient_steps),
             make_policy=partial(policy_of, config, data.spec, self._trainer.agent.device),
             snapshot=self._trainer.snapshot,
             beat=self._beat_if_due,

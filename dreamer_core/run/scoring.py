@@ -33,37 +33,49 @@ class EvaluationClock:
     def __init__(self, config: EvaluationConfig, frames_per_policy_step: int) -> None:
         frames = config.interval_frames
         self._interval = None if frames is None else max(1, frames // frames_per_policy_step)
-        self._evaluated_at = 0
+        self._evaluated_at, self._version = 0, -1
 
-    def evaluated(self, policy_steps: int) -> None:
-        """An evaluation began here, or is the last one that is known."""
-        self._evaluated_at = policy_steps
+    def evaluated(self, policy_steps: int, version: int = -1) -> None:
+        """An evaluation began here, or is the last one that is known.
+
+        Args:
+            policy_steps: of the run.
+            version: gradient steps behind the weights; -1 where nobody asks what is wanted last.
+        """
+        self._evaluated_at, self._version = policy_steps, version
+
+    def gave_up(self) -> None:
+        """The evaluation that began last came to nothing."""
+        self._version = -1
 
     def is_due(self, policy_steps: int) -> bool:
         """Whether a multiple of the interval lies between the last evaluation and here."""
         interval = self._interval
         return interval is not None and policy_steps // interval > self._evaluated_at // interval
 
-    def is_last_wanted(self, policy_steps: int) -> bool:
-        """Whether the final weights are to be evaluated, and were not."""
-        return self._interval is not None and policy_steps > self._evaluated_at
+    def is_last_wanted(self, version: int) -> bool:
+        """Whether the final weights, of so many gradient steps, are to be evaluated yet."""
+        return self._interval is not None and version > self._version
 
 
-def last_evaluated(log: Path, policy_steps: int) -> int:
-    """Returns how many policy steps a run had taken at its last evaluation, 0 if none is known.
+def last_evaluated(log: Path, policy_steps: int, gradient_steps: int) -> tuple[int, int]:
+    """Returns policy steps and weights' version of a run's last evaluation; (0, -1) for none.
 
     One that was given up is in no log, and so falls due again.
 
     Args:
         log: its metrics file, if there is one; of a long one the end is read.
         policy_steps: at which it goes on; what was evaluated beyond does not count any more.
+        gradient_steps: likewise.
     """
-    found = 0
+    found = (0, -1)
     for line in LogReader(log, tail_bytes=_TAIL_BYTES, damaged=lambda _: None).read_on():
         is_own = line.service == "evaluator" and not line.labels.get("guest")
         if is_own and is_of_newest_weights(line):
-            evaluated = int(line.values.get("dreamer_evaluation_policy_steps", 0))
-            found = evaluated if evaluated <= policy_steps else found
+            at = int(line.values.get("dreamer_evaluation_policy_steps", 0))
+            version = int(line.values.get("dreamer_evaluation_gradient_steps", 0))
+            if at <= policy_steps and version <= gradient_steps:
+                found = (at, version)
     return found
 
 
@@ -158,7 +170,7 @@ class OwnEvaluations:
         config: of the run.
         spec: of its environment.
         log: its metrics file.
-        policy_step: policy steps at which it goes on.
+        counts: policy and gradient steps at which it goes on.
         make_policy: called before the first evaluation.
         snapshot: returns the weights to play with.
         beat: called after each policy step.
@@ -170,7 +182,7 @@ class OwnEvaluations:
         config: Config,
         spec: EnvSpec,
         log: Path,
-        policy_step: int,
+        counts: tuple[int, int],
         *,
         make_policy: Callable[[], Policy],
         snapshot: Callable[[], WeightsSnapshot],
@@ -179,7 +191,7 @@ class OwnEvaluations:
     ) -> None:
         self._config, self._spec = config, spec
         self._clock = EvaluationClock(config.evaluation, spec.frames_per_policy_step)
-        self._clock.evaluated(last_evaluated(log, policy_step))
+        self._clock.evaluated(*last_evaluated(log, *counts))
         self._make_policy, self._snapshot = make_policy, snapshot
         self._beat, self._report = beat, report
         self._policy: Policy | None = None
@@ -191,11 +203,12 @@ class OwnEvaluations:
 
     def play_last(self, policy_step: int, should_stop: Callable[[], bool]) -> None:
         """Plays with the weights of a run that is done, unless it has or evaluation is off."""
-        if self._clock.is_last_wanted(policy_step):
+        if self._clock.is_last_wanted(self._snapshot().version):
             self._play(policy_step, should_stop)
 
     def _play(self, policy_step: int, should_stop: Callable[[], bool]) -> None:
-        self._clock.evaluated(policy_step)
+        weights = self._snapshot()
+        self._clock.evaluated(policy_step, weights.version)
         self._policy = self._policy or self._make_policy()
 
         def on_step(_num_steps: int) -> None:
@@ -208,7 +221,7 @@ class OwnEvaluations:
                 self._config,
                 self._spec,
                 self._policy,
-                self._snapshot(),
+                weights,
                 policy_step=policy_step,
                 on_step=on_step,
             )

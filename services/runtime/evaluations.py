@@ -24,8 +24,8 @@ class Evaluations:
         config: how they play, and when.
         count: of evaluators.
         frames_per_policy_step: env frames of each policy step.
-        last_evaluated: gives the policy steps of the last evaluation that is known, and counts, of
-            a run that goes on at so many.
+        last_evaluated: gives policy steps and weights' version of the last evaluation that is
+            known, and counts, of a run that goes on at so many policy and gradient steps.
     """
 
     def __init__(
@@ -34,7 +34,10 @@ class Evaluations:
         config: EvaluationConfig,
         count: int,
         frames_per_policy_step: int,
-        last_evaluated: Callable[[int], int] = lambda policy_steps: policy_steps,
+        last_evaluated: Callable[[int, int], tuple[int, int]] = lambda policy, trained: (
+            policy,
+            trained,
+        ),
     ) -> None:
         self._crew = crew
         self._config = config
@@ -44,9 +47,9 @@ class Evaluations:
         """Says when they play."""
         self._last_evaluated = last_evaluated
 
-    def begin(self, policy_steps: int) -> None:
+    def begin(self, policy_steps: int, gradient_steps: int) -> None:
         """The run goes on here."""
-        self.clock.evaluated(self._last_evaluated(policy_steps))
+        self.clock.evaluated(*self._last_evaluated(policy_steps, gradient_steps))
 
     def start(
         self,
@@ -54,6 +57,7 @@ class Evaluations:
         *,
         policy_steps: int,
         of_policy_steps: int,
+        version: int | None,
         on_done: Callable[[Report], None],
         max_starts: int | None = None,
     ) -> None:
@@ -63,11 +67,12 @@ class Evaluations:
             weights: reference to those of the policy; None of them are not played.
             policy_steps: of the run by now.
             of_policy_steps: of the run when the weights were made.
+            version: gradient steps behind the weights.
             on_done: takes what each reports.
             max_starts: how many of them may be new: many at once would take the processors from
                 training; None for all.
         """
-        if weights is None:  # a loss amid the last publishing took the run back
+        if weights is None or version is None:  # a loss amid the last publishing took the run back
             logger.warning("Not evaluated: there are no weights to play with")
             return
         starts = len(self.names) if max_starts is None else max_starts
@@ -79,7 +84,7 @@ class Evaluations:
                     continue
                 starts -= 1
                 self._crew.host.start(name, index)
-            self.clock.evaluated(policy_steps)
+            self.clock.evaluated(policy_steps, version)
             done = self._crew.host.call(
                 name, "evaluate", weights, self._config.episodes, self._config.mode, of_policy_steps
             )
@@ -89,6 +94,8 @@ class Evaluations:
         """Gives up those under way: nothing waits for the end of their episodes."""
         busy = [name for name in self.names if self._crew.calls.in_flight(name, "evaluate")]
         self._crew.calls.drop(busy)
+        if busy:
+            self.clock.gave_up()
         self._crew.host.end(busy)
 
 

@@ -85,7 +85,7 @@ class Supervisor:
             report=self._report,
         )
         self._recovery.begin(start)
-        evaluations.begin(counts.policy_steps)
+        evaluations.begin(counts.policy_steps, schedule.gradient_steps)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until the configured number of policy steps or a stop, and saves.
@@ -118,7 +118,8 @@ class Supervisor:
         To be called once they are saved: a stop or a loss gives the evaluation up.
         """
         schedule = self.schedule
-        if not (schedule.is_done and self._evaluations.clock.is_last_wanted(schedule.policy_steps)):
+        is_wanted = self._evaluations.clock.is_last_wanted(schedule.gradient_steps)
+        if not (schedule.is_done and is_wanted):
             return
         try:
             for _ in range(_LAST_TRIES):  # a service may be lost over it
@@ -166,6 +167,7 @@ class Supervisor:
             self._traffic.weights,
             policy_steps=self.schedule.policy_steps,
             of_policy_steps=self._traffic.weights_policy_step,
+            version=self.schedule.published_version,
             on_done=self._report,
             max_starts=max_starts,
         )

@@ -58,6 +58,10 @@ def _begin_as_before(saves, *, is_exact):
     saves._has_resume_point = is_exact
 
 
+def _unless_any_was(clock, _version):
+    return clock._version < 0
+
+
 def _count_whenever_asked(evaluations, policy_steps):
     return policy_steps > evaluations._evaluated_at
 
@@ -97,6 +101,7 @@ MUTANTS = {
     "keep the clock of a save that died": (Saves, "began", _begin_as_before),
     "save only at the end": (Saves, "is_due", lambda _: False),
     "never evaluate": (EvaluationClock, "is_due", lambda *_: False),
+    "take older weights for the last": (EvaluationClock, "is_last_wanted", _unless_any_was),
     "evaluate before it is due": (EvaluationClock, "is_due", _count_whenever_asked),
     "wait for evaluations at the end": (Evaluations, "drop", lambda _: None),
     "never post weights": (Traffic, "post", lambda _: None),

@@ -36,7 +36,7 @@ class Watch:
         self._evaluation, self._is_lockstep = evaluation, is_lockstep
         self._adversary_quiet_since_s, self._slow_until_s = quiet_since_s, slow_until_s
         self._changed_s = 0.0  # a service was started or ended
-        self._evaluated_at = self._due_since_s = None
+        self._evaluated_at = self._evaluated_version = self._due_since_s = None
         self._evaluations = []  # [(report, whether the run was done when it was asked for)]
         self._was_done_when_asked = False
         self._made, self._resumed, self._posted = {}, {}, {}  # by identity of a reference
@@ -61,6 +61,7 @@ class Watch:
         """The supervisor has brought its services up."""
         self.supervisor = supervisor
         self._evaluated_at = self.schedule.policy_steps
+        self._evaluated_version = self.schedule.gradient_steps
 
     def started(self, service, _arguments):
         """A service was started."""
@@ -123,11 +124,13 @@ class Watch:
 
     def _see_evaluation(self, weights, _episodes, _mode, policy_step):
         schedule = self.schedule
-        since = schedule.policy_steps - self._evaluated_at
-        is_due = schedule.policy_steps >= self._due_at() or (schedule.is_done and since > 0)
-        assert is_due, f"an evaluation after {since} steps"
+        is_last = schedule.is_done and self._evaluated_version != schedule.gradient_steps
+        is_due = schedule.policy_steps >= self._due_at() or is_last
+        assert is_due, f"an evaluation {schedule.policy_steps - self._evaluated_at} steps on"
         self._evaluated_at = schedule.policy_steps
         self._was_done_when_asked = schedule.is_done
+        if schedule.is_done:  # a loss gives it up; others count once they are shown
+            self._evaluated_version = schedule.gradient_steps
         self._check_shared(weights)
         if id(weights) in self._made:
             made_at = self._made[id(weights)][1]
@@ -186,6 +189,8 @@ class Watch:
             assert id(report) not in self._shown, f"a report is shown twice: {report}"
             self._shown[id(report)] = report
             self._unshown.pop(id(report), None)
+        if any(value is report for value, _ in self._evaluations):
+            self._evaluated_version = report.values["dreamer_evaluation_gradient_steps"]
         if report.service == "evaluator" and schedule.is_done:
             is_late = any(value is report and not is_last for value, is_last in self._evaluations)
             assert not is_late, "the end of the run waited for an evaluation"
@@ -228,9 +233,8 @@ class Watch:
         """What a life that has finished its run has shown."""
         assert self._guest.num_noted or self.quiet_s() < 10.0, "nothing of a guest is noted"
         assert not self._unshown, f"never shown: {list(self._unshown.values())}"
-        is_quiet = self.quiet_s() > EVALUATION_SLACK_S
-        is_evaluated = self._evaluated_at == self.config.steps
-        assert is_evaluated or not is_quiet, "the final weights were not evaluated"
+        is_evaluated = self._evaluated_version == self.schedule.gradient_steps
+        assert is_evaluated, "the final weights were not evaluated"
 
 
 class Guest:

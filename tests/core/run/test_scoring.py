@@ -57,8 +57,9 @@ def test_a_run_that_is_restarted_within_every_interval_is_evaluated_all_the_same
 
 def test_the_last_weights_are_evaluated_once_and_never_where_evaluation_is_off():
     it = clock(interval_frames=100)
-    it.evaluated(50)
-    assert it.is_last_wanted(51) and not it.is_last_wanted(50)
+    assert it.is_last_wanted(0)
+    it.evaluated(50, version=12)
+    assert it.is_last_wanted(13) and not it.is_last_wanted(12)
     it = clock(interval_frames=None)
     assert not it.is_due(10**6) and not it.is_last_wanted(10**6)
 
@@ -139,7 +140,7 @@ def test_what_guests_played_is_no_evaluation_of_the_run(tmp_path):
         for policy_step, labels in ((20, {}), (30, {"guest": True}), (50, {})):
             report = evaluation_report(
                 [EpisodeSummary(policy_step=policy_step, episode_return=1.0, length=5)],
-                3,
+                policy_step // 10,
                 "greedy",
                 policy_step,
             )
@@ -148,9 +149,10 @@ def test_what_guests_played_is_no_evaluation_of_the_run(tmp_path):
                 policy_step=policy_step,
                 gradient_step=3,
             )
-    assert last_evaluated(tmp_path / METRICS_FILE, 100) == 50
-    assert last_evaluated(tmp_path / METRICS_FILE, 40) == 20  # 50 was taken back
-    assert last_evaluated(tmp_path / "none", 100) == 0
+    assert last_evaluated(tmp_path / METRICS_FILE, 100, 9) == (50, 5)
+    assert last_evaluated(tmp_path / METRICS_FILE, 40, 9) == (20, 2)  # 50 was taken back
+    assert last_evaluated(tmp_path / METRICS_FILE, 50, 4) == (20, 2)  # and so were those weights
+    assert last_evaluated(tmp_path / "none", 100, 9) == (0, -1)
 
 
 def test_a_stop_gives_up_an_evaluation_under_way(tmp_path, monkeypatch):

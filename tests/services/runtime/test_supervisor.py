@@ -152,8 +152,11 @@ def test_evaluators_begin_one_after_another_so_that_training_keeps_its_processor
     assert len(begun) >= 3 and begun[0] < begun[1] < begun[2]
 
 
-def test_the_last_evaluation_is_of_the_final_weights(tmp_path):
-    run = TapedRun(tmp_path, evaluate_every=1000).run()
+@pytest.mark.parametrize("interval", [1000, 32, 1])
+def test_the_last_evaluation_is_of_the_final_weights(tmp_path, interval):
+    run = TapedRun(tmp_path, evaluate_every=interval)
+    run.seconds["train"] = 10.0  # so that all is collected before all is trained
+    run.run()
     told = [r for r in run.reports if r.service == "evaluator"]
     assert {r.labels["evaluator"] for r in told} == {"evaluator-0"}
     assert told[-1].values["dreamer_evaluation_gradient_steps"] == ALL[1]
@@ -203,6 +206,7 @@ def test_nothing_waits_for_an_evaluation_when_a_run_is_stopped(tmp_path):
     run.stops_at_s = 6.0
     run.run()
     assert run.ended_s < 9.0
+    assert run.evaluations.clock.is_last_wanted(0), "what came to nothing was counted"
 
 
 @pytest.mark.parametrize("is_lockstep", [True, False])

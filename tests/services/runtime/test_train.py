@@ -114,7 +114,7 @@ def resumed(interrupted, stopped):
         "--steps",
         str(ALL_STEPS),
         "--evaluation.interval-frames",
-        "350",  # none falls due once all is collected and not all is trained: it would be the last
+        "100",
     )
     return run, run.finish()
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from dreamer_core.types import FloatArray, UInt8Array
 
+SEQUENCES, CONTEXT, HORIZON = 50, 5, 45
+"""Of an analysis where nothing else is asked for: with it each row of 2,500 is seen about once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliability:

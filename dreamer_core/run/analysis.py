@@ -32,7 +32,13 @@ from dreamer_core.model.distributions import (
     seeded_generator,
 )
 from dreamer_core.model.networks import image_to_float
-from dreamer_core.report.analysis import Reliability, WorldModelAnalysis
+from dreamer_core.report.analysis import (
+    CONTEXT,
+    HORIZON,
+    SEQUENCES,
+    Reliability,
+    WorldModelAnalysis,
+)
 from dreamer_core.run.restored import agent_in
 from dreamer_core.run.rollout import Rollout
 from dreamer_core.run.sequences import lengths, liveliest, part
@@ -43,8 +49,6 @@ from dreamer_core.types import Batch, BoolArray, EpisodeChunk, FloatArray, UInt8
 
 logger = logging.getLogger(__name__)
 
-SEQUENCES, CONTEXT, HORIZON = 50, 5, 45
-"""Of an analysis where nothing else is asked for: with it each row of 2,500 is seen about once."""
 CONTINUATIONS = 20
 """Imagined of each sequence: rewards and ends are expected ones, the means over all of them."""
 _AT_ONCE = 50  # sequences in memory with their images

@@ -29,6 +29,11 @@ def run_named(name: str | Path) -> Path:
     return DEMO_DIRECTORY if str(path) == DEMO and not path.exists() else path
 
 
+def require_named(name: str | Path) -> None:
+    """Raises BadInput where `load_named` would find no run and no place of checkpoints."""
+    _place(name)
+
+
 def load_named(name: str | Path, step: int | None = None) -> Checkpoint:
     """Loads a checkpoint of any run.
 

@@ -6,13 +6,17 @@ from rich.console import Console
 
 from dreamer_core.types import EpisodeSummary
 from services.cli.parsing import parse
-from services.runtime.attach import AttachCommand, attach
+from services.runtime.attach_command import AttachCommand, require_running
 from services.terminal.stop_request import StopRequest
 
 
 def run(arguments: list[str]) -> int:
     """Plays, and returns the exit code."""
     command = parse(AttachCommand, arguments, "dreamer attach")
+    if command.ray_address is None:
+        require_running(command.run_dir)
+    from services.runtime.attach import attach  # noqa: PLC0415 (takes seconds)
+
     console = Console()
     should_stop = StopRequest(lambda _: None)  # an episode under way is given up
 

@@ -8,19 +8,19 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.suites import suite_of
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.presets import PRESETS, preset
-from dreamer_core.report.contact_sheet import save_contact_sheet
-from dreamer_core.run.findings import ENOUGH_STEPS, findings, suggestions
-from dreamer_core.run.trial import Trial, try_environment
 from services.cli.parsing import parse, take_option
 from services.terminal.format import format_duration, format_number
+
+if TYPE_CHECKING:
+    from dreamer_core.run.trial import Trial  # imports PyTorch
 
 _PRESET_OF_SUITE = {
     "atari": "atari_tiny",
@@ -58,6 +58,11 @@ class CheckEnvCommand:
 def run(arguments: list[str]) -> int:
     """Tries the environment, and returns the exit code."""
     name, command = _parsed(arguments)
+    # Seconds of imports: help and wrong options do without.
+    from dreamer_core.report.contact_sheet import save_contact_sheet  # noqa: PLC0415
+    from dreamer_core.run.findings import ENOUGH_STEPS, findings, suggestions  # noqa: PLC0415
+    from dreamer_core.run.trial import try_environment  # noqa: PLC0415
+
     config = command.env
     path = command.to or Path(f"check_{re.sub(r'[^A-Za-z0-9_-]+', '_', config.task)}.png")
     console = Console()
@@ -110,6 +115,8 @@ def _parsed(arguments: list[str]) -> tuple[str, CheckEnvCommand]:
     if name is not None:
         env = preset(name).env
     else:
+        from dreamer_core.envs.suites import suite_of  # noqa: PLC0415 (imports Gymnasium)
+
         name = _PRESET_OF_SUITE[suite or suite_of(what)]
         env = replace(preset(name).env, task=what)
     prog = f"dreamer check-env {what if is_named else 'SUITE-OR-TASK'}"

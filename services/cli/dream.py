@@ -14,11 +14,9 @@ from rich.table import Table
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import write_json
-from dreamer_core.report.analysis import WorldModelAnalysis
-from dreamer_core.report.dream_frames import FRAMES_PER_SECOND, dream_frames
-from dreamer_core.report.video import VIDEO_SUFFIXES, save_video
-from dreamer_core.run.analysis import CONTEXT, HORIZON, SEQUENCES, analyse_run
-from services.cli.parsing import parse
+from dreamer_core.report.analysis import CONTEXT, HORIZON, SEQUENCES, WorldModelAnalysis
+from dreamer_core.storage.named import require_named
+from services.cli.parsing import parse, require_video_suffix
 from services.terminal.format import format_number
 
 _SHOWN_AHEAD = (1, 5, 15, 45)
@@ -58,10 +56,7 @@ class DreamCommand:
         for name, least in (("sequences", 1), ("context", 1), ("horizon", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise BadInput(f"--{name} {getattr(self, name)}: wanted {least} or more")
-        if self.out is not None and self.out.suffix.lower() not in VIDEO_SUFFIXES:
-            raise BadInput(
-                f"--out {self.out}: wanted a name that ends in {' or '.join(VIDEO_SUFFIXES)}"
-            )
+        require_video_suffix("--out", self.out)
         for name, path in (("out", self.out), ("json", self.json)):
             if path is not None and not path.parent.is_dir():
                 raise BadInput(f"--{name} {path}: there is no directory {path.parent}; make it")
@@ -70,6 +65,11 @@ class DreamCommand:
 def run(arguments: list[str]) -> int:
     """Plays, measures and writes, and returns the exit code."""
     command = parse(DreamCommand, arguments, "dreamer dream")
+    require_named(command.run_dir)  # what is not there is told before PyTorch is loaded
+    from dreamer_core.report.dream_frames import FRAMES_PER_SECOND, dream_frames  # noqa: PLC0415
+    from dreamer_core.report.video import save_video  # noqa: PLC0415
+    from dreamer_core.run.analysis import analyse_run  # noqa: PLC0415 (these take seconds)
+
     console = Console()
     paths = {name: getattr(command, name) for name in ("out", "json")}
     out, numbers = (None if path is None else path.absolute() for path in paths.values())

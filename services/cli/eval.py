@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
@@ -13,10 +13,13 @@ from rich.console import Console
 from dreamer_core.config import EPISODE_LIMIT
 from dreamer_core.errors import BadInput
 from dreamer_core.report.metrics import mean_info
-from dreamer_core.report.video import VIDEO_SUFFIXES, Video
-from dreamer_core.run.evaluation import evaluate_run
+from dreamer_core.storage.named import run_named
+from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EpisodeSummary
-from services.cli.parsing import parse
+from services.cli.parsing import parse, require_video_suffix
+
+if TYPE_CHECKING:
+    from dreamer_core.report.video import Video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +48,15 @@ class EvalCommand:
             raise BadInput(f"--episode-limit {self.episode_limit}: wanted 1 or more")
         if self.seed < 0:
             raise BadInput(f"--seed {self.seed}: wanted 0 or more")
-        if self.video is not None and self.video.suffix.lower() not in VIDEO_SUFFIXES:
-            raise BadInput(
-                f"--video {self.video}: wanted a name that ends in {' or '.join(VIDEO_SUFFIXES)}"
-            )
+        require_video_suffix("--video", self.video)
 
 
 def run(arguments: list[str]) -> int:
     """Plays, and returns the exit code."""
     command = parse(EvalCommand, arguments, "dreamer eval")
+    read_config(run_named(command.run_dir))  # a wrong directory is told before PyTorch is loaded
+    from dreamer_core.run.evaluation import evaluate_run  # noqa: PLC0415 (takes seconds)
+
     console = Console()
     played: list[EpisodeSummary] = []
     videos: list[Video] = []

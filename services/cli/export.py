@@ -8,8 +8,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from dreamer_core.run.export import export_policy
-from dreamer_core.run.handed_on import hand_on
+from dreamer_core.storage.named import require_named
 from services.cli.parsing import parse
 
 
@@ -30,11 +29,16 @@ class ExportCommand:
 def run(arguments: list[str]) -> int:
     """Exports, and returns the exit code."""
     command = parse(ExportCommand, arguments, "dreamer export")
+    require_named(command.run)  # what is not there is told before PyTorch is loaded
     console = Console()
     if not command.to.suffix:
+        from dreamer_core.run.handed_on import hand_on  # noqa: PLC0415 (takes seconds)
+
         agent = hand_on(command.run, command.to, step=command.checkpoint)
         console.print(f"agent of gradient step {agent.step:,} {agent.location}", soft_wrap=True)
         return 0
+    from dreamer_core.run.export import export_policy  # noqa: PLC0415 (takes seconds)
+
     exported = export_policy(command.run, command.to, step=command.checkpoint)
     console.print(f"policy of gradient step {exported.facts['gradient_step']:,} {exported.path}")
     for name, shape in exported.facts["shapes"].items():

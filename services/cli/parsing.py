@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -72,6 +73,16 @@ def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]
         if argument == name and index + 1 < len(arguments):
             return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
     return None, arguments
+
+
+def require_video_suffix(option: str, path: Path | None) -> None:
+    """Raises BadInput where the option names a file that is none of a video."""
+    if path is None:
+        return
+    from dreamer_core.report.video import VIDEO_SUFFIXES  # noqa: PLC0415 (imports OpenCV)
+
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        raise BadInput(f"{option} {path}: wanted a name that ends in {' or '.join(VIDEO_SUFFIXES)}")
 
 
 def _registry() -> ConstructorRegistry:

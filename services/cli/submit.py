@@ -19,6 +19,10 @@ def run(arguments: list[str]) -> int:
     parsed = with_preset(TrainCommand, arguments, "dreamer submit CLUSTER PRESET")
     if parsed.services.runtime.ray_address is not None:
         raise BadInput("--runtime.ray-address is the cluster's own for a job on it; drop it")
+    if parsed.config.env.suite == "atari":  # packages of other suites may be there alone
+        from dreamer_core.envs.atari import find_rom  # noqa: PLC0415 (imports the emulator)
+
+        find_rom(parsed.config.env.task)
     run_dir = parsed.run_dir or default_run_dir(parsed.config)
     words = list(arguments)
     if parsed.run_dir is None:

@@ -8,27 +8,25 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray
-import tyro
 from ray.exceptions import RayError, RayTaskError
 
-from dreamer_core.config import EPISODE_LIMIT, Config
+from dreamer_core.config import Config
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import environment_spec
-from dreamer_core.errors import BadInput, Failed
+from dreamer_core.errors import BadInput
 from dreamer_core.report.metrics import LATEST
 from dreamer_core.run.restored import checkpoint_weights
 from dreamer_core.seeds import ATTACHED_INCARNATION, env_seed
-from dreamer_core.storage.run_directory import RunPaths, holder, read_config
+from dreamer_core.storage.run_directory import RunPaths, holder
 from dreamer_core.types import EpisodeSummary, Report
 from services.cluster.closing import close_all, is_canceled
 from services.cluster.connection import connected
 from services.cluster.ray_errors import deliberate, failed_to_start, reason
 from services.runtime.address import ClusterAddress, read_address
+from services.runtime.attach_command import AttachCommand, NotRunning, require_running
 from services.runtime.contact import Contact
 from services.runtime.placement import guest_options
 from services.workers.evaluator import Evaluator
@@ -37,56 +35,6 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _MAX_FRUITLESS_RESTARTS = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttachCommand:
-    """Plays episodes with the newest weights of a running run; the results go into that run."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """Directory of the run."""
-    evaluators: int = 1
-    """Processes that play at the same time, on processor time that is left over: on machines for
-    evaluators or, where the cluster has none, on this one."""
-    episodes: int | None = 5
-    """Episodes in all."""
-    forever: bool = False
-    """Play until the run ends, whatever --episodes says."""
-    mode: Literal["greedy", "sample"] = "greedy"
-    """The actor's mode, or a sample of it; the latent state is sampled in both."""
-    weights: str = LATEST
-    """`latest`, always the newest of the learner, or the gradient step of a checkpoint."""
-    episode_limit: int = EPISODE_LIMIT
-    """Policy steps after which an episode is cut off."""
-    video: bool = False
-    """Write each episode to videos/ in the run directory."""
-    ray_address: str | None = None
-    """Cluster of the run, HOST:PORT or `auto`, where its directory cannot be seen; RUN_DIR is
-    then its path on the machine of the learner."""
-
-    def __post_init__(self) -> None:
-        for name in ("evaluators", "episodes", "episode_limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise BadInput(f"--{name.replace('_', '-')} {value}: wanted 1 or more")
-        if self.weights != LATEST and not self.weights.isdecimal():
-            raise BadInput(
-                f"--weights {self.weights}: wanted {LATEST}, or the gradient step of a checkpoint"
-            )
-        if self.ray_address is not None and (self.video or self.weights != LATEST):
-            raise BadInput(
-                "--video and --weights of a checkpoint want the run directory, but --ray-address "
-                "says that it is elsewhere; attach where it is, or drop them"
-            )
-
-    @property
-    def num_episodes(self) -> int | None:
-        """Episodes in all; None until the run ends."""
-        return None if self.forever else self.episodes
-
-
-class NotRunning(Failed):
-    """There is no running run to attach to, or it has ended."""
 
 
 def attach(
@@ -134,14 +82,8 @@ def attach(
 def _address(command: AttachCommand) -> ClusterAddress:
     if command.ray_address is not None:
         return ClusterAddress(gcs=command.ray_address, namespace=str(command.run_dir.absolute()))
-    paths = RunPaths(command.run_dir)
-    read_config(command.run_dir)
-    if holder(paths) is None:
-        raise NotRunning(
-            f"Wanted a running run to attach to, but nobody trains in {command.run_dir}. Start it, "
-            "or play with its newest checkpoint: dreamer eval"
-        )
-    return read_address(paths)
+    require_running(command.run_dir)
+    return read_address(RunPaths(command.run_dir))
 
 
 def _has_ended(command: AttachCommand) -> bool:

@@ -1,6 +1,7 @@
 """The files for `ray up` and KubeRay: valid, with the same roles, guarded by a token in each."""
 
 import re
+import tomllib
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from services.terminal.control import StopCommand
 from tests.runs import ROOT
 
 RAY = ROOT / "deploy" / "ray"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CLOUDS = ("aws", "gcp")
 FILES = ("local", *CLOUDS)
 ROLES = {"learner", "collector", "evaluator"}
@@ -22,6 +24,11 @@ PROMPT = "RAY_health_check_"
 
 def cluster(name):
     return yaml.safe_load((RAY / f"{name}.yaml").read_text())
+
+
+def project(file):
+    """What is copied of the project: its place there, its place here."""
+    return {there: here for there, here in file["file_mounts"].items() if "dreamer" in there}
 
 
 def started(file):
@@ -54,9 +61,19 @@ def test_the_dashboard_is_on_loopback_and_silent_machines_are_noticed_soon(name)
 @pytest.mark.parametrize("name", FILES)
 def test_the_project_is_installed_with_its_pins(name):
     file = cluster(name)
-    assert file["file_mounts"]["~/dreamer"] == "."
+    mounted = {there.removeprefix("~/dreamer/"): here for there, here in project(file).items()}
+    assert all(there == here and (ROOT / here).exists() for there, here in mounted.items())
+    packages = {"dreamer_core", "services"}
+    assert {"Makefile", "pyproject.toml", "constraints.txt", *packages} <= mounted.keys()
+    assert {PYPROJECT["project"]["readme"], *PYPROJECT["project"]["license-files"]} <= set(mounted)
     assert "cd ~/dreamer && make install EXTRAS=control,s3" in file["setup_commands"]
-    assert {".venv", "runs"} <= set(file["rsync_exclude"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ray_up_reads_neither_the_virtual_environment_nor_runs(name):
+    mounted = [ROOT / here for here in project(cluster(name)).values()]
+    read = {found.parts[len(ROOT.parts)] for path in mounted for found in (path, *path.rglob("*"))}
+    assert not {".venv", ".git", "runs", "sweeps", "tests"} & read
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -48,6 +48,8 @@ def test_a_submission_is_checked_before_it_leaves(dreamer, tmp_path):
     (tmp_path / "cluster.yaml").write_text("cluster_name: test\n")
     code, _, complaint = dreamer("submit", tmp_path / "cluster.yaml", "debug", "--steps", "0")
     assert code == 2 and "steps=0" in complaint
+    code, _, complaint = dreamer("submit", tmp_path / "cluster.yaml", "debug", "--env.task", "pnog")
+    assert code == 2 and "closest: pong" in complaint
     words = ("debug", "--runtime.ray-address", "auto")
     code, _, complaint = dreamer("submit", tmp_path / "cluster.yaml", *words)
     assert code == 2 and "drop it" in complaint

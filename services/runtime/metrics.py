@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
-import re
-import shutil
 from collections import deque
-from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager, suppress
-from functools import partial
-from itertools import islice
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from dreamer_core.errors import BadInput, naming
-from dreamer_core.files import write_json
 from dreamer_core.report.metrics import (
     METRICS,
     Metric,
@@ -31,23 +20,16 @@ from dreamer_core.report.metrics import (
     training_episodes,
 )
 from dreamer_core.types import Report
+from services.prometheus.endpoint import Endpoint, own_registry
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 9464
-"""The first to be tried where none is named."""
-_PORTS_TRIED = 100
-_TARGET = re.compile(r'"([^"\s]+:\d+)"')
 _MEAN_EPISODES = 100
 _SERVICES = ("collector", "evaluator", "learner", "replay")
 """Values of the label `service`."""
 
 
-class PortInUse(BadInput):
-    """Another process listens where the metrics were to be served."""
-
-
-class PrometheusExporter:
+class PrometheusExporter(Endpoint):
     """An HTTP endpoint with the newest values of all services.
 
     Gauges and counters appear with their first value: a loss of 0 would be read as a loss, and the
@@ -85,8 +67,7 @@ class PrometheusExporter:
         directory: Path | None = None,
         avoided: Collection[str] = (),
     ) -> None:
-        prometheus_client.disable_created_metrics()  # else each counter has a twin `_created`
-        self._registry = CollectorRegistry()
+        self._registry = own_registry(info or {}, directory=directory)
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
@@ -95,16 +76,7 @@ class PrometheusExporter:
             self._begin(name, metric)
         self._returns: deque[float] = deque(maxlen=_MEAN_EPISODES)
         self._mean_return: Gauge | None = None
-        self._begin_own(dict(info or {}), directory)
-        self._server, self._thread = self._serve(address, port, avoided)
-        self.address = address
-        self.port: int = self._server.server_port
-        self._is_open = True
-
-    @property
-    def url(self) -> str:
-        """Where to scrape."""
-        return f"http://{self.address}:{self.port}/metrics"
+        super().__init__(self._registry, port, address, avoided)
 
     def observe(self, report: Report) -> None:
         """Takes over the values of one report.
@@ -131,25 +103,6 @@ class PrometheusExporter:
         if self._returns:
             self._own_mean().set(sum(self._returns) / len(self._returns))
 
-    def close(self) -> None:
-        """Stops serving and frees the port; a second call does nothing."""
-        if self._is_open:
-            self._is_open = False
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
-
-    def __enter__(self) -> PrometheusExporter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _begin(self, name: str, metric: Metric) -> None:
         """Declares what is served before its first report."""
         if metric.kind == "counter" and metric.labels:
@@ -162,42 +115,11 @@ class PrometheusExporter:
                 name, metric.help, buckets=metric.buckets, registry=self._registry
             )
 
-    def _begin_own(self, info: dict[str, str], directory: Path | None) -> None:
-        """Declares what this process knows of itself."""
-        prometheus_client.ProcessCollector(registry=self._registry)
-        if info:
-            text = "What is run here; always 1."
-            Gauge("dreamer_run_info", text, info, registry=self._registry).labels(**info).set(1)
-        if directory is None:
-            return
-        for name, text, index in (
-            ("dreamer_disk_bytes", "Size of the disk with the run directory.", 0),
-            ("dreamer_disk_free_bytes", "Room on the disk with the run directory.", 2),
-        ):
-            gauge = Gauge(name, text, registry=self._registry)
-            gauge.set_function(partial(_disk_usage, directory, index))
-
     def _own_mean(self) -> Gauge:
         if self._mean_return is None:
             text = f"Mean return of the last {_MEAN_EPISODES} training episodes of this process."
             self._mean_return = Gauge("dreamer_episode_return_mean", text, registry=self._registry)
         return self._mean_return
-
-    def _serve(self, address: str, port: int | None, avoided: Collection[str]) -> tuple[Any, Any]:
-        """Listens; on the first free port from the default on where none is named."""
-        later = (n for n in range(DEFAULT_PORT, 65_536) if f"{address}:{n}" not in avoided)
-        numbers = list(islice(later, _PORTS_TRIED)) if port is None else [port]
-        for number in numbers:
-            try:
-                return prometheus_client.start_http_server(
-                    number, addr=address, registry=self._registry
-                )
-            except OSError as error:
-                is_last = number == numbers[-1]
-                if error.errno != errno.EADDRINUSE or is_last:
-                    raise _explained(error, address, number) from error
-                logger.info("Port %d is in use; metrics are served on a later one", number)
-        raise AssertionError("unreachable: the last port raises")
 
     def _gauge(self, name: str) -> Gauge:
         if name not in self._gauges:
@@ -224,82 +146,3 @@ class PrometheusExporter:
             counter.inc(growth)
             self._registry.register(counter)  # only now, so that no scrape sees it at 0
             self._counters[name] = counter
-
-
-def targets_of_others(directory: Path | None, name: str) -> frozenset[str]:
-    """Returns each HOST:PORT that files other than `name` tell Prometheus of, dead runs included.
-
-    A file that cannot be read is left out.
-    """
-    found: set[str] = set()
-    for path in directory.glob("*.json") if directory is not None else ():
-        if path.stem != name:
-            with suppress(OSError):
-                found.update(_TARGET.findall(path.read_text(errors="replace")))
-    return frozenset(found)
-
-
-@contextmanager
-def advertised(
-    directory: Path | None, name: str, target: str, labels: Mapping[str, str]
-) -> Generator[None]:
-    """Tells Prometheus where to scrape a run while the block runs, by a file for file_sd_configs.
-
-    A run that is done or was stopped takes its file back, so nobody is alerted. One that fails (the
-    block raises) leaves it with the label `ended="failed"`, one that is killed as it was. Both then
-    show as down until the run is started again or the file is deleted.
-
-    Args:
-        directory: which Prometheus watches; None to tell nobody.
-        name: of the file, without its suffix; the same at each start of the run.
-        target: HOST:PORT.
-        labels: of everything scraped there.
-
-    Raises:
-        BadInput: the file cannot be written. Failed: its disk is full.
-    """
-    if directory is None:
-        yield
-        return
-    path = directory / f"{name}.json"
-    with naming(f"tell Prometheus of the run in {directory}", "Name another --metrics.targets-dir"):
-        directory.mkdir(parents=True, exist_ok=True)
-        write_json(path, [{"targets": [target], "labels": dict(labels)}])
-    try:
-        yield
-    except Exception:
-        with _warning():
-            write_json(path, [{"targets": [target], "labels": {**labels, "ended": "failed"}}])
-        raise
-    with _warning():
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _warning() -> Generator[None]:
-    """What Prometheus is told is not worth a run."""
-    try:
-        yield
-    except OSError as error:
-        logger.warning("Prometheus is told of this run as if it still ran: %s", error)
-
-
-def _disk_usage(directory: Path, index: int) -> float:
-    """Total (0) or free (2) bytes of a disk; NaN where it does not answer."""
-    try:
-        return float(shutil.disk_usage(directory)[index])
-    except OSError:
-        return math.nan
-
-
-def _explained(error: OSError, address: str, port: int) -> BadInput:
-    """Returns the error with what was wanted and what to do."""
-    if error.errno == errno.EADDRINUSE:
-        return PortInUse(
-            f"metrics were to be served on {address}:{port}, but another program listens there; "
-            "name a free port with --metrics.port, or 0 to have one picked",
-        )
-    return BadInput(
-        f"metrics cannot be served on {address}:{port} ({error.strerror}); name another port with "
-        "--metrics.port, or an address of this machine",
-    )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import logging
-import os
-import urllib.parse
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -26,20 +23,24 @@ from dreamer_core.storage.run_directory import require_free
 from dreamer_core.types import EnvSpec, Report
 from services.cluster.leaving import leaving
 from services.logs import STARTED, STOPPED, logging_to_file, was_cut_off
+from services.prometheus.targets import (
+    run_label,
+    target_name,
+    targets_of_others,
+    told_to_prometheus,
+)
 from services.runtime.actors import RayHost
 from services.runtime.address import forget_address, node_address, ray_cluster, write_address
 from services.runtime.config import ServiceConfig
 from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
 from services.runtime.faults import Faults
-from services.runtime.metrics import PrometheusExporter, advertised, targets_of_others
+from services.runtime.metrics import PrometheusExporter
 from services.runtime.placement import await_roles
 from services.runtime.saves import Saves
 from services.runtime.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
-
-_LONGEST_NAME = 200  # of a file, without its suffix; most file systems take 255 bytes
 
 
 def train(
@@ -85,7 +86,7 @@ def train(
                 info=_labels(config, run_dir)
                 | {"version": importlib.metadata.version("dreamerv2-service")},
                 directory=run_dir,
-                avoided=targets_of_others(services.metrics.targets_dir, _target_name(run_dir)),
+                avoided=targets_of_others(services.metrics.targets_dir, target_name(run_dir)),
             )
         )
 
@@ -194,36 +195,18 @@ def _dropped_reports(log: RunLog) -> Report:
     return Report(service="supervisor", values=values)
 
 
-def _from_home(path: Path) -> Path:
-    """The path from the home directory on, if it lies there."""
-    with suppress(RuntimeError):  # a user without a home
-        if path.is_relative_to(Path.home()):
-            return path.relative_to(Path.home())
-    return path
-
-
 def _told_to_prometheus(
     config: Config, services: ServiceConfig, run_dir: Path, exporter: PrometheusExporter
 ) -> AbstractContextManager[None]:
     """Advertises this run under the path of its directory, from home where it is there."""
-    is_everywhere = exporter.address in ("0.0.0.0", "::")  # noqa: S104 (asked for)
-    host = node_address() if is_everywhere else exporter.address
-    name, target = _target_name(run_dir), f"{host}:{exporter.port}"
-    return advertised(services.metrics.targets_dir, name, target, _labels(config, run_dir))
-
-
-def _target_name(run_dir: Path) -> str:
-    """The path of the run as the name of a file, its begin as a digest where it is long."""
-    name = urllib.parse.quote(os.fsencode(run_dir.absolute()), safe="")
-    if len(name) <= _LONGEST_NAME:
-        return name
-    return f"{hashlib.sha256(name.encode()).hexdigest()[:16]}{name[16 - _LONGEST_NAME :]}"
+    targets_dir, labels = services.metrics.targets_dir, _labels(config, run_dir)
+    return told_to_prometheus(targets_dir, run_dir, exporter, labels, node_address)
 
 
 def _labels(config: Config, run_dir: Path) -> dict[str, str]:
     """What tells this run from others in Prometheus."""
     return {
-        "run": str(_from_home(run_dir.absolute())).encode(errors="replace").decode(),
+        "run": run_label(run_dir),
         "preset": config.preset,
         "task": config.env.task,
         "seed": str(config.seed),

@@ -100,7 +100,7 @@ def test_an_alert_says_what_to_do_and_where_it_is_written(alert):
 
 
 OF_THE_PROCESS = {"dreamer_disk_bytes", "dreamer_disk_free_bytes"}
-"""What the exporter knows by itself (services/runtime/metrics.py)."""
+"""What the exporter knows by itself (services/prometheus/endpoint.py)."""
 SAID = ("A service was lost",)
 """What the log says and the page need not repeat."""
 

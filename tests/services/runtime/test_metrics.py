@@ -15,9 +15,13 @@ from dreamer_core.errors import BadInput
 from dreamer_core.presets import preset
 from dreamer_core.report.metrics import METRICS
 from dreamer_core.types import EpisodeSummary, Report
-from services.runtime import metrics, run
-from services.runtime.config import MetricsConfig, ServiceConfig
-from services.runtime.metrics import PortInUse, PrometheusExporter, advertised
+from services.prometheus import endpoint
+from services.prometheus.config import MetricsConfig
+from services.prometheus.endpoint import PortInUse
+from services.prometheus.targets import advertised, targets_of_others
+from services.runtime import run
+from services.runtime.config import ServiceConfig
+from services.runtime.metrics import PrometheusExporter
 
 
 @pytest.fixture
@@ -157,29 +161,29 @@ def test_a_port_in_use_is_named_with_the_way_out(exporter):
 def test_without_a_port_the_first_that_is_free_is_taken(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     with PrometheusExporter(0) as other:
-        monkeypatch.setattr(metrics, "DEFAULT_PORT", other.port)
+        monkeypatch.setattr(endpoint, "DEFAULT_PORT", other.port)
         with PrometheusExporter(None) as exporter:
             assert exporter.port > other.port
             assert scrape(exporter)["dreamer_gradient_step_seconds_count",] == 0
         assert f"Port {other.port} is in use" in caplog.text
-        monkeypatch.setattr(metrics, "_PORTS_TRIED", 1)
+        monkeypatch.setattr(endpoint, "_PORTS_TRIED", 1)
         with pytest.raises(PortInUse, match=str(other.port)):
             PrometheusExporter(None)
 
 
 def test_a_port_at_which_a_dead_run_is_looked_for_is_left_alone(tmp_path, monkeypatch, exporter):
     first = exporter.port + 1
-    monkeypatch.setattr(metrics, "DEFAULT_PORT", first)
+    monkeypatch.setattr(endpoint, "DEFAULT_PORT", first)
     targets = [f"127.0.0.1:{first}", "elsewhere:9464"]
     (tmp_path / "dead.json").write_text(json.dumps([{"targets": targets, "labels": {"run": "a"}}]))
     (tmp_path / "damaged.json").write_bytes(b'[{"\xff')
-    avoided = metrics.targets_of_others(tmp_path, "own")
+    avoided = targets_of_others(tmp_path, "own")
     assert avoided == set(targets)
     with PrometheusExporter(None, avoided=avoided) as later:
         assert later.port > first
-    assert not metrics.targets_of_others(tmp_path, "dead")  # a run may have its own port again
-    assert not metrics.targets_of_others(tmp_path / "new", "own")
-    assert not metrics.targets_of_others(None, "own")
+    assert not targets_of_others(tmp_path, "dead")  # a run may have its own port again
+    assert not targets_of_others(tmp_path / "new", "own")
+    assert not targets_of_others(None, "own")
 
 
 def test_it_says_what_is_run_and_watches_its_own_process_and_disk(tmp_path):

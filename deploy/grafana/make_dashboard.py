@@ -200,6 +200,18 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(title="What the replay holds", help="Levels off at replay.capacity_steps.",
               queries={"rows": metric("replay_steps"), "episodes": metric("replay_episodes")}),
     ),
+    "Sweeps": (
+        Panel(title="Runs of the sweep", help="By state; failed ones have had all their retries.",
+              queries={"{{state}}": metric("sweep_runs")}),
+        Panel(title="Games done", help="Games of which every run is done, of all.",
+              queries={"done": metric("sweep_games_done"), "all": metric("sweep_games")}),
+        Panel(title="Env frames a second of the sweep", help="Of the running runs together.",
+              unit="ops", queries={"": metric("sweep_env_frames_per_second")}),
+        Panel(title="Done", help="Part of all policy steps.", unit="percentunit", width=12,
+              queries={"": metric("sweep_done_ratio")}),
+        Panel(title="Failures of runs", help="Within the hour before, tries after them included.",
+              width=12, queries={"": f"increase({metric('sweep_failures_total')}[1h])"}),
+    ),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +16,9 @@ import numpy as np
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import NPZ_ERRORS, whole_file
-from dreamer_core.replay.format import Layout, Record, Totals, decode_chunk
-from dreamer_core.replay.survey import FileReads, SegmentFile, Survey, survey
-from dreamer_core.types import Batch
+from dreamer_core.replay.format import Layout, Record, Totals, decode_chunk, read_file_header
+from dreamer_core.replay.survey import FileReads, SegmentFile, Survey, scan, survey
+from dreamer_core.types import Batch, UInt8Array
 
 _WRITE_PATIENCE_S = 0.2
 _WRITE_LOOKS = 5
@@ -241,6 +241,23 @@ class ExportedEpisode:
     path: Path
     rows: int
     is_complete: bool
+
+
+def newest_image(directory: Path) -> UInt8Array | None:
+    """Returns the image [64, 64, channels] of the newest row in a replay directory.
+
+    Of the files only the newest with a row is read. None where there is no such row, or it cannot
+    be read, is damaged or has no image.
+    """
+    for path in sorted(directory.glob("*.segment"), reverse=True):
+        with suppress(OSError, ValueError):  # DamagedFrame and versions that are not known are such
+            data = FileReads(path)
+            header = read_file_header(data)
+            records = scan(data, header, is_payload_checked=False).records
+            if records and records[-1].is_intact():
+                image = decode_chunk(records[-1], header.layout).image
+                return image[-1] if image.size else None
+    return None
 
 
 def _look(directory: Path) -> Survey:

@@ -72,8 +72,9 @@ COMMANDS = (
         "plays beside a running run; the results go into it",
     ),
     Command(
-        "watch RUN_DIR [--port N] [--mode greedy|sample] [--speed X]",
-        "a web page of the agent at play beside what its world model dreams",
+        "watch RUN_OR_SWEEP [--port N] [--mode greedy|sample] [--speed X]",
+        "a web page of the agent at play beside what its world model dreams; of a sweep, a wall of "
+        "its runs that leads to the page of each",
     ),
     Command(
         "dream RUN_DIR [--out FILE] [--checkpoint STEP] [--sequences N] [--context N] "
@@ -81,12 +82,12 @@ COMMANDS = (
         "what the world model imagines of episodes that it was not trained on, by steps ahead and "
         "beside baselines; FILE: an animation, `.gif`, `.mp4` or `.webm`",
     ),
-    Command("status RUN_DIR [--json]", "where a run stands, running or not"),
+    Command("status RUN_OR_SWEEP [--json]", "where it stands, running or not"),
     Command(
-        "logs RUN_DIR [--follow]",
+        "logs RUN_OR_SWEEP [--follow]",
         "its starts, stops, kills, checkpoints, evaluations, restarts and faults",
     ),
-    Command("stop RUN_DIR", "has a running run write a checkpoint and end"),
+    Command("stop RUN_OR_SWEEP", "has what runs there write its checkpoints and end"),
     Command(
         "submit CLUSTER PRESET ...",
         "trains as a job on a cluster: the .yaml file of `ray up`, or http://HOST:8265",
@@ -94,6 +95,10 @@ COMMANDS = (
     Command(
         "eval|attach|status|logs|stop|replay ... --on CLUSTER",
         "the command on a cluster's head; RUN_DIR is a directory there",
+    ),
+    Command(
+        "sweep PRESET ... --on CLUSTER",
+        "the sweep as a job on a cluster; it goes on without this terminal",
     ),
     Command(
         "replay inspect RUN_DIR", "what is stored, by segment file: rows, episodes, bytes, damage"
@@ -127,7 +132,7 @@ COMMANDS = (
 
 NAMES = tuple(dict.fromkeys(c.words.split()[0] for c in COMMANDS if "|" not in c.words.split()[0]))
 """Of the commands."""
-ANYWHERE = ("attach", "eval", "logs", "replay", "status", "stop")
+ANYWHERE = ("attach", "eval", "logs", "replay", "status", "stop", "sweep")
 """Commands that take `--on CLUSTER`."""
 
 

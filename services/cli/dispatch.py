@@ -19,6 +19,11 @@ With --on CLUSTER, the .yaml file of `ray up` or http://HOST:8265, the command r
 cluster's head, and RUN_DIR is a directory there.
 
 """
+_SWEEP_ON_HELP = """\
+With --on CLUSTER, the .yaml file of `ray up` or http://HOST:8265, the sweep is started as a job on
+that cluster and goes on without this terminal; its directory is one there.
+
+"""
 
 
 def dispatch(arguments: Sequence[str] | None = None) -> None:
@@ -68,11 +73,15 @@ def _run(arguments: list[str]) -> int:
 
         cluster, rest = take_option("--on", rest)
         if cluster is not None:
+            if command == "sweep":
+                from services.cli import sweep  # noqa: PLC0415
+
+                return sweep.submit(_with_home(cluster), rest)
             from services.cluster import remote  # noqa: PLC0415
 
             return remote.run(_with_home(cluster), [command, *rest], say)
         if {"-h", "--help"} & set(rest):
-            sys.stdout.write(_ON_HELP)
+            sys.stdout.write(_SWEEP_ON_HELP if command == "sweep" else _ON_HELP)
     if command == "submit":  # what follows the cluster is said to another machine
         rest[:1] = map(_with_home, rest[:1])
     else:

@@ -1,15 +1,16 @@
-"""`dreamer logs`: starts, stops and faults of a run."""
+"""`dreamer logs`: starts, stops and faults of a run or a sweep."""
 
 from __future__ import annotations
 
 from services.cli.dispatch import say
 from services.cli.parsing import parse
+from services.cli.places import place_of
 from services.terminal import control
 
 
 def run(arguments: list[str]) -> int:
-    """Prints the log of a run, and returns the exit code."""
+    """Prints the log, and returns the exit code."""
     command = parse(control.LogsCommand, arguments, "dreamer logs")
-    for line in control.log_lines(command):
+    for line in control.log_lines(command, place_of(command.run_dir)):
         say(line)
     return 0

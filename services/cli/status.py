@@ -1,4 +1,4 @@
-"""`dreamer status`: where a run stands."""
+"""`dreamer status`: where a run or a sweep stands."""
 
 from __future__ import annotations
 
@@ -10,25 +10,40 @@ from rich.console import Console
 
 from services.cli.dispatch import say
 from services.cli.parsing import parse
+from services.sweep import is_sweep
 from services.terminal.status import as_json, read_status, render_status
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatusCommand:
-    """Prints where a run stands, running or not."""
+    """Prints where a run or a sweep stands, running or not."""
 
     run_dir: tyro.conf.Positional[Path]
-    """Directory of the run."""
+    """Directory of the run, or of the sweep."""
     json: bool = False
-    """For programs: one object, with every metric's newest value."""
+    """For programs: one object; of a run with every metric's newest value, of a sweep with every
+    run."""
 
 
 def run(arguments: list[str]) -> int:
     """Prints the status, and returns the exit code."""
     command = parse(StatusCommand, arguments, "dreamer status")
+    if is_sweep(command.run_dir):
+        return _of_sweep(command)
     status = read_status(command.run_dir)
     if command.json:
         say(as_json(status))
     else:
         Console().print(render_status(status))
+    return 0
+
+
+def _of_sweep(command: StatusCommand) -> int:
+    from services.sweep import status, table  # noqa: PLC0415 (for a sweep alone)
+
+    found = status.SweepReader(command.run_dir).read()
+    if command.json:
+        say(status.as_json(found))
+    else:
+        Console().print(table.render_status(found))
     return 0

@@ -1,15 +1,16 @@
-"""`dreamer stop`: a running run writes a checkpoint and ends."""
+"""`dreamer stop`: a running run or sweep writes its checkpoints and ends."""
 
 from __future__ import annotations
 
 from services.cli.dispatch import say
 from services.cli.parsing import parse
+from services.cli.places import place_of
 from services.terminal import control
 
 
 def run(arguments: list[str]) -> int:
-    """Stops a run, and returns the exit code."""
+    """Stops it, and returns the exit code."""
     command = parse(control.StopCommand, arguments, "dreamer stop")
-    has_stopped = control.stop(command)
+    has_stopped = control.stop(command, place_of(command.run_dir))
     say("Stopped" if has_stopped else f"Nobody trains in {command.run_dir}")
     return 0

@@ -29,9 +29,7 @@ def run(arguments: list[str]) -> int:
         words += ["--run-dir", str(run_dir)]
     if not any(word.startswith("--metrics.port") for word in words):
         words += ["--metrics.port", "0"]  # several runs share the head
-    code = remote.submit(cluster, words, run_dir, say)
+    code = remote.submit(cluster, ["train", *words], run_dir, say)
     if code == 0 and not remote.is_relayed():
-        say("It goes on without this terminal:")
-        for command in ("status", "logs", "stop"):
-            say(f"  dreamer {command} {run_dir} --on {cluster}")
+        remote.say_how_to_go_on(cluster, run_dir, say)
     return code

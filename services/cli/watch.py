@@ -1,10 +1,11 @@
-"""`dreamer watch`: a page of the agent at play beside its dream."""
+"""`dreamer watch`: a page of the agent at play beside its dream, or of all runs of a sweep."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 from services.cli.parsing import parse
+from services.sweep import is_sweep
 from services.terminal.stop_request import StopRequest
 from services.watch.server import WatchCommand, watch
 
@@ -18,5 +19,17 @@ def run(arguments: list[str]) -> int:
     def on_listening(url: str) -> None:
         console.print(f"Watch at {url} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
 
+    if is_sweep(command.run_dir):
+        from services.sweep.status import SweepReader, described  # noqa: PLC0415 (for one alone)
+        from services.watch.wall import watch_wall  # noqa: PLC0415
+
+        reader = SweepReader(command.run_dir)
+        watch_wall(
+            command,
+            lambda: described(reader.read()),
+            on_listening=on_listening,
+            should_stop=should_stop,
+        )
+        return should_stop.exit_code
     watch(command, on_listening=on_listening, should_stop=should_stop)
     return should_stop.exit_code

@@ -30,6 +30,8 @@ _TAIL_LINES = 5
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal
 STARTED = "Started at gradient step"
 """What a run says once it trains."""
+SWEEP_STARTED = "Started: "
+"""What a sweep says once it hands out runs."""
 
 Say = Callable[[str], None]
 
@@ -76,13 +78,13 @@ def run(cluster: str, words: list[str], say: Say) -> int:
         raise
 
 
-def submit(cluster: str, words: list[str], run_dir: Path, say: Say) -> int:
-    """Starts `dreamer train WORDS` as a Ray job on the head; returns once it trains.
+def submit(cluster: str, words: list[str], directory: Path, say: Say) -> int:
+    """Starts `dreamer train` or `dreamer sweep` as a Ray job on the head; returns once it trains.
 
     Args:
         cluster: see the module.
-        words: preset and options, `--run-dir` among them.
-        run_dir: of the run, for the name of the job.
+        words: command, preset and options, the directory among them.
+        directory: of the run or of the sweep, for the name of the job.
         say: is shown what the command prints until then.
 
     Returns:
@@ -92,13 +94,25 @@ def submit(cluster: str, words: list[str], run_dir: Path, say: Say) -> int:
         BadInput, ClusterUnreachable: as in `run`.
     """
     require_cluster(cluster)
+    command, *rest = words
+    is_sweep = command == "sweep"
     if not cluster.startswith("http"):
-        return run(cluster, ["submit", _JOB_SERVER, *words], say)
+        sent = ["sweep", *rest, "--on", _JOB_SERVER] if is_sweep else ["submit", _JOB_SERVER, *rest]
+        return run(cluster, sent, say)
     client, mark = _job_client(cluster), secrets.token_hex(8)
-    train = ["train", *words, "--runtime.ray-address", "auto"]
-    job = _submit(client, _script(train, mark), re.sub(r"[^\w-]", "_", run_dir.name))
+    address = "--ray-address" if is_sweep else "--runtime.ray-address"
+    script = _script([*words, address, "auto"], mark)
+    job = _submit(client, script, re.sub(r"[^\w-]", "_", directory.name))
     say(f"Job {job}")
-    return _followed(client, job, mark, say, until=STARTED)
+    until = SWEEP_STARTED if is_sweep else STARTED
+    return _followed(client, job, mark, say, until=until)
+
+
+def say_how_to_go_on(cluster: str, directory: Path, say: Say) -> None:
+    """Says what a job that was submitted is followed with."""
+    say("It goes on without this terminal:")
+    for command in ("status", "logs", "stop"):
+        say(f"  dreamer {command} {directory} --on {cluster}")
 
 
 def _script(words: list[str], mark: str) -> str:
@@ -106,7 +120,7 @@ def _script(words: list[str], mark: str) -> str:
 
     The output of a training is searched for what it says, so that no narrow terminal may fold it.
     """
-    columns = 200 if words[0] == "train" else shutil.get_terminal_size().columns
+    columns = 200 if words[0] in ("train", "sweep") else shutil.get_terminal_size().columns
     return (
         f"cd; export COLUMNS={columns} NO_COLOR=1 {_RELAYED}=1; echo {mark}; "
         f"dreamer {shlex.join(words)}; code=$?; echo {mark} $code; exit $code"

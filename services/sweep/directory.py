@@ -3,6 +3,7 @@
 sweep.json    preset, settings, games and seeds, and an id by which every node knows the directory
 sweep.lock    held by the command that runs the sweep
 scores.json   the runs that were trained to their end, with their scores
+state.json    which runs the command has running, and what failed
 sweep.log     starts, failures and ends of runs
 logs/         what each run printed
 GAME_SEED/    run directories
@@ -14,15 +15,15 @@ import json
 import logging
 import secrets
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dreamer_core.config import Config
 from dreamer_core.errors import naming
-from dreamer_core.fields import from_dict, to_dict
-from dreamer_core.files import temporary_of, write_json
+from dreamer_core.fields import from_dict, known_part, to_dict
+from dreamer_core.files import lock_holder, temporary_of, write_json
 from dreamer_core.report.evaluated import (
     SCORED_EPISODES,
     SCORED_TRAINING_EPISODES,
@@ -32,6 +33,7 @@ from dreamer_core.report.evaluated import (
 from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.storage.identity import MAY_CHANGE, differing_settings
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, claim
+from services.sweep import SWEEP_FILE
 from services.sweep.plan import RunKey, SweepPlan
 
 logger = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class SweepDirectory:
     @property
     def marker(self) -> Path:
         """Says what the sweep is, and by its id that a node sees this very directory."""
-        return self.root / "sweep.json"
+        return self.root / SWEEP_FILE
 
     @property
     def lock(self) -> Path:
@@ -86,6 +88,11 @@ class SweepDirectory:
     def scores(self) -> Path:
         """The finished runs and their scores."""
         return self.root / "scores.json"
+
+    @property
+    def state(self) -> Path:
+        """Where the runs stood when the command last said it."""
+        return self.root / "state.json"
 
     @property
     def log(self) -> Path:
@@ -108,6 +115,42 @@ class SweepDirectory:
             KeyError: what lies here is not a sweep.
         """
         return json.loads(self.marker.read_text())["id"]
+
+    def plan(self) -> SweepPlan:
+        """What the sweep trains, as far as this program knows its settings.
+
+        Raises:
+            RunDirectoryError: there is no sweep, or it cannot be read.
+        """
+        try:
+            told = json.loads(self.marker.read_text())
+            values, _ = known_part(Config, told["config"])
+            games, seeds = tuple(told["games"]), tuple(told["seeds"])
+            return SweepPlan(config=from_dict(Config, values), games=games, seeds=seeds)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise RunDirectoryError(
+                f"{self.marker} cannot be read as a sweep: {error}. Restore it, or name the "
+                f"directory that `dreamer sweep` was given with {_OPTION}"
+            ) from error
+
+    def holder(self) -> str | None:
+        """Who runs the sweep, as `process N on HOST`; None if nobody does.
+
+        Raises:
+            RunDirectoryError: the lock cannot be read.
+        """
+        with naming(f"see who runs {self.root}", "Mend its permissions", RunDirectoryError):
+            return lock_holder(self.lock)
+
+    def note(self, told: Mapping[str, Mapping[str, Any]]) -> None:
+        """Writes where each run stands, by its name; raises OSError."""
+        write_json(self.state, {"runs": told})
+
+    def noted(self) -> Mapping[str, Mapping[str, Any]]:
+        """What `note` wrote last; nothing of a sweep of before, or where it cannot be read."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            return dict(json.loads(self.state.read_text())["runs"])
+        return {}
 
     def finished(self) -> dict[RunKey, Score]:
         """The score of each run that was trained to its end and is still there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Literal, get_args
 
 from dreamer_core.report.evaluated import SCORED_TRAINING_EPISODES, LastTraining
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader
+from services.sweep.directory import Score
 from services.sweep.plan import RunKey
 
 logger = logging.getLogger(__name__)
 
 Phase = Literal["done", "running", "waiting", "failed"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+NOTED = ("phase", "node", "failures", "reason")
+"""Fields of RunState that only the command of the sweep knows, and writes down."""
 _TAIL_BYTES = 1_000_000  # holds as many episodes as are scored of nearly every run
 _RATE_WINDOW_S = 60.0
 
@@ -43,6 +48,19 @@ class RunState:
     """Mean of its last evaluations, once it is done."""
     policy_steps_per_second: float | None = None
     """None while it does not run, or has said nothing yet."""
+    frames_per_policy_step: float = 1.0
+    """Env frames; 1 before the first report."""
+
+    @property
+    def env_frame(self) -> int:
+        """Env frames of the run."""
+        return round(self.policy_step * self.frames_per_policy_step)
+
+    @property
+    def env_frames_per_second(self) -> float | None:
+        """None while it does not run, or has said nothing yet."""
+        speed = self.policy_steps_per_second
+        return None if speed is None else speed * self.frames_per_policy_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +70,7 @@ class SweepProgress:
     runs: tuple[RunState, ...]
 
     def __str__(self) -> str:
-        phases: tuple[Phase, ...] = get_args(Phase)
-        return ", ".join(f"{self.count(phase)} {phase}" for phase in phases)
+        return ", ".join(f"{self.count(phase)} {phase}" for phase in PHASES)
 
     def count(self, phase: Phase) -> int:
         """How many runs are in a phase."""
@@ -75,11 +92,29 @@ class SweepProgress:
         return taken / sum(run.total_policy_steps for run in self.runs)
 
     @property
+    def games(self) -> int:
+        """How many games, or environments."""
+        return len({run.key.game for run in self.runs})
+
+    @property
+    def games_done(self) -> int:
+        """Games of which every run is done."""
+        return self.games - len({run.key.game for run in self.runs if run.phase != "done"})
+
+    @property
+    def env_frames(self) -> int:
+        """Env frames of all runs so far."""
+        return sum(run.env_frame for run in self.runs)
+
+    @property
     def policy_steps_per_second(self) -> float | None:
         """Of all running runs together; None while none of them has said."""
-        speeds = [run.policy_steps_per_second for run in self.where("running")]
-        known = [speed for speed in speeds if speed is not None]
-        return sum(known) if known else None
+        return _sum([run.policy_steps_per_second for run in self.where("running")])
+
+    @property
+    def env_frames_per_second(self) -> float | None:
+        """The same in env frames."""
+        return _sum([run.env_frames_per_second for run in self.where("running")])
 
     @property
     def time_left_s(self) -> float | None:
@@ -89,6 +124,26 @@ class SweepProgress:
             return None
         to_do = [run for run in self.runs if run.phase in ("waiting", "running")]
         return sum(max(0, run.total_policy_steps - run.policy_step) for run in to_do) / speed
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def done(state: RunState, score: Score) -> RunState:
+    """Returns the state of a run that was trained to its end."""
+    return replace(
+        state,
+        phase="done",
+        policy_step=score.policy_steps,
+        mean_return=score.training_return,
+        episodes=score.training_episodes,
+        evaluation_return=score.evaluation_return,
+        policy_steps_per_second=None,
+        frames_per_policy_step=score.env_frames / score.policy_steps if score.policy_steps else 1.0,
+    )
 
 
 class ProgressReader:
@@ -138,6 +193,7 @@ class ProgressReader:
             mean_return=None if trained is None else trained.mean,
             episodes=0 if trained is None else len(trained.episodes),
             policy_steps_per_second=sum(speeds) / len(speeds) if speeds else None,
+            frames_per_policy_step=self._newest.frames_per_policy_step,
         )
 
     def _take(self, line: LogLine) -> None:

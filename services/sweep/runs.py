@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +20,12 @@ from ray.exceptions import RayError, RayTaskError
 from dreamer_core.errors import BadInput
 from services.cluster.connection import NODE_ID_LABEL
 from services.cluster.ray_errors import reason
+from services.cluster.remote import SWEEP_STARTED
+from services.logs import is_json
 from services.sweep.directory import Score, SweepDirectory, read_score
 from services.sweep.place import NodeRecord
 from services.sweep.plan import RunKey, SweepPlan, local_command
-from services.sweep.progress import ProgressReader, RunState, SweepProgress
+from services.sweep.progress import NOTED, ProgressReader, RunState, SweepProgress, done
 from services.sweep.worker import STOP_PATIENCE_S, Order, Outcome, Place, SweepWorker
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,7 @@ class SweepRuns:
         self._losses: dict[RunKey, tuple[int, int]] = {}  # policy step at the last, how many
         self._nodes = NodeRecord(num_cpus=limits.num_cpus, num_gpus=limits.num_gpus)
         self._looked_s = 0.0
+        self._noted: Mapping[str, Mapping[str, Any]] = {}
         self._readers = {key: ProgressReader(directory.run_dir(key)) for key in plan.keys}
         finished = directory.finished()
         self._states = {key: self._first_state(key, finished.get(key)) for key in plan.keys}
@@ -100,28 +103,37 @@ class SweepRuns:
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until every run is done or has failed for good, or until asked to stop."""
-        logger.info("Started: %s", self.progress)
+        logger.info("%s%s", SWEEP_STARTED, self.progress)
         try:
             while not (self.progress.is_over or should_stop()):
                 self._submit()
                 self._wait()
                 self._look()
-                self._observe(self.progress)
+                self._show()
         finally:
             self._stop_all()
-        self._observe(self.progress)
+        self._show()
         logger.info("Ended: %s", self.progress)
+
+    def _show(self) -> None:
+        """Shows where the sweep stands, and writes it for other commands where it has changed."""
+        self._observe(self.progress)
+        told = {
+            key.name: {name: getattr(state, name) for name in NOTED}
+            for key, state in self._states.items()
+        }
+        if told != self._noted:
+            self._noted = told
+            try:
+                self._directory.note(told)
+            except OSError as error:
+                logger.warning("Other commands are not told where the runs stand: %s", error)
 
     def _first_state(self, key: RunKey, score: Score | None) -> RunState:
         steps = self._plan.config.steps
         state = RunState(key=key, total_policy_steps=steps)
         if score is not None and score.steps >= steps:
-            return replace(
-                state,
-                phase="done",
-                policy_step=score.policy_steps,
-                evaluation_return=score.evaluation_return,
-            )
+            return done(state, score)
         return replace(self._readers[key].read(state), policy_steps_per_second=None)
 
     def _submit(self) -> None:
@@ -143,8 +155,9 @@ class SweepRuns:
         if avoided:
             options["label_selector"] = {NODE_ID_LABEL: f"!in({', '.join(avoided)})"}
         run_dir = self._directory.run_dir(key)
+        log_format = ("--log-format", "json") if is_json() else ()
         order = Order(
-            arguments=tuple(local_command(self._plan.config_of(key), run_dir)),
+            arguments=(*local_command(self._plan.config_of(key), run_dir), *log_format),
             run_dir=run_dir,
             log=self._directory.run_log(key),
             marker=self._directory.marker,
@@ -214,12 +227,7 @@ class SweepRuns:
         except (BadInput, OSError) as error:
             self._count_failure(key, f"it was trained, but its score was not written: {error}")
             return
-        self._set(
-            key,
-            phase="done",
-            policy_step=score.policy_steps,
-            evaluation_return=score.evaluation_return,
-        )
+        self._states[key] = done(self._states[key], score)
         logger.info("%s: done, %s", key, describe(score))
 
     def _count_failure(self, key: RunKey, why: str, *, is_final: bool = False) -> None:
@@ -268,7 +276,7 @@ class SweepRuns:
             give_up_s = time.monotonic() + STOP_PATIENCE_S + _STOP_MARGIN_S
             while self._attempts and time.monotonic() < give_up_s:
                 self._wait()
-                self._observe(self.progress)
+                self._show()
         finally:
             for key in list(self._attempts):
                 logger.error("%s: did not end; its worker is killed", key)

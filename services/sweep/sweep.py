@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +18,23 @@ from dreamer_core.errors import BadInput
 from services.cluster.cluster_address import require_address
 from services.cluster.connection import connected
 from services.cluster.leaving import leaving
-from services.logs import logging_to_file
+from services.logs import LogFormat, logging_to_file
+from services.prometheus.config import MetricsConfig
+from services.prometheus.targets import (
+    run_label,
+    target_name,
+    targets_of_others,
+    told_to_prometheus,
+)
 from services.sweep.directory import open_sweep
+from services.sweep.games import choose_games
+from services.sweep.metrics import SweepExporter
 from services.sweep.place import choose_gpus, require_room, with_device, with_processes
-from services.sweep.plan import SweepPlan, choose_games
+from services.sweep.plan import SweepPlan
 from services.sweep.progress import SweepProgress
 from services.sweep.runs import RunLimits, SweepRuns
+
+logger = logging.getLogger(__name__)
 
 _OBJECT_STORE_BYTES = 80_000_000  # the least that Ray takes; a sweep hands nothing around
 
@@ -53,6 +67,9 @@ class SweepCommand:
     it."""
     wait_for_nodes: bool = False
     """Accept sizes that no node of the cluster has yet, since it grows; wants --gpus-per-run."""
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    log_format: LogFormat = "text"
+    """`json`: each line is an object, on a terminal and in the logs of the runs too."""
 
     def __post_init__(self) -> None:
         if self.ray_address is not None:
@@ -87,7 +104,7 @@ def sweep(
     command: SweepCommand,
     *,
     observe: Callable[[SweepProgress], None],
-    on_start: Callable[[], None] = lambda: None,
+    on_start: Callable[[str], None] = lambda _url: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SweepProgress:
     """Trains all runs to their end, or until a stop is asked for.
@@ -95,12 +112,14 @@ def sweep(
     Args:
         command: what to train, and on what.
         observe: is shown several times a second where the sweep stands.
-        on_start: is called once Ray is up, which takes over signals when it starts.
+        on_start: is told where metrics are scraped, once Ray is up, which takes over signals when
+            it starts.
         should_stop: asked several times a second; then every run writes a checkpoint and ends.
 
     Raises:
         RunDirectoryError: see `open_sweep`.
-        BadInput: a game is not known, or no node of the cluster is large enough.
+        BadInput: a game is not known, no node of the cluster is large enough, or metrics cannot be
+            served where they were to be.
         ClusterUnreachable: there is no cluster at the address, or it was lost.
     """
     plan = SweepPlan(
@@ -112,21 +131,63 @@ def sweep(
     cluster = connected(
         command.ray_address, namespace=str(root), object_store_bytes=_OBJECT_STORE_BYTES
     )
-    with open_sweep(root, plan) as directory, logging_to_file("sweep", directory.log), cluster:
-        on_start()
-        num_gpus = choose_gpus(command.gpus_per_run, plan.config.learner.device, ray.nodes())
-        if not command.wait_for_nodes:
-            require_room(ray.nodes(), num_cpus=command.cpus_per_run, num_gpus=num_gpus)
-        config = with_device(plan.config, num_gpus)
-        plan = replace(plan, config=with_processes(config, command.cpus_per_run))
-        limits = RunLimits(
-            num_cpus=command.cpus_per_run,
-            num_gpus=num_gpus,
-            at_once=command.runs_at_once,
-            retries=command.retries,
-            is_growing=command.wait_for_nodes,
+    where = command.metrics
+    labels = {"run": run_label(root), "preset": plan.config.preset}
+    with ExitStack() as stack:
+        directory = stack.enter_context(open_sweep(root, plan))
+        exporter = stack.enter_context(
+            SweepExporter(
+                where.port,
+                where.address,
+                info=labels | {"version": version("dreamerv2-service")},
+                directory=root,
+                avoided=targets_of_others(where.targets_dir, target_name(root)),
+            )
         )
-        runs = SweepRuns(plan, directory, limits, observe)
-        with leaving(should_stop) as should_end:
+        stack.enter_context(logging_to_file("sweep", directory.log))
+        address = command.ray_address
+        logger.info("Joining Ray at %s", address) if address else logger.info("Starting Ray")
+        stack.enter_context(cluster)
+        on_start(exporter.url)
+        plan, limits = _placed(command, plan)
+        runs = SweepRuns(plan, directory, limits, _both(exporter.observe, observe))
+        should_end = stack.enter_context(leaving(should_stop))
+        logger.info("Metrics at %s", exporter.url)
+        told = told_to_prometheus(
+            where.targets_dir, root, exporter, labels, ray.util.get_node_ip_address
+        )
+        with suppress(_RunsFailed), told:
             runs.run(should_end)
+            if runs.progress.is_over and runs.progress.where("failed"):
+                raise _RunsFailed
         return runs.progress
+
+
+class _RunsFailed(Exception):
+    """Has Prometheus told that a sweep is over of which runs have failed for good."""
+
+
+def _both(
+    one: Callable[[SweepProgress], None], other: Callable[[SweepProgress], None]
+) -> Callable[[SweepProgress], None]:
+    def observe(progress: SweepProgress) -> None:
+        one(progress)
+        other(progress)
+
+    return observe
+
+
+def _placed(command: SweepCommand, plan: SweepPlan) -> tuple[SweepPlan, RunLimits]:
+    """Returns the plan for what the nodes of the cluster have, and what each run takes of one."""
+    num_gpus = choose_gpus(command.gpus_per_run, plan.config.learner.device, ray.nodes())
+    if not command.wait_for_nodes:
+        require_room(ray.nodes(), num_cpus=command.cpus_per_run, num_gpus=num_gpus)
+    config = with_processes(with_device(plan.config, num_gpus), command.cpus_per_run)
+    limits = RunLimits(
+        num_cpus=command.cpus_per_run,
+        num_gpus=num_gpus,
+        at_once=command.runs_at_once,
+        retries=command.retries,
+        is_growing=command.wait_for_nodes,
+    )
+    return replace(plan, config=config), limits

@@ -14,7 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from services.sweep.progress import RunState, SweepProgress
+from services.logs import line_of
+from services.sweep.progress import PHASES, RunState, SweepProgress
+from services.sweep.status import SweepStatus
 from services.terminal.display import REFRESH_HZ
 from services.terminal.format import UNKNOWN, format_duration, format_number
 
@@ -109,6 +111,34 @@ def render_line(progress: SweepProgress) -> str:
     )
 
 
+def render_status(status: SweepStatus) -> RenderableType:
+    """Returns what `dreamer status` shows of a sweep: totals, scores, and the runs not yet done."""
+    progress, games = status.progress, status.progress.games
+    seeds = f"{len(progress.runs) / games:g} seeds each"
+    state = "not running" if status.holder is None else f"running: {status.holder}"
+    speed = f"{format_number(progress.env_frames_per_second)} env frames/s"
+    head = Table(box=None, show_header=False)
+    head.add_column(style="dim")
+    head.add_column()
+    for name, text in (
+        ("sweep", str(status.sweep)),
+        ("preset", f"{status.preset}, {games} games, {seeds}"),
+        ("state", state),
+        ("runs", f"{_counts(progress)}"),
+        ("games done", f"{progress.games_done} of {games}"),
+        ("env frames", f"{progress.env_frames:,}"),
+        ("speed", f"{speed}, {format_duration(progress.time_left_s)} left"),
+    ):
+        head.add_row(name, Text(text))
+    parts: list[RenderableType] = [head]
+    begun = [run for run in progress.where("waiting") if run.policy_step or run.failures]
+    if shown := [*progress.where("running"), *progress.where("failed"), *begun]:
+        parts += ["", _rows(shown)]
+    if done := progress.where("done"):
+        parts += ["", _scores(done)]
+    return Group(*parts)
+
+
 def render_end(progress: SweepProgress, sweep_dir: Path) -> RenderableType:
     """Returns what a sweep reached, what failed and why, and where to look."""
     failed = progress.where("failed")
@@ -157,6 +187,7 @@ class SweepDisplay:
         sweep_dir: where it writes.
         console: where to draw; by default stdout.
         line_interval_s: seconds between two lines where no table can be drawn.
+        is_plain: lines on a terminal too.
         clock_s: seconds, running evenly.
     """
 
@@ -166,6 +197,7 @@ class SweepDisplay:
         *,
         console: Console | None = None,
         line_interval_s: float = 10.0,
+        is_plain: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console or Console()
@@ -173,7 +205,8 @@ class SweepDisplay:
         self._line_interval_s = line_interval_s
         self._started_s = self._next_line_s = clock_s()
         self._progress: SweepProgress | None = None
-        is_interactive = self.console.is_terminal and not self.console.is_dumb_terminal
+        is_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
+        is_interactive = is_terminal and not is_plain
         self._live = (
             Live(
                 get_renderable=self._render,
@@ -184,6 +217,11 @@ class SweepDisplay:
             if is_interactive
             else None
         )
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a table is drawn."""
+        return self._live is not None
 
     def update(self, progress: SweepProgress) -> None:
         """Takes over where the sweep stands."""
@@ -221,4 +259,14 @@ class SweepDisplay:
         )
 
     def _write_line(self, progress: SweepProgress) -> None:
-        self.console.print(render_line(progress), markup=False, highlight=False, soft_wrap=True)
+        line = line_of(
+            "progress",
+            "INFO",
+            render_line(progress),
+            time.time(),
+            **{phase: progress.count(phase) for phase in PHASES},
+            env_frames=progress.env_frames,
+            env_frames_per_second=progress.env_frames_per_second,
+            time_left_s=progress.time_left_s,
+        )
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

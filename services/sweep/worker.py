@@ -6,6 +6,7 @@ and several of them share a GPU. It is killed with the worker, whatever ends tha
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -185,8 +186,8 @@ def _last_words(path: Path, begin: int) -> str:
 
 
 def find_reason(text: str) -> str:
-    """Returns the paragraph that begins with the last `dreamer:`; without one, the last line."""
-    lines = [line.strip() for line in text.splitlines()]
+    """Returns the last error of the command, as text or as JSON; without one, the last line."""
+    lines = [_as_text(line.strip()) for line in text.splitlines()]
     starts = [number for number, line in enumerate(lines) if line.startswith("dreamer:")]
     if not starts:
         said = [line for line in lines[1:] if line]  # the first is the command itself
@@ -197,3 +198,12 @@ def find_reason(text: str) -> str:
             break
         paragraph.append(line)
     return " ".join(paragraph).removeprefix("dreamer:").strip()[:_REASON_CHARACTERS]
+
+
+def _as_text(line: str) -> str:
+    """Returns an error that was logged as JSON as the command says it without."""
+    with suppress(ValueError, TypeError, KeyError):
+        told = json.loads(line)
+        if (told["service"], told["level"]) == ("dreamer", "ERROR"):
+            return f"dreamer: {told['message']}"
+    return line

@@ -68,7 +68,8 @@ class WatchCommand(PageOptions):
     """Serves a page with the agent at play and its dreams, with the newest checkpoint of a run."""
 
     run_dir: tyro.conf.Positional[Path]
-    """Directory of the run, running or not, or `demo`: the agent that comes with this program."""
+    """Directory of the run, running or not, or `demo`: the agent that comes with this program. Of a
+    sweep: a wall of its runs, which leads to the page of each."""
 
 
 def watch(

@@ -59,6 +59,11 @@ class Stage:
         finally:
             self._count(-1)
 
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether anybody looks."""
+        return self._num_looking > 0
+
     async def until_looked_at(self, *, is_looked_at: bool) -> None:
         """Waits until somebody looks, or until nobody does."""
         await (self._has_looker if is_looked_at else self._has_none).wait()

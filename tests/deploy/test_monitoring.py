@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from dreamer_core.report.metrics import METRICS
+from services.sweep.metrics import SWEEP_METRICS
 from tests.deploy.monitoring import (
     DASHBOARD,
     GRAFANA,
@@ -37,7 +38,8 @@ QUERIES = {
     **{rule.get("alert") or rule["record"]: rule["expr"] for rule in rules()},
 }
 PASSING = "Service replaced"  # is there for a minute alone
-SHOWN = [name for name in QUERIES if name not in {PASSING, *(alert["alert"] for alert in ALERTS)}]
+OF_A_RUN = {name for name, query in QUERIES.items() if "dreamer_sweep_" not in query}
+SHOWN = [name for name in QUERIES if name in OF_A_RUN - {PASSING, *(a["alert"] for a in ALERTS)}]
 EMPTY_WHERE_NOTHING_FIRES = {"Firing alerts, {{run}} {{alertname}} {{service}}"}
 KNOWN_ELSEWHERE = ("up{", "ALERTS{", "process_start_time_seconds{")
 
@@ -82,7 +84,7 @@ def test_every_panels_query_is_promql(tmp_path):
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 def test_no_query_names_a_metric_that_does_not_exist(query):
     names = {base_name(name) for name in metric_names(query)}
-    assert names <= METRICS.keys() | recorded() | OF_THE_PROCESS
+    assert names <= METRICS.keys() | recorded() | OF_THE_PROCESS | OF_A_SWEEP
     assert names or any(name in query for name in KNOWN_ELSEWHERE)
 
 
@@ -101,6 +103,11 @@ def test_an_alert_says_what_to_do_and_where_it_is_written(alert):
 
 OF_THE_PROCESS = {"dreamer_disk_bytes", "dreamer_disk_free_bytes"}
 """What the exporter knows by itself (services/prometheus/endpoint.py)."""
+OF_A_SWEEP = {
+    *SWEEP_METRICS,
+    *("dreamer_sweep_runs", "dreamer_sweep_failures_total", "dreamer_sweep_info"),
+}
+"""What the command of a sweep serves (services/sweep/metrics.py); a run does not."""
 SAID = ("A service was lost",)
 """What the log says and the page need not repeat."""
 

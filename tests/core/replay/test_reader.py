@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 
 from dreamer_core.errors import BadInput
-from dreamer_core.replay.reader import Damage, ExportedEpisode, NoReplay, ReplayFiles, read_episode
-from dreamer_core.replay.survey import FileReads
+from dreamer_core.replay.format import decode_chunk, read_file_header
+from dreamer_core.replay.reader import (
+    Damage,
+    ExportedEpisode,
+    NoReplay,
+    ReplayFiles,
+    newest_image,
+    read_episode,
+)
+from dreamer_core.replay.survey import FileReads, scan
 from tests.core.replay.counting import (
     CONFIG,
     fill,
@@ -248,3 +256,28 @@ def test_a_write_that_fails_leaves_whole_files_only(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list((tmp_path / "out").iterdir()) == [whole.path]
+
+
+# The newest image
+
+
+def test_the_newest_image_is_that_of_the_row_stored_last(tmp_path):
+    assert newest_image(tmp_path) is None
+    replay = open_replay(tmp_path)
+    for episode, rows in ((0, 45), (1, 9)):
+        insert_episode(replay, episode, rows=rows)
+        assert (newest_image(tmp_path) == rows - 1).all()
+
+
+def test_an_empty_or_damaged_file_has_no_newest_image(tmp_path):
+    *_, before, newest = fill(tmp_path)
+    flip(newest, newest.stat().st_size - 1)
+    assert newest_image(tmp_path) is not None  # that of a record or of a file before it
+    newest.write_bytes(b"")
+    assert (newest_image(tmp_path) == decoded(before).image[-1]).all()
+
+
+def decoded(path: Path):
+    data = FileReads(path)
+    header = read_file_header(data)
+    return decode_chunk(scan(data, header, is_payload_checked=True).records[-1], header.layout)

@@ -47,7 +47,7 @@ def test_help_names_all_commands_and_presets(dreamer):
         "train PRESET",
         "local PRESET",
         "eval RUN_DIR",
-        "status RUN_DIR",
+        "status RUN_OR_SWEEP",
         "replay",
         "presets",
     ):

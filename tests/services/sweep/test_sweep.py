@@ -1,6 +1,7 @@
 """Real sweeps of small runs: killed, resumed, stopped, with failures, several on one GPU."""
 
 import contextlib
+import json
 import re
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ import pytest
 from dreamer_core.report.read import read_jsonl
 from services.sweep.directory import SweepDirectory
 from services.sweep.plan import RunKey
+from services.sweep.status import SweepReader, described
 from tests.runs import OFTEN, Run, checkpoint_counts, due, replay_counts
 
 pytestmark = pytest.mark.timeout(600)
@@ -48,7 +50,9 @@ def last_writes(run, keys):
 
 def events(run, *words):
     """What the sweep's log says that holds one of the words, as (run, word), in order."""
-    pattern = re.compile(rf"(?:INFO|WARNING|ERROR) (\S+ \d+): ({'|'.join(words)})")
+    pattern = re.compile(
+        rf"(?: |\")(?:INFO|WARNING|ERROR)(?: |\", \"message\": \")(\S+ \d+): ({'|'.join(words)})"
+    )
     return pattern.findall(SweepDirectory(run.run_dir).log.read_text())
 
 
@@ -168,7 +172,9 @@ def visible_gpus(sweep_dir):
 def packed(tmp_path_factory, ray_address):
     """A sweep on a cluster that has one GPU, or says so, and one that fits nowhere."""
     sweep_dir = tmp_path_factory.mktemp("packed") / "sweep"
-    run = Run("sweep", sweep_dir, *ONE_GPU, "--gpus-per-run", "0.5", "--ray-address", ray_address)
+    told = ("--metrics.targets-dir", sweep_dir.with_name("targets"), "--log-format", "json")
+    on_cluster = ("--gpus-per-run", "0.5", "--ray-address", ray_address)
+    run = Run("sweep", sweep_dir, *ONE_GPU, *on_cluster, *told)
     run.wait_until(SweepDirectory(sweep_dir).marker.exists)
     taken = run_dir(run, RunKey(TAKEN, 0))
     taken.mkdir()
@@ -205,8 +211,28 @@ def test_a_run_that_fails_is_tried_again_and_listed_with_its_reason(packed):
     assert run.exit_code == 1, run.stderr
     tries = Counter(events(run, "started", "failed for good"))
     assert tries[f"{BROKEN} 0", "started"] == 2 and tries[f"{BROKEN} 0", "failed for good"] == 1
-    told = " ".join(run.stdout.split())
-    assert "the simulator's licence ran out" in told and "tries the failed runs again" in told
+    failed = told_by(run)[RunKey(BROKEN, 0).name]
+    assert "the simulator's licence ran out" in failed["reason"] and failed["failures"] == 2
+
+
+def told_by(run):
+    """The runs of a sweep by name, as `dreamer status --json` has them."""
+    return {each["name"]: each for each in described(SweepReader(run.run_dir).read())["runs"]}
+
+
+def test_what_a_sweep_says_as_json_is_one_object_a_line(packed):
+    run, _ = packed
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    ended = lines[-1]
+    assert (ended["done"], ended["failed"], ended["is_finished"]) == (1, 2, True)
+    assert {"dreamer", "progress"} == {line["service"] for line in lines}
+    of_run = run_dir(run, RunKey(CATCH, 0)).parent / "logs" / f"{RunKey(CATCH, 0).name}.log"
+    assert all(line.startswith("{") for line in of_run.read_text().splitlines()[1:])
+
+
+def test_prometheus_is_told_that_a_sweep_is_over_of_which_runs_have_failed(packed):
+    (file,) = packed[0].run_dir.with_name("targets").iterdir()
+    assert json.loads(file.read_text())[0]["labels"]["ended"] == "failed"
 
 
 def test_bad_input_is_tried_again_like_any_failure(packed):

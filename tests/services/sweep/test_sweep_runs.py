@@ -209,3 +209,16 @@ def test_a_run_that_is_lost_is_not_counted_as_failed(sweep):
     outcomes = iter([LOST, LOST, LOST, DONE])
     runs, _ = sweep(lambda *_: next(outcomes), retries=0)
     assert [(run.phase, run.failures) for run in runs.progress.runs] == [("done", 0)]
+
+
+def test_where_the_runs_stand_is_written_down_for_other_commands(sweep, tmp_path):
+    sweep(only_on("none"), "pong", retries=0)
+    (told,) = SweepDirectory(tmp_path).noted().values()
+    assert told == {"phase": "failed", "node": "box", "failures": 1, "reason": "no CUDA driver"}
+
+
+def test_a_sweep_goes_on_where_its_state_cannot_be_written(sweep, tmp_path, caplog):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SweepDirectory, "note", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        runs, _ = sweep(only_on("box"), "pong")
+    assert runs.progress.count("done") == 1 and "are not told where the runs stand" in caplog.text

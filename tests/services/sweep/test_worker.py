@@ -16,6 +16,8 @@ def test_the_reason_of_a_failure_is_the_commands_own_or_else_pythons_last_line()
     told = "x: dreamer local\nnoise\n\ndreamer: disk full;\nmake room\n\nafter"
     assert find_reason(told) == "disk full; make room"
     assert find_reason("x: dreamer\nTraceback\n  File\nRuntimeError: no\n\n") == "RuntimeError: no"
+    as_json = '{"time": "", "service": "dreamer", "level": "ERROR", "message": "disk full"}'
+    assert find_reason(f'x: dreamer local\n{{"level": "INFO"}}\n{as_json}\n') == "disk full"
 
 
 def order(tmp_path, *arguments, sweep_id="abc"):

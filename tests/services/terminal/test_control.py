@@ -2,6 +2,7 @@
 
 import fcntl
 import platform
+import re
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -115,6 +116,47 @@ def test_what_a_training_says_is_not_folded_by_a_narrow_terminal(monkeypatch):
     assert "COLUMNS=40 " in remote._script(["status", "runs/pong"], "mark")
 
 
+class JobServer:
+    """A job server on which a command has said what it says, and goes on."""
+
+    def __init__(self, *lines):
+        self.entrypoint, self._lines = None, lines
+
+    def submit_job(self, *, entrypoint, submission_id):
+        self.entrypoint = entrypoint
+        return submission_id
+
+    async def tail_job_logs(self, _job):
+        mark = re.search(r"echo (\w+);", self.entrypoint)[1]
+        for line in (mark, *self._lines):
+            yield f"{line}\n"
+        raise AssertionError("it was waited for after it had begun")
+
+
+def test_a_sweep_is_started_on_a_cluster_and_goes_on_there(dreamer, monkeypatch):
+    server = JobServer("2026 dreamer INFO Started: 0 done, 2 waiting")
+    monkeypatch.setattr(remote, "_job_client", lambda _: server)
+    words = ("sweep", "debug", "--seeds", "2", "--log-format", "json", "--on", "http://head:8265")
+    code, said, _ = dreamer(*words)
+    assert code == 0 and "dreamer stop sweeps/debug --on http://head:8265" in said
+    wanted = "dreamer sweep debug --seeds 2 --log-format json --sweep-dir sweeps/debug"
+    assert f"{wanted} --ray-address auto;" in server.entrypoint
+
+
+def test_a_sweep_for_a_cluster_is_checked_before_it_leaves(dreamer):
+    on = ("--on", "http://127.0.0.1:1")
+    for words, why in (
+        (("--steps", "0"), "steps=0"),
+        (("--ray-address", "auto"), "drop it"),
+        (("--seed", "3"), "--first-seed"),
+        (("--metrics.port", "70000"), "no TCP port"),
+    ):
+        code, _, complaint = dreamer("sweep", "debug", *words, *on)
+        assert code == 2 and why in complaint
+    code, _, complaint = dreamer("sweep", "debug", "--on", "nowhere")
+    assert code == 2 and "http://HOST:8265" in complaint
+
+
 def test_what_a_command_prints_is_what_stands_between_the_marks():
     said = []
     lines = [
@@ -149,7 +191,7 @@ def test_a_run_of_another_user_is_left_to_that_user(tmp_path, monkeypatch):
         lock.write(f"process 1 on {platform.node()}")
         lock.flush()
         with pytest.raises(control.StillRunning, match="belongs to another user"):
-            control.stop(control.StopCommand(run_dir=tmp_path))
+            control.stop(control.StopCommand(run_dir=tmp_path), control.place_of_run(tmp_path))
 
 
 @pytest.mark.parametrize("command", ["train", "sweep"])

@@ -1,0 +1,22 @@
+"""What `dreamer stop` and `logs` were given: a run, or a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from services.sweep import is_sweep
+from services.terminal.control import Place, place_of_run
+
+
+def place_of(root: Path) -> Place:
+    """Returns where a run or a sweep has its lock and its log.
+
+    Raises:
+        RunDirectoryError: the directory holds neither.
+    """
+    if not is_sweep(root):
+        return place_of_run(root)
+    from services.sweep.directory import SweepDirectory  # noqa: PLC0415 (for a sweep alone)
+
+    directory = SweepDirectory(root)
+    return Place("sweep", directory.lock, directory.log)

@@ -1,0 +1,37 @@
+"""Which games, or environments, a sweep trains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dreamer_core.config import Config
+from dreamer_core.envs.atari import find_rom
+from dreamer_core.envs.games import PAPER_GAMES
+from dreamer_core.envs.suites import environment_spec
+from dreamer_core.errors import BadInput
+
+ALL_GAMES = "all"
+
+
+def choose_games(games: str | None, config: Config) -> tuple[str, ...]:
+    """Returns the games that `--games` names; without it, the preset's own.
+
+    Raises:
+        UnknownTask: there is no such game, or environment.
+        BadInput: the environment cannot be used, or `all` is not Atari.
+    """
+    if games == ALL_GAMES and config.env.suite != "atari":
+        raise BadInput(
+            f"--games {ALL_GAMES} means the {len(PAPER_GAMES)} Atari games of the paper, but "
+            f"env.suite={config.env.suite}; name the environments, separated by commas"
+        )
+    if games == ALL_GAMES:
+        return tuple(find_rom(game) for game in PAPER_GAMES)
+    named = [name.strip() for name in (games or config.env.task).split(",") if name.strip()]
+    if not named:
+        raise BadInput(f"--games {games!r} names no game; name some, or {ALL_GAMES}")
+    if config.env.suite == "atari":
+        named = [find_rom(name) for name in named]  # one spelling, one directory
+    for game in named:
+        environment_spec(replace(config.env, task=game))
+    return tuple(dict.fromkeys(named))

@@ -68,6 +68,14 @@ def test_a_path_in_the_environment_counts(token, monkeypatch, tmp_path):
     assert mode(tmp_path / "own") == 0o600 and not token.exists()
 
 
+def test_an_empty_path_in_the_environment_names_no_file(token, monkeypatch, tmp_path):
+    before = mode(tmp_path)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "")
+    monkeypatch.chdir(tmp_path)
+    keep_token_private()
+    assert mode(token) == 0o600 and mode(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("variables", "wanted"),
     [

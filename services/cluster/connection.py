@@ -73,10 +73,15 @@ def connected(
                 os.environ["RAY_AUTH_MODE"],
             )
         keep_token_private()
-        _start(namespace, num_cpus, object_store_bytes)
     else:
         _close_token_to_others()
-        _join(address, namespace)
+    try:
+        if address is None:
+            _start(namespace, num_cpus, object_store_bytes)
+        else:
+            _join(address, namespace)
+    except SystemExit as end:  # what Ray makes of a SIGTERM that comes while it starts
+        raise SystemExit(128 + signal.SIGTERM) from end
     try:
         yield
     except RayTaskError as error:  # what a worker raised; a bug, unless it meant it

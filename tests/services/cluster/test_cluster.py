@@ -239,3 +239,15 @@ def test_the_directory_of_this_program_itself_is_let_pass(here, listening, monke
     monkeypatch.chdir(ROOT)
     with pytest.raises(cluster.NoCluster, match="reached"):
         join(listening)
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.1:1"])
+def test_sigterm_while_ray_starts_is_told_apart_from_a_failure(token, monkeypatch, address):
+    def end(*_arguments, **_options):  # as Ray's own handlers do
+        raise SystemExit(15)
+
+    monkeypatch.setattr(cluster.ray, "init", end)
+    monkeypatch.setattr(cluster, "_join", end)
+    with pytest.raises(SystemExit) as ended, cluster.connected(address, namespace="test"):
+        pass
+    assert ended.value.code == 143

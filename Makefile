@@ -142,6 +142,15 @@ test-cluster: $(DEV) ## ray up; cut cables, power off hosts; as root, with iprou
 test-docker: $(DEV) ## Build the image, bring the stack up, kill containers; as root, with Docker.
 	$(BIN)/python -m pytest tests/docker -m docker
 
+IMAGE ?= dreamerv2-service
+
+.PHONY: image
+image: ## Build the images IMAGE:VERSION-cpu and -gpu, with their labels. IMAGE=registry/name
+	DREAMER_IMAGE=$(IMAGE) DREAMER_COMMIT=$$(git rev-parse HEAD) \
+	  DREAMER_CREATED=$$(date --utc +%Y-%m-%dT%H:%M:%SZ) \
+	  docker compose -f docker-compose.yml -f docker-compose.gpu.yml build \
+	  $(if $(TORCH_INDEX),--build-arg TORCH_INDEX='$(TORCH_INDEX)') head learner
+
 RESULTS := benchmarks/results
 BENCH := $(BIN)/dreamer bench
 

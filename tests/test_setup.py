@@ -19,7 +19,7 @@ INSTALL_FOR_RUNNING, INSTALL_FOR_TESTING = (
     "-c constraints.txt -e '.[dev]'",
 )
 RUNNING = {"install", "train", "demo", "demo-agent", "bench", "bench-tables"}
-NEITHER = {"help", "constraints", "clean"}
+NEITHER = {"help", "constraints", "clean", "image"}
 TARGETS = set(re.findall(r"^\.PHONY: (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 

@@ -35,6 +35,7 @@ def begin(tmp_path):
                 **os.environ,
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
                 "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
+                "TMPDIR": str(tmp_path),
             },
             stdout=subprocess.PIPE,
             text=True,
@@ -73,6 +74,23 @@ def test_a_job_that_is_told_to_stop_tells_its_run(begin):
     assert process.stdout.readline().startswith("asked")
     process.send_signal(signal.SIGTERM)
     assert end(process)[0] == 143
+
+
+def test_stop_ends_a_job_and_waits_until_it_has_ended(begin):
+    process = begin("job", "atari", code=None)
+    assert process.stdout.readline().startswith("asked")
+    stopping = begin("stop", code=None)
+    assert end(process)[0] == 143
+    assert end(stopping)[0] == 0
+
+
+def test_stop_without_a_job_is_at_once(begin):
+    assert end(begin("stop", code=None)) == (0, "")
+
+
+def test_the_job_of_a_sweep_is_one_of_the_cluster_that_is_there(begin):
+    _, said = end(begin("sweep", "atari", "--sweep-dir", "/runs/x", code=0))
+    assert "asked: sweep atari --sweep-dir /runs/x --ray-address auto\n" in said
 
 
 @pytest.mark.parametrize(("code", "is_kept"), [(0, True), (2, True), (1, False), (143, False)])

@@ -12,7 +12,7 @@ from tests.docker.stack import running_stack
 TAIL_LINES = 40
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory):
     """Builds the image and brings the stack up; where there can be none, tests are skipped."""
     if missing := what_is_missing():

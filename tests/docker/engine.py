@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-_BASE_IMAGE = "dreamer-test-base"  # as in build.yml
+BASE_IMAGE = "dreamer-test-base"  # as in build.yml
 _PACKAGES = {
     "dockerd": "docker.io",
     "docker": "docker.io",
@@ -172,7 +172,7 @@ def make_base_image(engine: Engine, directory: Path) -> None:
     (root / "etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
     archive = directory / "root.tar"
     run("tar", "--create", "--directory", root, "--file", archive, ".")
-    engine.docker("import", archive, _BASE_IMAGE)
+    engine.docker("import", archive, BASE_IMAGE)
     archive.unlink()
     run("rm", "-rf", root)
 

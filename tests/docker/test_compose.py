@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from tests.docker.engine import BASE_IMAGE
 from tests.docker.stack import PORT
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
@@ -15,7 +17,7 @@ WITH_EVALUATOR = (*SERVICES, "evaluator")
 EVALUATOR = ("--profile=evaluator", "up", "--wait", "--no-build", "evaluator")
 SAMPLING = {"DREAMER_EVALUATOR_OPTIONS": "--mode sample"}  # as the run's own evaluator does not
 SAMPLED = ("dreamer_evaluation_return", "sample", "latest")
-IMAGE = "dreamerv2-service:cpu"
+IMAGE = "dreamerv2-service:0.1.0-cpu"
 TOKEN = "/var/lib/dreamer/token"
 NEW_STEPS = 40  # more than were taken between the last report before a kill and the kill
 
@@ -52,6 +54,24 @@ def test_a_container_runs_under_tini_as_an_ordinary_user(stack, service):
     assert "CapBnd:\t0000000000000000" in status
 
 
+@pytest.mark.parametrize("service", WITH_EVALUATOR)
+def test_a_container_writes_to_its_volumes_and_tmp_alone_and_has_limits(stack, service):
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        stack.inside(service, "touch", "/home/dreamer/x")
+    host = stack.engine.inspect(stack.container(service))["HostConfig"]
+    assert host["Memory"] >= 2 * 2**30 and host["PidsLimit"] > 0
+
+
+def test_the_image_is_small_says_what_it_is_and_lists_what_is_in_it(stack):
+    image, base = (stack.engine.inspect(name) for name in (IMAGE, BASE_IMAGE))
+    assert image["Size"] - base["Size"] < 1.06e9  # the base that the Dockerfile names has 0.13 GB
+    labels = {k.rpartition(".")[2]: v for k, v in image["Config"]["Labels"].items()}
+    assert labels["version"] == re.search(r"\d+\.\d+\.\d+", IMAGE).group()
+    bom = json.loads(stack.inside("head", "cat", "/opt/dreamer/sbom.cdx.json"))
+    names = {each["name"] for each in bom["components"]}
+    assert {"torch", "ray", "dreamerv2-service", "tini", "libc6"} <= names
+
+
 def test_the_image_for_machines_without_a_gpu_has_no_cuda(stack):
     packages = stack.inside("learner", "pip", "list", "--format=freeze")
     assert "torch==" in packages
@@ -62,7 +82,7 @@ def test_the_override_for_a_gpu_gives_it_to_the_learner_alone(stack):
     files = ("-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml")
     services = json.loads(stack.compose(*files, "config", "--format=json"))["services"]
     learner = services.pop("learner")
-    assert learner["build"]["target"] == "gpu" and learner["image"] == "dreamerv2-service:gpu"
+    assert learner["build"]["target"] == "gpu" and learner["image"] == "dreamerv2-service:0.1.0-gpu"
     (device,) = learner["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"] and device["driver"] == "nvidia"
     assert {service["build"]["target"] for service in services.values()} == {"cpu"}

@@ -114,7 +114,7 @@ def render_line(progress: SweepProgress) -> str:
 def render_status(status: SweepStatus) -> RenderableType:
     """Returns what `dreamer status` shows of a sweep: totals, scores, and the runs not yet done."""
     progress, games = status.progress, status.progress.games
-    seeds = f"{len(progress.runs) / games:g} seeds each"
+    seeds = len(progress.runs) // games
     state = "not running" if status.holder is None else f"running: {status.holder}"
     speed = f"{format_number(progress.env_frames_per_second)} env frames/s"
     head = Table(box=None, show_header=False)
@@ -122,7 +122,11 @@ def render_status(status: SweepStatus) -> RenderableType:
     head.add_column()
     for name, text in (
         ("sweep", str(status.sweep)),
-        ("preset", f"{status.preset}, {games} games, {seeds}"),
+        (
+            "preset",
+            f"{status.preset}, {games} game{'s' * (games > 1)} with {seeds} "
+            f"seed{'s' * (seeds > 1)} each",
+        ),
         ("state", state),
         ("runs", f"{_counts(progress)}"),
         ("games done", f"{progress.games_done} of {games}"),

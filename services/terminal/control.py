@@ -114,7 +114,7 @@ def log_lines(command: LogsCommand, place: Place) -> Iterator[str]:
         if not place.log.exists():
             raise BadInput(
                 f"Wanted the log of a {place.kind}, but {command.run_dir} has none; `dreamer "
-                "train` writes one, `dreamer local` and `offline` do not"
+                "train` and `sweep` write one, `dreamer local` and `offline` do not"
             )
         log = place.log.open(errors="replace")
     rest = ""

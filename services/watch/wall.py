@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,7 @@ class Wall:
 
     def __init__(self, command: WatchCommand, look: Look) -> None:
         self._command, self._look = command, look
+        self._looking = Lock()  # a request that is cancelled leaves its thread looking
         self._run_dirs: dict[str, Path] = {}
         self._readers: dict[str, RunCurves] = {}
         self._curves: dict[str, dict[str, list[Point]]] = {}
@@ -110,7 +112,7 @@ class Wall:
     async def stand(self, _request: web.Request) -> web.Response:
         """JSON of where the sweep and each run stand, with the curves that are read by now."""
         try:
-            told = await asyncio.to_thread(self._look)
+            told = await asyncio.to_thread(self._look_alone)
         except DreamerError as error:
             return web.json_response({"problem": str(error)})
         self._run_dirs = {run["name"]: Path(run["run"]) for run in told["runs"]}
@@ -126,6 +128,10 @@ class Wall:
             for run in told["runs"]
         ]
         return web.json_response(told | {"now_s": time.time(), "runs": runs})
+
+    def _look_alone(self) -> dict[str, Any]:
+        with self._looking:
+            return self._look()
 
     def _read_curves(self, run_dirs: Mapping[str, Path]) -> None:
         for name, run_dir in run_dirs.items():

@@ -95,6 +95,7 @@ def test_a_log_is_followed_until_the_run_ends(attended):
 def test_a_log_is_printed_of_a_run_that_has_ended(dreamer, attended):
     code, printed, _ = dreamer("logs", attended.run.run_dir)
     assert code == 0 and "Stopped at gradient step" in printed
+    assert "An attached evaluator: mean return" in printed
 
 
 def test_there_is_nothing_to_stop_where_nobody_trains(dreamer, attended):

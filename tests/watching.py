@@ -38,13 +38,20 @@ class Served:
     def __exit__(self, *_):
         self.stop()
 
-    def get(self, path, method="GET", **headers):
+    def get(self, path, method="GET", body=None, **headers):
         """(status, headers, content) of a request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
-            connection.request(method, path, headers=headers)
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
             return answer.status, answer.headers, answer.read()
+
+    def choose(self, body, **headers):
+        """(status, answer) where JSON, or anything, is asked for of the way it is played."""
+        headers = {"Content-Type": "application/json"} | headers
+        text = body if isinstance(body, str) else json.dumps(body)
+        status, _, content = self.get("/choice", "POST", text, **headers)
+        return status, json.loads(content) if status == 200 else content.decode()
 
     @contextlib.contextmanager
     def looking(self):

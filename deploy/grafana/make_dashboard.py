@@ -87,6 +87,12 @@ MARKS = (
         query=f'process_start_time_seconds{{job="dreamer", {RUN}}} * 1000',
     ),
     Mark(
+        name="Checkpoint",
+        color="green",
+        is_time=True,
+        query=f"{metric('checkpoint_timestamp_seconds')} * 1000",
+    ),
+    Mark(
         name="Service replaced", color="red", query=f"changes({metric('restarts_total')}[1m]) > 0"
     ),
 )

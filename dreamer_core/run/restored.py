@@ -178,35 +178,44 @@ class NewestAgent:
         self._config = _on_the_cpu(config)
         self._spec = spec
         self._store = open_store(config.checkpoint, RunPaths(run_dir).checkpoints)
-        self._seen: str | None = None  # hash of the newest checkpoint when it was last tried
+        self._seen: str | None = (
+            None  # hash of the checkpoint in use, or the step that was asked for
+        )
         self.agent = DreamerAgent(self._config, spec)
         """World model, actor and critic; untrained until `renew` found a checkpoint."""
         self.policy = Policy(self._config, spec)
         """Acts with the same weights."""
         self.wall_time_s: float | None = None
         """When the checkpoint in use was saved, in seconds since 1970; None before the first."""
+        self.steps: list[int] = []
+        """Gradient steps of the checkpoints that there were at the last call, from new to old."""
 
-    def renew(self) -> bool:
-        """Takes over the newest checkpoint; True if there was another one than at the last call.
+    def renew(self, step: int | None = None) -> bool:
+        """Takes over a checkpoint; True if it is another one than at the last call.
 
         After any error the weights are those of before.
 
+        Args:
+            step: gradient steps of the checkpoint; None for the newest.
+
         Raises:
             CheckpointCorrupt: all there are are damaged, or were deleted meanwhile.
-            BadInput: it is of another run or format.
+            BadInput: it is of another run or format, or there is none of the step.
             StorageFailed: the place of the checkpoints cannot be read.
         """
-        newest = checkpoint.newest(self._store)
-        if newest is not None and newest.blob_sha256 == self._seen:
+        self.steps = checkpoint.steps(self._store)
+        newest = checkpoint.newest(self._store) if step is None else None
+        wanted = str(step) if newest is None else newest.blob_sha256
+        if wanted == self._seen and (newest, step) != (None, None):
             return False
-        found = checkpoint.load(self._store)
+        found = checkpoint.load(self._store, step)
         if found is None:
             return False
         require_same_run(found.facts, found.location, self._config, self._spec)
         state = {**self.agent.state(), **networks_in(found), "gradient_step": found.step}
         self.agent.load_state(state)
         self.policy.load(self.agent.snapshot())
-        self._seen = newest.blob_sha256 if newest is not None else None
+        self._seen = wanted
         self.wall_time_s = found.wall_time_s
         return True
 

@@ -181,6 +181,16 @@ def newest(store: Store) -> Manifest | None:
     return None
 
 
+def steps(store: Store) -> list[int]:
+    """Returns the gradient steps of all checkpoints, from new to old.
+
+    Raises:
+        BadInput, StorageFailed: as in `load`.
+    """
+    with _told(store):
+        return _steps(store.names())
+
+
 @contextlib.contextmanager
 def _told(store: Store) -> Generator[None]:
     """Raises StorageFailed where the store's directory cannot be read; BadInput: it is none."""

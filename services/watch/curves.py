@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from dreamer_core.report.evaluated import LastEvaluations, LastTraining
 from dreamer_core.report.metrics import is_of_newest_weights
 from dreamer_core.report.read import (
     RUNNING_MEAN_EPISODES,
@@ -23,6 +24,7 @@ from dreamer_core.report.read import (
 _logger = logging.getLogger(__name__)
 
 MAX_POINTS = 500
+_LONGEST_SILENCE_S = 600.0  # of a run at work; after more it was stopped
 
 
 class Curve:
@@ -77,6 +79,8 @@ class RunCurves:
         self._recent: deque[Point] = deque(maxlen=RUNNING_MEAN_EPISODES)
         self._values: dict[str, float | None] = {}
         self._newest: LogLine | None = None
+        self._evaluations, self._training = LastEvaluations(), LastTraining()
+        self._trained_s = 0.0
 
     def read_on(self) -> dict[str, Any]:
         """Takes in the lines written since the last call; a torn last one is left for the next.
@@ -100,10 +104,26 @@ class RunCurves:
             "reported_s": newest.wall_time_s if newest else None,
             "values": dict(self._values),
             "curves": {name: curve.points() for name, curve in self._curves.items()},
+            "trained_s": self._trained_s,
+            "score": self._score(),
         }
 
+    def _score(self) -> dict[str, Any] | None:
+        """The mean of the last evaluations' episodes, or of the last training episodes if none."""
+        for played, found in (
+            ("greedy evaluation", self._evaluations.last()),
+            ("training", self._training.last(episodes=RUNNING_MEAN_EPISODES)),
+        ):
+            if found is not None:
+                return {"mean": found.mean, "episodes": len(found.episodes), "played": played}
+        return None
+
     def _take(self, line: LogLine) -> None:
+        since_s = line.wall_time_s - self._newest.wall_time_s if self._newest else 0.0
+        self._trained_s += since_s if 0 < since_s < _LONGEST_SILENCE_S else 0.0
         self._newest = line
+        self._evaluations.take(line)
+        self._training.take(line)
         if not is_of_newest_weights(line):
             return
         for name, value in line.values.items():

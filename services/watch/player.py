@@ -1,8 +1,7 @@
 """The process behind `dreamer watch` that plays and dreams, as fast as it is looked at.
 
-It is started with PlayerOptions as JSON and speaks through pipes. On stdin each byte is an order,
-`1` to play and `0` to pause, and its end ends the player. On stdout each line is a JSON message of
-one `kind`:
+It is started with PlayerOptions as JSON and speaks through pipes. On stdin each line is an `Order`,
+and its end ends the player. On stdout each line is a JSON message of one `kind`:
 
     waiting    why there is nothing to play with yet
     frame      one policy step, see `_frame`
@@ -21,7 +20,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,13 +38,13 @@ from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 from services.logs import log_to_stderr
 from services.watch.orders import Orders, PlayerOptions
+from services.watch.pace import Pace
 
 logger = logging.getLogger(__name__)
 
 _RENEW_INTERVAL_S = 5.0
 _WAITING_INTERVAL_S = 2.0
 _END_PAUSE_S = 1.0  # so that the end of an episode is seen
-_LARGEST_LAG_S = 0.2  # what was lost by more than this is not caught up
 
 
 class Player:
@@ -69,12 +68,14 @@ class Player:
         config = read_config(Path(options.run_dir))
         self._env = make_env(config.env, options.seed)
         self._newest = NewestAgent(Path(options.run_dir), config, self._env.spec)
+        self._pace = Pace(orders, options.real_speed)
+        self._still = StillPicture()
         self._problem: str | None = None
         self._next_renewal_s = time.monotonic()
-        self._next_step_s = time.monotonic()
+        self._looked_for: int | None = None  # the checkpoint chosen at the last renewal
 
     def run(self) -> None:
-        """Plays until the orders end.
+        """Plays until the orders end; an episode anew where who plays it is chosen anew.
 
         Raises:
             EOFError: they did.
@@ -82,16 +83,21 @@ class Player:
         """
         for episode in itertools.count():
             self._await_weights()
+            choice = self._orders.choice
             for moment in watch_episode(
                 self._env,
                 self._newest.policy,
                 self._newest.agent,
-                mode=self._options.mode,
+                mode=choice.mode,
                 words=(self._options.seed, episode),
             ):
-                self._send(self._message(episode, moment))
-                self._pace(_END_PAUSE_S if moment.is_last else 0.0)
+                self._still.add(moment.image)
+                self._send(self._message(episode, choice.mode, moment))
+                self._pace.wait(_END_PAUSE_S if moment.is_last else 0.0)
                 self._renew()
+                now = self._orders.choice
+                if (now.mode, now.checkpoint) != (choice.mode, choice.checkpoint):
+                    break
 
     def close(self) -> None:
         """Closes the environment."""
@@ -106,11 +112,13 @@ class Player:
                 self._orders.wait(time.monotonic() + _WAITING_INTERVAL_S)
 
     def _renew(self) -> None:
-        """Looks for newer weights now and then; without them the game goes on with the old."""
-        if time.monotonic() < self._next_renewal_s:
+        """Looks for other weights now and then; without them the game goes on with the old."""
+        wanted = self._orders.choice.checkpoint
+        if time.monotonic() < self._next_renewal_s and wanted == self._looked_for:
             return
+        self._looked_for = wanted
         try:
-            self._newest.renew()
+            self._newest.renew(wanted)
             self._problem = None
         except DreamerError as error:
             self._problem = str(error)
@@ -118,22 +126,43 @@ class Player:
         interval_s = _WAITING_INTERVAL_S if is_waiting else _RENEW_INTERVAL_S
         self._next_renewal_s = time.monotonic() + interval_s
 
-    def _pace(self, extra_s: float) -> None:
-        """Waits until the next policy step is due."""
-        self._next_step_s += extra_s + 1 / self._options.policy_steps_per_second
-        self._next_step_s = max(self._next_step_s, time.monotonic() - _LARGEST_LAG_S)
-        self._orders.wait(self._next_step_s)
-
-    def _message(self, episode: int, moment: Moment) -> dict[str, Any]:
+    def _message(self, episode: int, mode: str, moment: Moment) -> dict[str, Any]:
         model = self._newest.agent.world_model
         return _frame(moment, self._env.spec, model.gamma) | {
             "episode": episode,
+            "mode": mode,
             "reward_unit": "tanh(reward)" if model.config.reward_transform == "tanh" else "reward",
             "gradient_step": self._newest.agent.gradient_step,
+            "checkpoints": self._newest.steps,
             "saved_s": self._newest.wall_time_s,
-            "wanted_speed": self._options.policy_steps_per_second,
+            "wanted_speed": self._pace.wanted_speed,
+            "step_s": round(self._pace.step_s, 5),
+            "step_cpu_s": round(self._pace.step_cpu_s, 5),
+            "still_error": self._still.error,
             "problem": self._problem,
         }
+
+
+class StillPicture:
+    """What it would cost a model to show always the same picture: the mean of those seen."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum: Any = 0.0  # [64, 64, channels]
+        self._squares = 0.0
+
+    def add(self, image: UInt8Array) -> None:
+        """Takes one more image that the model sees."""
+        pixels = image / 255.0
+        self._count += 1
+        self._sum = self._sum + pixels
+        self._squares += float((pixels**2).mean())
+
+    @property
+    def error(self) -> float:
+        """Mean squared error a pixel, in the unit of the model's image error."""
+        mean = self._sum / self._count
+        return max(0.0, self._squares / self._count - float((mean**2).mean()))
 
 
 def _frame(moment: Moment, spec: EnvSpec, gamma: float) -> dict[str, Any]:
@@ -156,20 +185,23 @@ def _frame(moment: Moment, spec: EnvSpec, gamma: float) -> dict[str, Any]:
         "lives_on": _rounded(lives_on),
         "imagined_action": [_action(action, spec) for action in dream.action],
         "screen": _png(moment.screen),
-        "tiles": _png(_tiles(moment)),
+        "tiles": _png(_seen(moment)),
+        "imagined": _png(_side_by_side(moment.dream.image[1:])),
     }
 
 
-def _tiles(moment: Moment) -> UInt8Array:
-    """Returns input, reconstruction, their difference and the imagined images side by side.
+def _seen(moment: Moment) -> UInt8Array:
+    """Returns input, reconstruction and their difference side by side, [64, 3 * 64, channels].
 
     The difference is (reconstruction - input + 1) / 2: grey where they agree.
     """
-    seen = moment.image.astype(np.float32) / 255
-    reconstruction, *imagined = moment.dream.image
-    difference = (reconstruction - seen + 1) / 2
-    tiles = np.concatenate([seen, reconstruction, difference, *imagined], axis=1)
-    return (tiles * 255).round().astype(np.uint8)  # [64, (3 + H) * 64, channels]
+    seen, reconstruction = moment.image.astype(np.float32) / 255, moment.dream.image[0]
+    return _side_by_side([seen, reconstruction, (reconstruction - seen + 1) / 2])
+
+
+def _side_by_side(images: Iterable[Any]) -> UInt8Array:
+    """Returns images in [0, 1] as one of bytes."""
+    return (np.concatenate(list(images), axis=1) * 255).round().astype(np.uint8)
 
 
 def _png(image: UInt8Array) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from dreamer_core.storage.named import DEMO_DIRECTORY, run_named
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, holder, read_config
 from dreamer_core.storage.store import Store, open_store
 from services.watch.curves import RunCurves
-from services.watch.orders import PlayerOptions
+from services.watch.orders import MOST_SPEED, Choice, PlayerOptions
 from services.watch.site import Endpoint, file, guarded_app, serve
 from services.watch.stage import Stage, play
 
@@ -31,12 +32,7 @@ SLOW_CLIENT_S = 10.0
 _ATARI_FRAMES_PER_SECOND = 60
 _OTHER_POLICY_STEPS_PER_SECOND = 15.0
 _PAGE = Path(__file__).with_name("page")
-_FILES = {
-    "": ("watch.html", "text/html"),
-    "watch.css": ("watch.css", "text/css"),
-    "watch.js": ("watch.js", "text/javascript"),
-    "charts.js": ("charts.js", "text/javascript"),
-}
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +53,8 @@ class PageOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise BadInput(f"--port {self.port} is no TCP port; choose 0 to 65535")
-        if not 0 < self.speed < math.inf:
-            raise BadInput(f"--speed {self.speed}: wanted a number above 0")
+        if not 0 < self.speed <= MOST_SPEED:
+            raise BadInput(f"--speed {self.speed}: wanted above 0, at most {MOST_SPEED:g}")
         if self.seed < 0:
             raise BadInput(f"--seed {self.seed}: wanted 0 or more")
 
@@ -99,7 +95,7 @@ def watch(
             f"Wanted a checkpoint to play with, but {command.run_dir} has none and nobody trains "
             f"there; they are written every {config.checkpoint.interval_s:g} s and when a run stops"
         )
-    stage = Stage()
+    stage = new_stage(command)
     playing = play(player_options(command, config), stage)
     app = make_app(command, config, stage)
     serving = serve(
@@ -118,17 +114,42 @@ def _store(config: Config, paths: RunPaths) -> Store:
 
 
 def make_app(command: WatchCommand, config: Config, stage: Stage) -> web.Application:
-    """Returns the page's server: `/` and its files, `/stream` of frames, `/curve` of the run."""
+    """Returns the page's server: the page at `/`, and what it asks for; see `endpoints`."""
     app = guarded_app(command.address)
     for place, endpoint in endpoints(command, config, stage).items():
-        app.router.add_get(f"/{place}", endpoint, allow_head=place != "stream")  # it has no end
+        if place == "choice":
+            app.router.add_post(f"/{place}", endpoint)
+        else:
+            app.router.add_get(f"/{place}", endpoint, allow_head=place != "stream")  # it has no end
     return app
 
 
 def endpoints(command: WatchCommand, config: Config, stage: Stage) -> dict[str, Endpoint]:
-    """Returns what answers for the page of a run, by the place below it; `` is the page itself."""
-    files = {place: file(_PAGE / name, kind) for place, (name, kind) in _FILES.items()}
-    return {**files, "stream": _stream(stage), "curve": _curve(command, config)}
+    """Returns what answers for the page of a run, by the place below it; `` is the page itself.
+
+    `stream` has the frames, `curve` the run, `last-episode.webp` the game to keep; `choice` takes,
+    by POST alone, how it is to be played.
+    """
+    return {
+        **page_files(_PAGE),
+        "stream": _stream(stage),
+        "curve": _curve(command, config, stage),
+        "last-episode.webp": _last_episode(_real_speed(config), stage),
+        "choice": _choice(stage),
+    }
+
+
+def page_files(directory: Path) -> dict[str, Endpoint]:
+    """Returns what answers with the files of a page by their names; with its HTML at ``."""
+    return {
+        "" if path.suffix == ".html" else path.name: file(path, _KINDS[path.suffix])
+        for path in directory.iterdir()
+    }
+
+
+def new_stage(command: PageOptions) -> Stage:
+    """Returns an empty stage on which it is played as the command says until somebody chooses."""
+    return Stage(Choice(mode=command.mode, speed=command.speed))
 
 
 def _stream(stage: Stage) -> Endpoint:
@@ -153,37 +174,76 @@ def _stream(stage: Stage) -> Endpoint:
     return handle
 
 
-def _curve(command: WatchCommand, config: Config) -> Endpoint:
-    """JSON of what the run is, where it stands, and its learning curves."""
+def _curve(command: WatchCommand, config: Config, stage: Stage) -> Endpoint:
+    """JSON of what the run is, where it stands, its learning curves, and how it is played."""
     curves = RunCurves(command.run_dir / METRICS_FILE)
+    model = config.world_model
+    is_categorical = model.latent == "categorical"
     facts = {
         "run": command.run_dir.resolve().name,
         "preset": config.preset,
         "task": config.env.task,
         "seed": config.seed,
-        "mode": command.mode,
         "total_policy_steps": config.steps,
+        "free_nats": model.free_nats,
+        "most_nats": model.stoch * math.log(model.classes) if is_categorical else None,
     }
 
     async def handle(_request: web.Request) -> web.Response:
         read = await asyncio.to_thread(curves.read_on)
-        now = {"now_s": time.time(), "trainer": holder(RunPaths(command.run_dir))}
+        now = {
+            "now_s": time.time(),
+            "trainer": holder(RunPaths(command.run_dir)),
+            "choice": asdict(stage.choice),
+            "last_episode": stage.last_episode.facts,
+        }
         return web.json_response(facts | now | read)
 
     return handle
 
 
+def _choice(stage: Stage) -> Endpoint:
+    """Takes JSON of what is to change in the `Choice`; answers with all of it."""
+
+    async def handle(request: web.Request) -> web.Response:
+        if request.content_type != "application/json":  # which no page of another site can send
+            return web.Response(status=415, text="Wanted application/json.\n")
+        try:
+            stage.choose(stage.choice.changed(json.loads(await request.text())))
+        except (ValueError, BadInput) as error:
+            return web.Response(status=400, text=f"Refused: {error}\n")
+        return web.json_response(asdict(stage.choice))
+
+    return handle
+
+
+def _last_episode(real_speed: float, stage: Stage) -> Endpoint:
+    """A film of the last episode that was played to its end."""
+
+    async def handle(_request: web.Request) -> web.Response:
+        facts = stage.last_episode.facts
+        if facts is None:
+            return web.Response(status=404, text="No episode has ended yet.\n")
+        film = await asyncio.to_thread(stage.last_episode.as_webp, real_speed)
+        name = f"episode-{facts['episode']}-return-{facts['episode_return']:g}.webp"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return web.Response(body=film, content_type="image/webp", headers=headers)
+
+    return handle
+
+
+def _real_speed(config: Config) -> float:
+    """Policy steps a second."""
+    if config.env.suite == "atari":
+        return _ATARI_FRAMES_PER_SECOND / config.env.action_repeat
+    return _OTHER_POLICY_STEPS_PER_SECOND
+
+
 def player_options(command: WatchCommand, config: Config) -> PlayerOptions:
     """Returns what is played, how and how fast."""
-    real_speed = (
-        _ATARI_FRAMES_PER_SECOND / config.env.action_repeat
-        if config.env.suite == "atari"
-        else _OTHER_POLICY_STEPS_PER_SECOND
-    )
     return PlayerOptions(
         run_dir=str(command.run_dir),
-        mode=command.mode,
-        policy_steps_per_second=command.speed * real_speed,
+        real_speed=_real_speed(config),
         seed=command.seed,
         gives_way=command.run_dir != DEMO_DIRECTORY,  # beside that one nobody trains
     )

@@ -16,7 +16,8 @@ from aiohttp import web
 from dreamer_core.errors import BadInput
 
 _POLL_S = 0.2
-_COSTLY = ("stream", "curve", "wall")
+_MOST_ASKED_BYTES = 500
+_COSTLY = ("stream", "curve", "wall", "choice", "last-episode.webp")
 """Last parts of the places that a page of another site may not ask for."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -75,7 +76,7 @@ async def serve(
 
 def guarded_app(address: str) -> web.Application:
     """Returns a server without places that keeps pages of other sites out."""
-    app = web.Application(middlewares=[_guard(address)])
+    app = web.Application(middlewares=[_guard(address)], client_max_size=_MOST_ASKED_BYTES)
     app.on_response_prepare.append(_add_headers)
     return app
 

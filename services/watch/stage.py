@@ -13,7 +13,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from dreamer_core.errors import BUG_EXIT, BadInput, Failed
-from services.watch.orders import PAUSE, PLAY, PlayerOptions
+from services.watch.last_episode import LastEpisode
+from services.watch.orders import Choice, Order, PlayerOptions
 
 _MESSAGE_BYTES = 16_000_000
 """Longest message of the player; 64-pixel tiles and one screen are far below."""
@@ -27,16 +28,23 @@ class PlayerEnded(Failed):
 
 
 class Stage:
-    """The newest message of the player; older ones are gone, so that nobody can fall behind."""
+    """The newest message of the player, and its orders.
 
-    def __init__(self) -> None:
+    Older messages are gone, so that nobody can fall behind.
+
+    Args:
+        choice: how it is played until somebody chooses.
+    """
+
+    def __init__(self, choice: Choice = Choice()) -> None:  # noqa: B008 (it is frozen)
         self._number = 0
         self._newest = b""
         self._changed = asyncio.Condition()
         self._num_looking = 0
-        self._has_looker = asyncio.Event()
-        self._has_none = asyncio.Event()
-        self._has_none.set()
+        self._choice = choice
+        self._has_new_order = asyncio.Event()
+        self.last_episode = LastEpisode()
+        """The last one that was played to its end, for keeping."""
 
     async def show(self, message: bytes) -> None:
         """Replaces the newest message."""
@@ -53,28 +61,35 @@ class Stage:
     @contextmanager
     def looking(self) -> Generator[None]:
         """Counts one more looker while the block runs."""
-        self._count(+1)
+        self._num_looking += 1
+        self._has_new_order.set()
         try:
             yield
         finally:
-            self._count(-1)
+            self._num_looking -= 1
+            self._has_new_order.set()
 
     @property
-    def is_looked_at(self) -> bool:
-        """Whether anybody looks."""
-        return self._num_looking > 0
+    def choice(self) -> Choice:
+        """How it is played."""
+        return self._choice
 
-    async def until_looked_at(self, *, is_looked_at: bool) -> None:
-        """Waits until somebody looks, or until nobody does."""
-        await (self._has_looker if is_looked_at else self._has_none).wait()
+    def choose(self, choice: Choice) -> None:
+        """Has it played in another way, for all who look."""
+        self._choice = choice
+        self._has_new_order.set()
 
-    def _count(self, change: int) -> None:
-        self._num_looking += change
-        now, before = self._has_looker, self._has_none
-        if not self._num_looking:
-            now, before = before, now
-        now.set()
-        before.clear()
+    @property
+    def order(self) -> Order:
+        """What the player is to do."""
+        return Order(is_looked_at=self._num_looking > 0, choice=self._choice)
+
+    async def order_after(self, order: Order) -> Order:
+        """Returns the order once it is another one."""
+        while self.order == order:
+            self._has_new_order.clear()
+            await self._has_new_order.wait()
+        return self.order
 
 
 async def play(options: PlayerOptions, stage: Stage) -> None:
@@ -99,6 +114,7 @@ async def play(options: PlayerOptions, stage: Stage) -> None:
         message = b""
         while (line := await process.stdout.readline()).endswith(b"\n"):  # not torn by a kill
             message = line.rstrip(b"\n")
+            stage.last_episode.take(message)
             await stage.show(message)
         raise _ended(message, await process.wait())
     finally:
@@ -121,14 +137,12 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 async def _give_orders(pipe: asyncio.StreamWriter, stage: Stage) -> None:
-    """Orders the player to play while somebody looks."""
+    """Tells the player what to do whenever that changes."""
+    order = Order()
     with contextlib.suppress(ConnectionError):  # it has ended, which `play` finds out
         while True:
-            await stage.until_looked_at(is_looked_at=True)
-            pipe.write(PLAY)
-            await pipe.drain()
-            await stage.until_looked_at(is_looked_at=False)
-            pipe.write(PAUSE)
+            order = await stage.order_after(order)
+            pipe.write(order.encode())
             await pipe.drain()
 
 

@@ -21,9 +21,9 @@ from dreamer_core.replay.reader import newest_image
 from dreamer_core.report.read import METRICS_FILE, Point
 from dreamer_core.storage.run_directory import RunPaths, read_config
 from services.watch.curves import RunCurves
-from services.watch.server import WatchCommand, endpoints, player_options
+from services.watch.server import WatchCommand, endpoints, new_stage, player_options
 from services.watch.site import Endpoint, file, guarded_app, serve
-from services.watch.stage import Stage, play
+from services.watch.stage import play
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ def make_wall_app(wall: Wall, address: str) -> web.Application:
     app.router.add_get("/wall", wall.stand)
     app.router.add_get("/pictures/{name}", wall.picture)
     app.router.add_get("/runs/{name}/{place:.*}", wall.page_of_run, allow_head=False)
+    app.router.add_post("/runs/{name}/{place:choice}", wall.page_of_run)
     return app
 
 
@@ -198,7 +199,7 @@ class _RunPage:
 
     def __init__(self, command: WatchCommand) -> None:
         config = read_config(command.run_dir)
-        self._run_dir, self._stage = command.run_dir, Stage()
+        self._run_dir, self._stage = command.run_dir, new_stage(command)
         self._options = player_options(command, config)
         self._playing: asyncio.Task[None] | None = None
         self.endpoints: Mapping[str, Endpoint] = endpoints(command, config, self._stage)
@@ -221,7 +222,7 @@ class _RunPage:
             left_s = _IDLE_S
             while left_s > 0 and not playing.done():
                 await asyncio.wait([playing], timeout=1.0)
-                left_s = _IDLE_S if self._stage.is_looked_at else left_s - 1.0
+                left_s = _IDLE_S if self._stage.order.is_looked_at else left_s - 1.0
         finally:
             playing.cancel()
             await asyncio.wait([playing])

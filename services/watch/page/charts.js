@@ -1,7 +1,12 @@
 // Line charts as SVG, with axes, labels and units.
 
-const SPACE = { left: 54, right: 14, top: 8, bottom: 32 };
-const RIGHT_AXIS = 44;
+const SPACE = { left: 48, right: 16, top: 22, bottom: 32 };
+const RIGHT_AXIS = 46;
+const TICK_ROOM = { x: 62, y: 24 }; // pixels from one label to the next
+const drawn = new WeakMap(); // by SVG: how to draw it again
+const resized = new ResizeObserver((entries) => {
+  for (const { target } of entries) drawn.get(target)?.();
+});
 
 /** A number with up to three significant digits and a suffix of thousands. */
 export function short(value, digits = 3) {
@@ -20,7 +25,7 @@ function plain(value, digits) {
 }
 
 /**
- * Draws curves into an SVG element.
+ * Draws curves into an SVG element, and again whenever its size changes.
  *
  * curves: [{points: [[x, y], ...], color, isDots?, isRight?}]; those of the right axis share one
  * scale, all others the left one. A scale that spans more than a factor of 20 above 0 is
@@ -28,27 +33,34 @@ function plain(value, digits) {
  * axis ends in all charts of a stack, which leave space for a right axis even if they have none.
  */
 export function drawChart(svg, curves, labels, empty, end = null) {
+  const draw = () => drawNow(svg, curves, labels, empty, end);
+  if (!drawn.has(svg)) resized.observe(svg);
+  drawn.set(svg, draw);
+  draw();
+}
+
+function drawNow(svg, curves, labels, empty, end) {
   const box = { width: svg.clientWidth, height: svg.clientHeight };
   if (!box.width) return;
   svg.setAttribute("viewBox", `0 0 ${box.width} ${box.height}`);
-  const drawn = curves.filter((curve) => curve.points.length);
-  if (!drawn.length) {
+  const shown = curves.filter((curve) => curve.points.length);
+  if (!shown.length) {
     svg.replaceChildren(text(box.width / 2, box.height / 2, empty, "middle"));
     return;
   }
   const right = box.width - (labels.right || end !== null ? RIGHT_AXIS : SPACE.right);
-  const bottom = box.height - (labels.x ? SPACE.bottom : 18);
-  const x = scale([0, Math.max(1, end ?? largestX(drawn))], [SPACE.left, right]);
+  const bottom = box.height - SPACE.bottom;
+  const x = scale([0, Math.max(1, end ?? largestX(shown))], [SPACE.left, right], TICK_ROOM.x);
   const parts = [];
   const sides = {};
   for (const isRight of [false, true]) {
-    const own = drawn.filter((curve) => Boolean(curve.isRight) === isRight);
+    const own = shown.filter((curve) => Boolean(curve.isRight) === isRight);
     if (!own.length) continue;
     sides[isRight] = sideScale(extent(own, 1), [bottom, SPACE.top]);
-    parts.push(...sideAxis(sides[isRight], isRight, right, own[0].color, labels));
+    parts.push(...sideAxis(sides[isRight], isRight, right, own[0].color, labels, box));
   }
   parts.push(...bottomAxis(x, bottom, box, labels.x));
-  for (const curve of drawn) parts.push(...marks(curve, x, sides[Boolean(curve.isRight)]));
+  for (const curve of shown) parts.push(...marks(curve, x, sides[Boolean(curve.isRight)]));
   svg.replaceChildren(...parts);
 }
 
@@ -62,46 +74,48 @@ function marks(curve, x, y) {
   return [node("polyline", { points, class: curve.color })];
 }
 
-function sideAxis(y, isRight, right, color, labels) {
-  const place = isRight ? right + 5 : SPACE.left - 5;
-  const title = isRight ? labels.right : labels.left;
+function sideAxis(y, isRight, right, color, labels, box) {
   const parts = [];
+  const kind = labels.right ? color : "";
+  const place = isRight ? right + 5 : SPACE.left - 5;
   for (const value of y.ticks) {
     const at = y(value);
     if (!isRight) parts.push(line(SPACE.left, at, right, at));
-    const kind = labels.right ? color : "";
     parts.push(text(place, at + 4, short(value), isRight ? "start" : "end", kind));
   }
-  const turned = text(0, 0, title, "middle", labels.right ? color : "");
-  const middle = (y.range[0] + y.range[1]) / 2;
-  turned.setAttribute("transform", `translate(${isRight ? right + 40 : 10} ${middle}) rotate(-90)`);
-  return [...parts, turned];
+  const title = isRight ? labels.right : labels.left;
+  return [...parts, text(isRight ? box.width - 2 : 2, 10, title, isRight ? "end" : "start", kind)];
 }
 
 function bottomAxis(x, bottom, box, title) {
   const parts = [line(SPACE.left, bottom, x.range[1], bottom)];
   for (const value of x.ticks) {
-    parts.push(text(x(value), bottom + 13, short(value), "middle"));
+    parts.push(text(x(value), bottom + 14, short(value), "middle"));
   }
   const middle = (x.range[0] + x.range[1]) / 2;
-  return title ? [...parts, text(middle, box.height - 4, title, "middle")] : parts;
+  return [...parts, text(middle, box.height - 4, title, "middle")];
 }
 
-function scale(domain, range, count = 5) {
+/** Maps a domain to pixels, with round ticks that leave room for their labels. */
+function scale(domain, range, room) {
   const place = (value) =>
     range[0] + ((value - domain[0]) / (domain[1] - domain[0])) * (range[1] - range[0]);
+  const count = Math.max(2, Math.floor(Math.abs(range[1] - range[0]) / room));
   return Object.assign(place, { range, ticks: ticks(domain, count) });
 }
 
 function sideScale([low, high], range) {
-  if (!(low > 0 && high > 20 * low)) return scale(padded([low, high]), range, 4);
-  const linear = scale(padded([Math.log10(low), Math.log10(high)]), range);
-  const round = [];
+  if (!(low > 0 && high > 20 * low)) return scale(padded([low, high]), range, TICK_ROOM.y);
+  const linear = scale(padded([Math.log10(low), Math.log10(high)]), range, TICK_ROOM.y);
+  const place = (value) => linear(Math.log10(value));
+  const shown = [];
   for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10) {
-    round.push(...[1, 3].map((factor) => factor * power));
+    for (const value of [power, 3 * power]) {
+      const hasRoom = !shown.length || place(shown.at(-1)) - place(value) >= TICK_ROOM.y / 2;
+      if (low <= value && value <= high && hasRoom) shown.push(value);
+    }
   }
-  const shown = round.filter((value) => low <= value && value <= high);
-  return Object.assign((value) => linear(Math.log10(value)), { range, ticks: shown });
+  return Object.assign(place, { range, ticks: shown });
 }
 
 /** The largest x of any curve, 0 where none has points. */
@@ -125,7 +139,7 @@ function padded([low, high]) {
   return [low - space, high + space];
 }
 
-/** Round numbers within the domain, about as many as asked for. */
+/** Round numbers within the domain, as many as asked for or one more. */
 function ticks([low, high], count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));

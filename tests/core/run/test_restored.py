@@ -62,6 +62,18 @@ def test_the_policy_gets_the_weights_of_the_newest_checkpoint_once(tmp_path, tra
     assert newest.renew() and newest.agent.gradient_step == 8
 
 
+def test_a_checkpoint_is_played_with_by_its_step_and_then_the_newest_again(tmp_path, trained):
+    newest = make(tmp_path)
+    save(tmp_path, trained, 5)
+    save(tmp_path, trained, 8)
+    assert newest.renew(5) and newest.agent.gradient_step == 5 and newest.steps == [8, 5]
+    assert not newest.renew(5)
+    with pytest.raises(BadInput, match="no checkpoint 6"):
+        newest.renew(6)
+    assert newest.agent.gradient_step == 5
+    assert newest.renew() and newest.agent.gradient_step == 8
+
+
 def test_of_a_damaged_checkpoint_the_one_before_it_is_used_and_it_is_read_once(tmp_path, trained):
     newest = make(tmp_path)
     save(tmp_path, trained, 5)

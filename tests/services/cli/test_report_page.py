@@ -8,14 +8,11 @@ import pytest
 
 from dreamer_core.page.page import page
 from dreamer_core.page.report import read_report
-from tests.browser import browser, needs_chromium
+from tests.browser import CONTRAST, OVERFLOW, REQUESTS, TOUCHING, browser, needs_chromium
 from tests.core.page.examples import a_look, a_run
 
 pytestmark = needs_chromium
 PHONE, DESKTOP = (360, 740), (1280, 800)
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-REQUESTS = """performance.getEntriesByType("resource").map((x) => x.name)
-  .filter((x) => !x.startsWith("data:"))"""
 FILM = """(() => {
   const player = document.querySelector(".player");
   const [button, slider, output] = player.querySelectorAll("button, input, output");
@@ -23,38 +20,6 @@ FILM = """(() => {
     label: button.textContent, at: Number(slider.value), said: output.value,
     place: player.querySelector(".stage").style.backgroundPosition,
   };
-})()"""
-# Texts of one chart, or of its axes, that cover each other.
-TOUCHING = """[...document.querySelectorAll("svg")].flatMap((svg) => {
-  const boxes = [...svg.querySelectorAll("text")].map((x) =>
-    [x.textContent, x.getBoundingClientRect()]);
-  return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([, q]) =>
-    p.width && p.left < q.right && q.left < p.right && p.top + 2 < q.bottom && q.top + 2 < p.bottom
-  ).map(([b]) => `${a} | ${b}`));
-})"""
-# The smallest contrast of any words with what is behind them (WCAG 2).
-CONTRAST = """(() => {
-  const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-  const light = (color) => {
-    context.clearRect(0, 0, 1, 1);
-    context.fillStyle = color;
-    context.fillRect(0, 0, 1, 1);
-    const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
-    const part = (x) => (x /= 255) <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
-    return a ? 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b) : null;
-  };
-  let least = 21;
-  for (const each of document.querySelectorAll("p, a, td, th, dt, dd, text, summary, figcaption")) {
-    let behind = each, ground = null;
-    while ((ground = light(getComputedStyle(behind).backgroundColor)) === null) {
-      behind = behind.parentElement;
-    }
-    const style = getComputedStyle(each);
-    const ink = light(each.tagName === "text" ? style.fill : style.color);
-    const ratio = (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
-    if (!each.closest(".odds")) least = Math.min(least, ratio);
-  }
-  return least;
 })()"""
 
 

@@ -57,6 +57,33 @@ def test_what_the_run_wrote_since_is_added_at_its_frame(tmp_path, curves):
     assert found["env_frame"] == 12 and found["values"]["dreamer_kl_nats"] == 1.5
 
 
+def episodes(service, *returns):
+    """A report of episodes, as trained on or as evaluated."""
+    ended = tuple(
+        EpisodeSummary(policy_step=step, episode_return=x, length=1)
+        for step, x in enumerate(returns)
+    )
+    return Report(service=service, episodes=ended, labels={"mode": "greedy", "weights": "latest"})
+
+
+def test_the_score_is_that_of_the_evaluations_or_else_of_training(tmp_path, curves):
+    assert curves.read_on()["score"] is None
+    with RunLog(tmp_path, frames_per_policy_step=4) as log:
+        log.write(episodes("collector", *[100.0] * 5, *[1.0] * 20), policy_step=30, gradient_step=1)
+        trained = curves.read_on()["score"]
+        log.write(episodes("evaluator", 7.0, 8.0), policy_step=30, gradient_step=1)
+    assert trained == {"mean": 1.0, "episodes": 20, "played": "training"}
+    score = curves.read_on()["score"]
+    assert score == {"mean": 7.5, "episodes": 2, "played": "greedy evaluation"}
+
+
+def test_the_time_that_a_run_was_stopped_is_none_that_it_was_trained(tmp_path, curves, monkeypatch):
+    for now_s in (1000.0, 1300.0, 1290.0, 9000.0, 9060.0):  # a clock was set back, a night went by
+        monkeypatch.setattr("dreamer_core.report.scalars.time.time", lambda now_s=now_s: now_s)
+        write(tmp_path, [1])
+    assert curves.read_on()["trained_s"] == 360.0
+
+
 def test_returns_of_training_and_of_evaluation_are_curves_of_their_own(tmp_path, curves):
     write(tmp_path, [10], "evaluator", "dreamer_evaluation_return")
     with RunLog(tmp_path, frames_per_policy_step=4) as log:

@@ -12,10 +12,15 @@ import pytest
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import Policy
 from dreamer_core.run.dream import watch_episode
-from services.watch.orders import PAUSE, PLAY, Orders
-from services.watch.player import _frame
+from services.watch.orders import Choice, Order, Orders
+from services.watch.pace import Pace
+from services.watch.player import StillPicture, _frame
 from tests.core.counting_env import CountingEnvironment
 from tests.core.small import small
+
+PLAY = Order(is_looked_at=True).encode()
+PAUSE = Order(is_looked_at=True, choice=Choice(is_paused=True)).encode()
+LEAVE = Order(is_looked_at=False).encode()
 
 
 @pytest.fixture
@@ -42,12 +47,43 @@ def test_a_game_that_is_ordered_goes_on_when_the_next_step_is_due(pipe):
     assert 0.1 <= time.monotonic() - began_s < 5
 
 
-def test_a_paused_game_waits_for_an_order_and_takes_the_newest(pipe):
-    os.write(pipe[1], PLAY + PAUSE)
+@pytest.mark.parametrize("order", [PAUSE, LEAVE])
+def test_a_game_that_is_paused_or_not_looked_at_waits_for_an_order_and_takes_the_newest(
+    pipe, order
+):
+    os.write(pipe[1], PLAY + order)
     threading.Timer(0.2, os.write, (pipe[1], PLAY)).start()
     began_s = time.monotonic()
-    Orders(pipe[0]).wait(began_s)
-    assert time.monotonic() - began_s >= 0.2
+    went_on_s = Orders(pipe[0]).wait(began_s)
+    assert time.monotonic() >= went_on_s >= began_s + 0.2
+
+
+def test_an_order_that_comes_in_two_parts_counts_once_it_is_whole(pipe):
+    orders = Orders(pipe[0])
+    fast = Order(is_looked_at=True, choice=Choice(speed=4.0)).encode()
+    os.write(pipe[1], PLAY + fast[:9])
+    orders.wait(time.monotonic())
+    assert orders.choice.speed == 1.0
+    os.write(pipe[1], fast[9:])
+    orders.wait(time.monotonic())
+    assert orders.choice == Choice(speed=4.0)
+
+
+def test_a_game_is_slower_than_asked_by_what_its_steps_take(pipe):
+    pace = Pace(Orders(pipe[0]), real_speed=100.0)
+    os.write(pipe[1], PLAY)
+    for _ in range(6):
+        time.sleep(0.02)
+        pace.wait()
+    assert pace.wanted_speed == 100.0
+    assert pace.step_s >= 0.02 and pace.step_cpu_s < 0.01
+
+
+def test_always_the_same_picture_costs_what_the_pictures_vary():
+    still = StillPicture()
+    for brightness in (0, 255):
+        still.add(np.full((64, 64, 1), brightness, np.uint8))
+    assert still.error == pytest.approx(0.25)
 
 
 def test_orders_that_end_end_the_player():

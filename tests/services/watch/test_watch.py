@@ -28,21 +28,6 @@ from tests.watching import Watch, cpu_seconds, frames, served
 FAST = ("--speed", "20")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The directory of a short run that has ended."""
-    run = Run("local", tmp_path_factory.mktemp("watched") / "run", *CATCH, "--steps", "120")
-    assert run.finish() == 0, run.stderr
-    return run.run_dir
-
-
-@pytest.fixture(scope="module")
-def watch(finished):
-    with Watch(finished, *FAST) as watch:
-        yield watch
-    assert watch.process.returncode == 143, watch.stderr
-
-
 def image_of(text):
     return cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_UNCHANGED)
 
@@ -68,7 +53,8 @@ def test_frames_arrive_step_by_step_with_all_that_the_page_shows(watch):
     assert sum(first["preference"]) == pytest.approx(1, abs=1e-3)
     assert len(first["preference"]) == len(first["action_names"]) == 3
     assert first["gradient_step"] > 0 and first["saved_s"] <= time.time()
-    assert image_of(first["tiles"]).shape[:2] == (64, 18 * 64)
+    assert image_of(first["tiles"]).shape[:2] == (64, 3 * 64)
+    assert image_of(first["imagined"]).shape[:2] == (64, 15 * 64)
     assert image_of(first["screen"]).shape[:2] == (64, 64)
 
 
@@ -128,7 +114,8 @@ async def show_beside_one_who_reads_nothing(run_dir, messages):
                     pass
                 num_read += 1
         async with asyncio.timeout(30):
-            await stage.until_looked_at(is_looked_at=False)  # the stuck one was cut off
+            while stage.order.is_looked_at:  # until the stuck one is cut off
+                await stage.order_after(stage.order)
         stuck.close()
     return num_read
 
@@ -165,7 +152,7 @@ def test_every_answer_has_the_headers_against_foreign_scripts(watch, path, host,
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.parametrize("path", ["/stream", "/curve"])
+@pytest.mark.parametrize("path", ["/stream", "/curve", "/last-episode.webp"])
 def test_a_page_of_another_site_gets_neither_game_nor_curves(watch, path):
     assert watch.get(path, **{"Sec-Fetch-Site": "cross-site"})[0] == 403
 
@@ -293,10 +280,7 @@ def test_a_message_that_a_kill_has_torn_is_not_shown(tmp_path, monkeypatch):
     player.write_text("#!/bin/sh\nprintf '{}\\n{\"torn'; kill -9 $$\n")
     player.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(player))
-    options, stage = (
-        PlayerOptions(run_dir="", mode="greedy", policy_steps_per_second=1, seed=0),
-        Stage(),
-    )
+    options, stage = PlayerOptions(run_dir="", real_speed=1, seed=0), Stage()
     with pytest.raises(PlayerEnded, match="exit code -9"):
         asyncio.run(play(options, stage))
     assert stage._newest == b"{}"
@@ -307,9 +291,7 @@ def test_what_the_environment_started_ends_with_the_player(finished, tmp_path, m
     task = "tests.services.failing_env:make_env_with_a_process"
     (tmp_path / "config.json").write_text(config.replace("tests.learning.catch:make_env", task))
     monkeypatch.setenv("SLEEPER_FILE", str(tmp_path / "sleeper"))
-    options = PlayerOptions(
-        run_dir=str(tmp_path), mode="greedy", policy_steps_per_second=20.0, seed=0
-    )
+    options = PlayerOptions(run_dir=str(tmp_path), real_speed=20.0, seed=0)
     asyncio.run(play_until_its_first_message(options))
     sleeper = int((tmp_path / "sleeper").read_text())
     deadline_s = time.monotonic() + 10

@@ -118,6 +118,21 @@ def test_each_run_has_its_own_page_below_the_wall_and_others_have_none(sweep):
     assert b"boxing_0 cannot be shown yet" in found[0][1] and b"no run none" in found[1][1]
 
 
+async def choose(root, run, **wanted):
+    """Status and answer where it is chosen how a run on the wall is played."""
+    async with (
+        served(root, lambda: told(root)) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}runs/{run}/choice", json=wanted) as answer,
+    ):
+        return answer.status, await answer.json()
+
+
+def test_how_a_run_is_played_is_chosen_on_its_own_page(sweep):
+    status, choice = asyncio.run(choose(sweep, "pong_0", speed=2))
+    assert (status, choice["speed"], choice["mode"]) == (200, 2, "greedy")
+
+
 def test_a_page_of_another_site_gets_neither_wall_nor_games(sweep):
     places = ("wall", "runs/pong_0/stream", "runs/pong_0/curve")
     found = asyncio.run(answers(sweep, *places, **{"Sec-Fetch-Site": "cross-site"}))

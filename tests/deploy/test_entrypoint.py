@@ -90,7 +90,7 @@ def test_stop_without_a_job_is_at_once(begin):
 
 def test_the_job_of_a_sweep_is_one_of_the_cluster_that_is_there(begin):
     _, said = end(begin("sweep", "atari", "--sweep-dir", "/runs/x", code=0))
-    assert "asked: sweep atari --sweep-dir /runs/x --ray-address auto\n" in said
+    assert "asked: sweep atari --sweep-dir /runs/x --ray-address auto --metrics.add" in said
 
 
 @pytest.mark.parametrize(("code", "is_kept"), [(0, True), (2, True), (1, False), (143, False)])

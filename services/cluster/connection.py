@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from dreamer_core.envs.base import OWN_PACKAGES
 from dreamer_core.errors import BadInput, Failed, naming
 from services.cluster.cluster_address import AUTO, require_address
 from services.cluster.ray_errors import deliberate, reason
+from services.cluster.sessions import own_session
 from services.cluster.signals import children_of, kept_from_children
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def connected(
             written, or another package would hide this program's own from its processes.
     """
     _require_own_packages()
+    session: AbstractContextManager[None] = nullcontext()
     if address is None:
         if os.environ["RAY_AUTH_MODE"] != "token":
             logger.warning(
@@ -77,13 +79,14 @@ def connected(
         _close_token_to_others()
     try:
         if address is None:
-            _start(namespace, num_cpus, object_store_bytes)
+            session = own_session(_start(namespace, num_cpus, object_store_bytes))
         else:
             _join(address, namespace)
     except SystemExit as end:  # what Ray makes of a SIGTERM that comes while it starts
         raise SystemExit(128 + signal.SIGTERM) from end
     try:
-        yield
+        with session, _until_shut_down():
+            yield
     except RayTaskError as error:  # what a worker raised; a bug, unless it meant it
         cause = deliberate(error)
         if cause is None:
@@ -91,15 +94,17 @@ def connected(
         raise cause from error
     except RayError as error:
         raise NoCluster(f"The Ray cluster was lost: {reason(error)}") from error
-    finally:
-        _shut_down()
 
 
-def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None) -> None:
-    """Starts a cluster that ends with this process and that no other machine reaches."""
+def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None) -> Path:
+    """Starts a cluster that ends with this process and that no other machine reaches.
+
+    Returns:
+        Where Ray keeps its sockets and logs.
+    """
     try:
         with kept_from_children(), _on_loopback():
-            ray.init(
+            context: Any = ray.init(
                 address="local",
                 namespace=namespace,
                 logging_level=logging.ERROR,
@@ -119,6 +124,7 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
             f"{object_store_bytes or 'some'} bytes of shared memory (--runtime.object-store-bytes "
             "where there is that option), free ports, and room in /tmp or RAY_TMPDIR"
         ) from error
+    return Path(context.address_info["session_dir"])
 
 
 @contextmanager
@@ -141,6 +147,14 @@ def _ray_directory() -> str | None:
     directory = os.environ.get("TMPDIR", "")
     is_short = len(directory + _SOCKET) <= _LONGEST_SOCKET
     return None if "RAY_TMPDIR" in os.environ or is_short else "/tmp/ray"  # noqa: S108
+
+
+@contextmanager
+def _until_shut_down() -> Generator[None]:
+    try:
+        yield
+    finally:
+        _shut_down()
 
 
 def _shut_down() -> None:

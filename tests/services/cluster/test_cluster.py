@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import RayError
@@ -91,8 +92,9 @@ def test_sockets_go_where_their_names_are_short_enough(monkeypatch, variables, w
     assert cluster._ray_directory() == wanted
 
 
-def test_a_cluster_without_a_token_is_warned_of(token, monkeypatch, caplog):
-    monkeypatch.setattr(cluster.ray, "init", lambda **_: None)
+def test_a_cluster_without_a_token_is_warned_of(token, monkeypatch, caplog, tmp_path):
+    started = SimpleNamespace(address_info={"session_dir": str(tmp_path / "none")})
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: started)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
     for mode_of_ray, words in (("token", []), ("disabled", ["RAY_AUTH_MODE=disabled"])):
         monkeypatch.setenv("RAY_AUTH_MODE", mode_of_ray)

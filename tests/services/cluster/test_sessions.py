@@ -1,0 +1,58 @@
+"""What ended runs leave in Ray's directory is removed, and nothing else."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dreamer_core.files import take_lock
+from services.cluster.sessions import LOCK, own_session
+
+
+def make(root, name):
+    session = root / f"session_{name}"
+    (session / "logs").mkdir(parents=True)
+    (session / "logs" / "raylet.out").write_text("words")
+    (session / "port").write_text("1")
+    return session
+
+
+def left(root):
+    return sorted(path.name for path in root.iterdir())
+
+
+def test_a_session_goes_with_its_cluster(tmp_path):
+    own = make(tmp_path, "own")
+    (tmp_path / "session_latest").symlink_to(own)
+    with own_session(own):
+        assert (own / LOCK).exists()
+    assert left(tmp_path) == []
+
+
+def test_a_session_of_a_failure_stays_until_the_next_command(tmp_path):
+    failed, own = make(tmp_path, "failed"), make(tmp_path, "own")
+    with pytest.raises(ZeroDivisionError), own_session(failed):
+        raise ZeroDivisionError
+    assert (failed / "logs" / "raylet.out").exists()
+    with own_session(own):
+        assert left(tmp_path) == ["session_own"]
+
+
+def test_what_is_not_ours_or_not_over_is_left(tmp_path):
+    make(tmp_path, "of_ray_start")
+    (tmp_path / "session_latest").symlink_to(make(tmp_path, "of_ray_start_too"))
+    running = make(tmp_path, "running")
+    ending, of_another = make(tmp_path, "ending_24601"), make(tmp_path, "of_another_user")
+    for session in (ending, of_another):
+        (session / LOCK).touch()
+    os.chown(of_another / LOCK, 12345, -1) if os.geteuid() == 0 else (of_another / LOCK).unlink()
+    before = left(tmp_path)
+    words = [sys.executable, "-c", "input()", "session_ending_24601"]
+    with take_lock(running / LOCK), subprocess.Popen(words, stdin=subprocess.PIPE) as raylet:
+        with own_session(make(tmp_path, "own")):
+            assert left(tmp_path) == sorted([*before, "session_own"])
+        raylet.communicate(b"\n")
+    with own_session(make(tmp_path, "own")):
+        gone = {"session_ending_24601", "session_running"}
+        assert {*left(tmp_path)} == {*before, "session_own"} - gone

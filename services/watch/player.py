@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 _RENEW_INTERVAL_S = 5.0
 _WAITING_INTERVAL_S = 2.0
 _END_PAUSE_S = 1.0  # so that the end of an episode is seen
+_FEWEST_PICTURES = 200  # that tell how much pictures vary
 
 
 class Player:
@@ -138,7 +139,7 @@ class Player:
             "wanted_speed": self._pace.wanted_speed,
             "step_s": round(self._pace.step_s, 5),
             "step_cpu_s": round(self._pace.step_cpu_s, 5),
-            "still_error": self._still.error,
+            "still_error": self._still.error if self._still.count >= _FEWEST_PICTURES else None,
             "problem": self._problem,
         }
 
@@ -147,22 +148,23 @@ class StillPicture:
     """What it would cost a model to show always the same picture: the mean of those seen."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
+        """Pictures seen."""
         self._sum: Any = 0.0  # [64, 64, channels]
         self._squares = 0.0
 
     def add(self, image: UInt8Array) -> None:
         """Takes one more image that the model sees."""
         pixels = image / 255.0
-        self._count += 1
+        self.count += 1
         self._sum = self._sum + pixels
         self._squares += float((pixels**2).mean())
 
     @property
     def error(self) -> float:
         """Mean squared error a pixel, in the unit of the model's image error."""
-        mean = self._sum / self._count
-        return max(0.0, self._squares / self._count - float((mean**2).mean()))
+        mean = self._sum / self.count
+        return max(0.0, self._squares / self.count - float((mean**2).mean()))
 
 
 def _frame(moment: Moment, spec: EnvSpec, gamma: float) -> dict[str, Any]:

@@ -14,9 +14,11 @@ export function isTraining() {
   return Boolean(run?.trainer);
 }
 
-/** Takes what it would cost a model to show the mean picture always. */
+/** Takes what it would cost a model to show the mean picture always; null while that is unknown. */
 export function setStillError(error) {
+  const isNews = stillError === null && error !== null;
   stillError = error;
+  if (isNews && run) judge(run.curves);
 }
 
 /** Draws what the server tells of the run. */
@@ -83,7 +85,7 @@ function judge(curves) {
   const lines = [];
   const [image, kl] = [curves.image_mse?.at(-1)?.[1], curves.kl?.at(-1)?.[1]];
   if (image !== undefined) {
-    const share = stillError ? `: ${Math.round((100 * image) / stillError)}% of the mean picture's ${short(stillError, 2)}` : "";
+    const share = stillError ? `: ${compared(image / stillError)} the mean picture's ${short(stillError, 2)}` : "";
     lines.push([`Image error ${short(image)}${trend(curves.image_mse)}${share}.`, " Good: a small share, not rising."]);
   }
   if (kl !== undefined) {
@@ -100,6 +102,10 @@ function judge(curves) {
       return line;
     }),
   );
+}
+
+function compared(ratio) {
+  return ratio < 2 ? `${Math.round(100 * ratio)}% of` : `${short(ratio, 2)} times`;
 }
 
 /** Whether the last tenth of a curve is above the tenth before it. */

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 NOTED = ("phase", "node", "failures", "reason")
 """Fields of RunState that only the command of the sweep knows, and writes down."""
 _TAIL_BYTES = 1_000_000  # holds as many episodes as are scored of nearly every run
-_RATE_WINDOW_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,11 +165,11 @@ class ProgressReader:
     def _forget(self) -> None:
         self._newest: LogLine | None = None
         self._training = LastTraining(keep=SCORED_TRAINING_EPISODES)
-        self._speeds: deque[tuple[float, float]] = deque()  # (wall time, policy steps per second)
+        self._speed: float | None = None  # policy steps per second
 
     def begin(self) -> None:
-        """Speeds of before do not count any more: the run is started again."""
-        self._speeds.clear()
+        """The speed of before does not count any more: the run is started again."""
+        self._speed = None
 
     def read(self, state: RunState) -> RunState:
         """Returns the state with what the run has written since."""
@@ -185,22 +183,17 @@ class ProgressReader:
         self._damaged.clear()
         if self._newest is None:
             return state
-        speeds = [speed for _, speed in self._speeds]
         trained = self._training.last()
         return replace(
             state,
             policy_step=self._newest.policy_step,
             mean_return=None if trained is None else trained.mean,
             episodes=0 if trained is None else len(trained.episodes),
-            policy_steps_per_second=sum(speeds) / len(speeds) if speeds else None,
+            policy_steps_per_second=self._speed,
             frames_per_policy_step=self._newest.frames_per_policy_step,
         )
 
     def _take(self, line: LogLine) -> None:
         self._newest = line
         self._training.take(line)
-        speed = line.values.get("dreamer_policy_steps_per_second")
-        if speed is not None:
-            self._speeds.append((line.wall_time_s, speed))
-        while self._speeds and self._speeds[0][0] <= line.wall_time_s - _RATE_WINDOW_S:
-            self._speeds.popleft()
+        self._speed = line.values.get("dreamer_policy_steps_per_second", self._speed)

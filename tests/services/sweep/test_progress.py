@@ -26,7 +26,7 @@ def test_what_a_run_has_written_is_read_from_the_end_of_its_metrics(tmp_path, lo
     log(80, policy_steps_per_second=40.0)
     read = reader.read(state())
     assert (read.policy_step, read.mean_return, read.episodes) == (80, 4.0, 2)
-    assert read.policy_steps_per_second == 30.0
+    assert read.policy_steps_per_second == 40.0
     reader.begin()
     assert reader.read(read).policy_steps_per_second is None, "that was before it was resumed"
     log(90, 7.0, policy_steps_per_second=1.0)

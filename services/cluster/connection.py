@@ -203,7 +203,7 @@ def _address_here() -> str:
 
     Raises:
         FileNotFoundError: there is none. PermissionError: another user named it.
-        BadInput: RAY_ADDRESS is no address.
+        BadInput: RAY_ADDRESS is no address, or the file that `ray start` wrote holds none.
     """
     named = os.environ.get("RAY_ADDRESS") or AUTO
     require_address(named, "RAY_ADDRESS")
@@ -216,7 +216,11 @@ def _address_here() -> str:
         )
     if note.stat().st_uid not in (0, os.geteuid()):
         raise PermissionError(f"{note} is another user's; name it by HOST:PORT")
-    return note.read_text().strip()
+    address = note.read_text(errors="replace").strip()
+    if address == AUTO:
+        raise FileNotFoundError(f"{note} names no address; name it by HOST:PORT")
+    require_address(address, str(note))
+    return address
 
 
 def _first_line(error: Exception) -> str:
@@ -271,10 +275,9 @@ def keep_token_private() -> None:
     Raises:
         BadInput: the file cannot be written. Failed: its disk is full.
     """
-    if "RAY_AUTH_TOKEN" in os.environ:
+    if os.environ.get("RAY_AUTH_TOKEN"):
         return
-    place = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if place is None and not _has_home():
+    if not os.environ.get("RAY_AUTH_TOKEN_PATH") and not _has_home():
         logger.warning(
             "There is no home directory to keep Ray's token in: it lives as long as this command, "
             "and nobody can attach; to allow that, set RAY_AUTH_TOKEN here and there"
@@ -294,10 +297,15 @@ def keep_token_private() -> None:
 
 
 def _close_token_to_others() -> None:
-    """Makes the token file readable for its owner alone; one of somebody else is theirs to mend."""
-    with suppress(FileNotFoundError, PermissionError, RuntimeError):  # RuntimeError: no home
+    """Makes the token file readable for its owner alone.
+
+    One of somebody else is theirs to mend, and one on a read-only file system nobody's.
+    """
+    with suppress(OSError, RuntimeError):  # RuntimeError: no home
         path = _token_file()
-        path.chmod(path.stat().st_mode & ~0o077)
+        mode = path.stat().st_mode
+        if mode & 0o077:
+            path.chmod(mode & ~0o077)
 
 
 def _token_file() -> Path:

@@ -1,18 +1,22 @@
 """What Ray keeps of a cluster of one machine, /tmp/ray/session_..., and never deletes itself.
 
 A lock in it says whose it is: it is held as long as the process lives that started the cluster.
-Sessions without one are not ours, such as those of `ray start`, and are left alone.
+Sessions without one are not ours, such as those of `ray start`, and are left alone. Ray lets every
+user write to these directories, so nothing in them is believed that does not belong to this user,
+and what is removed is reached from the open directory alone: no link leads out of it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dreamer_core.files import InUse, lock_holder, take_lock
+from dreamer_core.files import InUse, take_lock
 
 LOCK = "dreamer.lock"
 
@@ -24,8 +28,9 @@ def own_session(session: Path) -> Generator[None]:
     A block that raises leaves its session, whose logs may tell why, until the next command.
     """
     for other in session.parent.glob("session_*"):
-        if other != session and is_ended(other):
-            remove(other)
+        with _opened(other) as directory:
+            if directory is not None and other != session and _is_ended(directory, other.name):
+                _remove(directory, other)
     try:
         lock = take_lock(session / LOCK)
     except (OSError, InUse):  # such as a full disk: it stays, as Ray would leave it
@@ -33,34 +38,56 @@ def own_session(session: Path) -> Generator[None]:
         return
     with lock:
         yield
-        remove(session)
+        with _opened(session) as directory:
+            if directory is not None:
+                _remove(directory, session)
 
 
-def is_ended(session: Path) -> bool:
-    """Whether a session is of a command of this user's that has ended, with all of its processes.
+@contextmanager
+def _opened(session: Path) -> Generator[int | None]:
+    """Yields the descriptor of a directory of this user's; None for anything else."""
+    directory = None
+    with suppress(OSError):  # no directory, a link, or nobody may read it
+        directory = os.open(session, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        is_own = directory is not None and os.fstat(directory).st_uid == os.geteuid()
+        yield directory if is_own else None
+    finally:
+        if directory is not None:
+            os.close(directory)
+
+
+def _is_ended(directory: int, name: str) -> bool:
+    """Whether a session is of a command of ours that has ended, with all of its processes.
 
     A command that was killed may leave processes behind for some seconds.
     """
-    lock = session / LOCK
     try:
-        is_own = not session.is_symlink() and lock.stat().st_uid == os.geteuid()
-        if not is_own or lock_holder(lock) is not None:
-            return False
+        lock = os.open(LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except OSError:  # it has no lock
         return False
-    return not any(session.name in line for line in _command_lines())
+    try:
+        found = os.fstat(lock)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            return False
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # it is held
+        return False
+    finally:
+        os.close(lock)
+    return not any(name in line for line in _command_lines())
 
 
-def remove(session: Path) -> None:
+def _remove(directory: int, session: Path) -> None:
     """Removes a session, its lock last, so that what could not be removed stays ours."""
     with suppress(OSError):  # another command removes it, too
-        for path in session.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name != LOCK:
-                path.unlink()
-        if [path.name for path in session.iterdir()] == [LOCK]:
-            (session / LOCK).unlink()
+        for name in os.listdir(directory):
+            if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
+                shutil.rmtree(name, ignore_errors=True, dir_fd=directory)
+            elif name != LOCK:
+                os.unlink(name, dir_fd=directory)
+        if os.listdir(directory) == [LOCK]:
+            os.unlink(LOCK, dir_fd=directory)
             session.rmdir()
             latest = session.with_name("session_latest")
             if latest.readlink() == session:  # Ray replaces none that leads nowhere

@@ -1,8 +1,10 @@
 """The token that guards a cluster."""
 
+import errno
 import logging
 import os
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,7 @@ from ray.exceptions import RayError
 from dreamer_core.errors import BadInput
 from services.cluster import connection as cluster
 from services.cluster.cluster_address import require_address
-from services.cluster.connection import keep_token_private
+from services.cluster.connection import NoCluster, keep_token_private
 from tests.runs import ROOT
 
 
@@ -75,6 +77,36 @@ def test_an_empty_path_in_the_environment_names_no_file(token, monkeypatch, tmp_
     monkeypatch.chdir(tmp_path)
     keep_token_private()
     assert mode(token) == 0o600 and mode(tmp_path) == before
+
+
+def test_an_empty_token_in_the_environment_is_none(token, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    keep_token_private()
+    assert mode(token) == 0o600
+
+
+def test_a_token_file_that_cannot_be_changed_is_used_as_it_is(
+    joined, listening, token, monkeypatch
+):
+    keep_token_private()
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    join(listening)
+    token.unlink()
+    token.write_text("readable for all")
+    join(listening)
+    assert joined == [listening] * 2
+
+
+@pytest.mark.parametrize("content", ["", "auto", "garbage", "\x00"])
+def test_a_damaged_note_of_ray_start_is_told_of(joined, tmp_path, content):
+    (tmp_path / "ray" / "ray_current_cluster").write_text(content)
+    with pytest.raises((BadInput, NoCluster), match="HOST:PORT"):
+        join("auto")
+    assert joined == []
 
 
 @pytest.mark.parametrize(

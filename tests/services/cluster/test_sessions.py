@@ -56,3 +56,28 @@ def test_what_is_not_ours_or_not_over_is_left(tmp_path):
     with own_session(make(tmp_path, "own")):
         gone = {"session_ending_24601", "session_running"}
         assert {*left(tmp_path)} == {*before, "session_own"} - gone
+
+
+def test_no_link_leads_out_of_a_session(tmp_path):
+    ours = make(tmp_path, "precious")
+    (ours / LOCK).touch()
+    ours.rename(tmp_path / "precious")
+    (tmp_path / "session_link").symlink_to(tmp_path / "precious")
+    linked = make(tmp_path, "linked_lock")
+    (linked / LOCK).symlink_to(tmp_path / "precious" / LOCK)
+    ended = make(tmp_path, "ended")
+    (ended / LOCK).touch()
+    (ended / "logs" / "out").symlink_to(tmp_path / "precious")
+    (ended / "sockets").symlink_to(tmp_path / "precious")
+    with own_session(make(tmp_path, "own")):
+        assert left(tmp_path) == ["precious", "session_link", "session_linked_lock", "session_own"]
+    assert (tmp_path / "precious" / "logs" / "raylet.out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_another_user_is_left_though_the_lock_in_it_is_ours(tmp_path):
+    foreign = make(tmp_path, "foreign")
+    (foreign / LOCK).touch()
+    os.chown(foreign, 12345, -1)
+    with own_session(make(tmp_path, "own")):
+        assert left(tmp_path) == ["session_foreign", "session_own"]

@@ -1,5 +1,6 @@
 """`dreamer watch` as a user starts it, and its clients, for tests."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -9,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 from aiohttp import web
 
 from dreamer_core.storage.run_directory import read_config
@@ -99,6 +102,14 @@ async def served(run_dir, stage):
         yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
     finally:
         await runner.cleanup()
+
+
+def shown(episode, t, *, is_last=False):
+    """A message of the player, with a dark picture."""
+    png = base64.b64encode(cv2.imencode(".png", np.full((64, 192), 40 * t, np.uint8))[1]).decode()
+    facts = {"episode": episode, "t": t, "is_last": is_last, "episode_return": 1.5}
+    facts |= {"gradient_step": 7, "mode": "greedy", "screen": png, "tiles": png}
+    return json.dumps({"kind": "frame", **facts}).encode()
 
 
 def frames(messages, count):

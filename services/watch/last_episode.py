@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,34 +25,13 @@ class _Pictures:
     tiles: str
 
 
-class LastEpisode:
-    """Keeps what an episode showed, from its first message to its last."""
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One that was played to its end."""
 
-    def __init__(self) -> None:
-        self._open: list[_Pictures] = []
-        self._open_episode: int | None = None
-        self._whole: list[_Pictures] = []
-        self.facts: dict[str, Any] | None = None
-        """Of the episode: its number, return, policy steps and weights; None before the first."""
-
-    def take(self, message: bytes) -> None:
-        """Takes the player's next message."""
-        frame = json.loads(message)
-        if frame.get("kind") != "frame":
-            return
-        if frame["episode"] != self._open_episode:
-            self._open, self._open_episode = [], frame["episode"]
-        self._open.append(_Pictures(frame["screen"], frame["tiles"]))
-        del self._open[:-MOST_FRAMES]
-        if frame["is_last"]:
-            self._whole, self._open, self._open_episode = self._open, [], None
-            self.facts = {
-                "episode": frame["episode"] + 1,
-                "episode_return": frame["episode_return"],
-                "policy_steps": frame["t"],
-                "gradient_step": frame["gradient_step"],
-                "mode": frame["mode"],
-            }
+    facts: dict[str, Any]
+    """Its number, return, policy steps and weights."""
+    pictures: Sequence[_Pictures]
 
     def as_webp(self, frames_per_second: float) -> bytes:
         """Returns game and reconstruction side by side as an animated WebP; some seconds of work.
@@ -61,16 +41,51 @@ class LastEpisode:
         """
         from PIL import Image  # noqa: PLC0415 (the page is there before it is imported)
 
-        whole = self._whole  # the next one may take its place meanwhile
-        durations_ms = [round(1000 / frames_per_second)] * (len(whole) - 1) + [_END_MS]
+        num_frames = len(self.pictures)
+        durations_ms = [round(1000 / frames_per_second)] * (num_frames - 1) + [_END_MS]
         frames, size = list[bytes](), (0, 0)
-        for pictures, duration_ms in zip(whole, durations_ms, strict=True):
+        for pictures, duration_ms in zip(self.pictures, durations_ms, strict=True):
             image = _side_by_side(Image, pictures)
             still = io.BytesIO()
             image.save(still, "webp", quality=_QUALITY, method=0)
             frames.append(_frame(still.getvalue(), image.size, duration_ms))
             size = image.size
         return _film(b"".join(frames), size)
+
+
+class LastEpisode:
+    """Keeps what an episode showed, from its first message to its last."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Frees all pictures."""
+        self._open: list[_Pictures] = []
+        self._open_at: tuple[int, int] | None = None  # episode and t of its newest picture
+        self.whole: Episode | None = None
+        """The last one that was played to its end; None before the first."""
+
+    def take(self, message: bytes) -> None:
+        """Takes the player's next message; one that starts again has the same episodes anew."""
+        frame = json.loads(message)
+        if frame.get("kind") != "frame":
+            return
+        episode, t = frame["episode"], frame["t"]
+        if self._open_at is None or episode != self._open_at[0] or t <= self._open_at[1]:
+            self._open = []
+        self._open_at = episode, t
+        self._open.append(_Pictures(frame["screen"], frame["tiles"]))
+        del self._open[:-MOST_FRAMES]
+        if frame["is_last"]:
+            facts = {
+                "episode": episode + 1,
+                "episode_return": frame["episode_return"],
+                "policy_steps": t,
+                "gradient_step": frame["gradient_step"],
+                "mode": frame["mode"],
+            }
+            self.whole, self._open, self._open_at = Episode(facts, self._open), [], None
 
 
 def _side_by_side(pil: Any, pictures: _Pictures) -> Any:

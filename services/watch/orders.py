@@ -17,7 +17,7 @@ from dreamer_core.errors import BadInput
 if TYPE_CHECKING:
     from dreamer_core.agent.policy import ActionMode
 
-MOST_SPEED = 100.0
+LEAST_SPEED, MOST_SPEED = 0.01, 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,9 @@ class Choice:
     def __post_init__(self) -> None:
         if self.mode not in ("greedy", "sample"):
             raise BadInput(f"mode {self.mode!r}: wanted greedy or sample")
-        if type(self.speed) not in (int, float) or not 0 < self.speed <= MOST_SPEED:
-            raise BadInput(f"speed {self.speed!r}: wanted a number above 0, at most {MOST_SPEED:g}")
+        if type(self.speed) not in (int, float) or not (LEAST_SPEED <= self.speed <= MOST_SPEED):
+            between = f"{LEAST_SPEED:g} to {MOST_SPEED:g}"
+            raise BadInput(f"speed {self.speed!r}: wanted a number from {between}")
         if self.checkpoint is not None and (
             type(self.checkpoint) is not int or self.checkpoint < 0
         ):
@@ -114,20 +115,24 @@ class Orders:
     def wait(self, due_s: float) -> float:
         """Returns once `time.monotonic()` has reached due_s and the game is not paused.
 
+        Another choice ends the wait at once, since due_s was that of the choice before.
+
         Returns:
-            When the game could have gone on: due_s, or when the order to play came.
+            When the game could have gone on: due_s, or when the order to play or the choice came.
 
         Raises:
             EOFError: whoever gave the orders is gone.
         """
         while True:
             left_s = max(0.0, due_s - time.monotonic())
-            is_playing = self._order.is_playing
-            ready, _, _ = select.select([self._file], [], [], left_s if is_playing else None)
+            before = self._order
+            ready, _, _ = select.select([self._file], [], [], left_s if before.is_playing else None)
             if not ready:
                 return due_s
             self._read()
-            if self._order.is_playing and not is_playing:
+            if self._order.choice != before.choice:
+                due_s = min(due_s, time.monotonic())
+            if self._order.is_playing and not before.is_playing:
                 due_s = max(due_s, time.monotonic())
 
     def _read(self) -> None:

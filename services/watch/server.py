@@ -22,7 +22,7 @@ from dreamer_core.storage.named import DEMO_DIRECTORY, run_named
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, holder, read_config
 from dreamer_core.storage.store import Store, open_store
 from services.watch.curves import RunCurves
-from services.watch.orders import MOST_SPEED, Choice, PlayerOptions
+from services.watch.orders import LEAST_SPEED, MOST_SPEED, Choice, PlayerOptions
 from services.watch.site import Endpoint, file, guarded_app, serve
 from services.watch.stage import Stage, play
 
@@ -46,15 +46,16 @@ class PageOptions:
     mode: Literal["greedy", "sample"] = "greedy"
     """The actor's mode, or a sample of it; the latent state is sampled in both."""
     speed: float = 1.0
-    """Times real speed: Atari has 60 frames a second; others play 15 policy steps a second."""
+    """0.01 to 100 times real speed: Atari has 60 frames a second, others 15 policy steps."""
     seed: int = 0
     """Of environment and samples."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise BadInput(f"--port {self.port} is no TCP port; choose 0 to 65535")
-        if not 0 < self.speed <= MOST_SPEED:
-            raise BadInput(f"--speed {self.speed}: wanted above 0, at most {MOST_SPEED:g}")
+        if not LEAST_SPEED <= self.speed <= MOST_SPEED:
+            between = f"{LEAST_SPEED:g} to {MOST_SPEED:g}"
+            raise BadInput(f"--speed {self.speed}: wanted a number from {between}")
         if self.seed < 0:
             raise BadInput(f"--seed {self.seed}: wanted 0 or more")
 
@@ -195,7 +196,7 @@ def _curve(command: WatchCommand, config: Config, stage: Stage) -> Endpoint:
             "now_s": time.time(),
             "trainer": holder(RunPaths(command.run_dir)),
             "choice": asdict(stage.choice),
-            "last_episode": stage.last_episode.facts,
+            "last_episode": whole.facts if (whole := stage.last_episode.whole) else None,
         }
         return web.json_response(facts | now | read)
 
@@ -209,7 +210,7 @@ def _choice(stage: Stage) -> Endpoint:
         if request.content_type != "application/json":  # which no page of another site can send
             return web.Response(status=415, text="Wanted application/json.\n")
         try:
-            stage.choose(stage.choice.changed(json.loads(await request.text())))
+            stage.choose(stage.choice.changed(json.loads(await request.read())))
         except (ValueError, BadInput) as error:
             return web.Response(status=400, text=f"Refused: {error}\n")
         return web.json_response(asdict(stage.choice))
@@ -221,10 +222,10 @@ def _last_episode(real_speed: float, stage: Stage) -> Endpoint:
     """A film of the last episode that was played to its end."""
 
     async def handle(_request: web.Request) -> web.Response:
-        facts = stage.last_episode.facts
-        if facts is None:
+        episode = stage.last_episode.whole
+        if episode is None:
             return web.Response(status=404, text="No episode has ended yet.\n")
-        film = await asyncio.to_thread(stage.last_episode.as_webp, real_speed)
+        film, facts = await asyncio.to_thread(episode.as_webp, real_speed), episode.facts
         name = f"episode-{facts['episode']}-return-{facts['episode_return']:g}.webp"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return web.Response(body=film, content_type="image/webp", headers=headers)

@@ -102,12 +102,14 @@ class Wall:
         self._curves: dict[str, dict[str, list[Point]]] = {}
         self._pages: dict[str, _RunPage] = {}
         self._reading: asyncio.Future[None] | None = None
+        self._is_ending = False
 
     async def last(self) -> None:
         """Stays until it is cancelled, and then ends the games that are played."""
         try:
             await asyncio.Event().wait()
         finally:
+            self._is_ending = True
             await asyncio.gather(*(page.end() for page in self._pages.values()))
 
     async def stand(self, _request: web.Request) -> web.Response:
@@ -136,6 +138,8 @@ class Wall:
 
     def _read_curves(self, run_dirs: Mapping[str, Path]) -> None:
         for name, run_dir in run_dirs.items():
+            if self._is_ending:  # the end of the command waits for this thread
+                return
             reader = self._readers.setdefault(name, RunCurves(run_dir / METRICS_FILE))
             try:
                 curves = reader.read_on()["curves"]
@@ -166,6 +170,8 @@ class Wall:
     async def page_of_run(self, request: web.Request) -> web.StreamResponse:
         """Answers for the page of one run, whose game begins when somebody looks at it."""
         name, place = request.match_info["name"], request.match_info["place"]
+        if place == "choice" and request.method != "POST":
+            raise web.HTTPMethodNotAllowed(request.method, ["POST"])
         if name not in self._run_dirs:  # nobody has looked at the wall since the start
             await self.stand(request)
         try:
@@ -226,7 +232,9 @@ class _RunPage:
         finally:
             playing.cancel()
             await asyncio.wait([playing])
-        if not playing.cancelled() and (error := playing.exception()) is not None:
+        if playing.cancelled():
+            self._stage.last_episode.forget()  # nobody looks, and a wall has many runs
+        elif (error := playing.exception()) is not None:
             logger.error("The game of %s has ended: %s", self._run_dir, error)
             told = {"kind": "failed", "reason": str(error)}
             await self._stage.show(json.dumps(told).encode())

@@ -1,13 +1,11 @@
 """How those who look want it played, and the last episode for them to keep."""
 
 import asyncio
-import base64
 import io
 import json
 import time
 
 import aiohttp
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,7 +14,7 @@ from dreamer_core.errors import BadInput
 from services.watch.orders import Choice
 from services.watch.stage import Stage
 from tests.core.scores.examples import write_run
-from tests.watching import cpu_seconds, frames, served
+from tests.watching import cpu_seconds, frames, served, shown
 
 
 @pytest.fixture
@@ -35,7 +33,8 @@ def test_what_is_not_asked_for_stays_as_it_was():
     [
         ({"speed": 0}, "speed 0"),
         ({"speed": "fast"}, "speed 'fast'"),
-        ({"speed": 10**400}, "at most 100"),
+        ({"speed": 10**400}, "from 0.01 to 100"),
+        ({"speed": 1e-300}, "from 0.01 to 100"),
         ({"speed": float("nan")}, "speed nan"),
         ({"mode": "random"}, "greedy or sample"),
         ({"checkpoint": -1}, "a gradient step"),
@@ -47,14 +46,6 @@ def test_what_is_not_asked_for_stays_as_it_was():
 def test_what_is_no_choice_is_refused(asked, part):
     with pytest.raises(BadInput, match=part):
         Choice().changed(asked)
-
-
-def shown(episode, t, *, is_last=False):
-    """A message of the player, with a dark picture."""
-    png = base64.b64encode(cv2.imencode(".png", np.full((64, 192), 40 * t, np.uint8))[1]).decode()
-    facts = {"episode": episode, "t": t, "is_last": is_last, "episode_return": 1.5}
-    facts |= {"gradient_step": 7, "mode": "greedy", "screen": png, "tiles": png}
-    return json.dumps({"kind": "frame", **facts}).encode()
 
 
 async def last_episode(run_dir, *messages):
@@ -70,7 +61,7 @@ async def last_episode(run_dir, *messages):
 
 
 def test_the_last_episode_that_was_played_to_its_end_can_be_kept(run_dir):
-    cut = [shown(0, 3), shown(1, 0)]  # another mode was chosen
+    cut = [shown(0, 3), shown(1, 0), shown(2, 0), shown(2, 1)]  # another mode, another player
     whole = [shown(2, 0), shown(2, 1), shown(2, 2, is_last=True)]
     waiting = b'{"kind": "waiting", "reason": ""}'
     film, facts = asyncio.run(last_episode(run_dir, *cut, *whole, waiting, shown(3, 0)))
@@ -142,4 +133,5 @@ def test_a_choice_that_is_none_is_refused_and_changes_nothing(watch, asked):
 def test_pages_of_other_sites_and_forms_choose_nothing(watch):
     assert watch.choose({"speed": 2}, **{"Sec-Fetch-Site": "cross-site"})[0] == 403
     assert watch.choose({"speed": 2}, **{"Content-Type": "text/plain"})[0] == 415
+    assert watch.choose("{", **{"Content-Type": "application/json; charset=foo"})[0] == 400
     assert watch.choose({"speed": 2}, Host="evil.example")[0] == 403

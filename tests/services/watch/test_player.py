@@ -69,6 +69,16 @@ def test_an_order_that_comes_in_two_parts_counts_once_it_is_whole(pipe):
     assert orders.choice == Choice(speed=4.0)
 
 
+@pytest.mark.parametrize("choice", [Choice(speed=4.0), Choice(mode="sample"), Choice(checkpoint=7)])
+def test_another_choice_wakes_a_game_that_is_played_slowly(pipe, choice):
+    os.write(pipe[1], PLAY)
+    order = Order(is_looked_at=True, choice=choice).encode()
+    threading.Timer(0.1, os.write, (pipe[1], order)).start()
+    began_s = time.monotonic()
+    went_on_s = Orders(pipe[0]).wait(began_s + 100)
+    assert time.monotonic() >= went_on_s >= began_s + 0.1
+
+
 def test_a_game_is_slower_than_asked_by_what_its_steps_take(pipe):
     pace = Pace(Orders(pipe[0]), real_speed=100.0)
     os.write(pipe[1], PLAY)

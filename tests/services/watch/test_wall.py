@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from dataclasses import replace
 
 import aiohttp
@@ -13,10 +14,13 @@ from dreamer_core.presets import preset
 from dreamer_core.report.log import RunLog
 from dreamer_core.storage.run_directory import RunDirectoryError, open_run
 from dreamer_core.types import EpisodeSummary, Report
+from services.watch import wall
+from services.watch.curves import RunCurves
 from services.watch.server import WatchCommand
 from services.watch.wall import Wall, make_wall_app
 from tests.browser import browser, needs_chromium
 from tests.core.replay.counting import CONFIG, Replay, rows_of
+from tests.watching import shown
 
 SIZES = ((360, 800), (1440, 900))
 STATES = {"pong_0": "running", "pong_1": "failed", "boxing_0": "waiting"}
@@ -72,8 +76,8 @@ def told(root, problem=None):
 
 @contextlib.asynccontextmanager
 async def served(root, look):
-    wall = Wall(WatchCommand(run_dir=root, port=0), look)
-    runner = web.AppRunner(make_wall_app(wall, "127.0.0.1"), shutdown_timeout=0.1)
+    app = make_wall_app(Wall(WatchCommand(run_dir=root, port=0), look), "127.0.0.1")
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
@@ -113,8 +117,8 @@ def test_each_run_has_its_own_page_below_the_wall_and_others_have_none(sweep):
     assert [status for status, _ in found] == [200, 200, 200, 404]
     assert b"watch.js" in found[0][1] and found[2][1]["task"] == "pong"
     places = ("runs/boxing_0/", "runs/none/", "runs/..%2f..%2fetc/", "pictures/..%2fpong_0")
-    found = asyncio.run(answers(sweep, *places))
-    assert [status for status, _ in found] == [404] * 4
+    found = asyncio.run(answers(sweep, *places, "runs/pong_0/choice"))
+    assert [status for status, _ in found] == [404] * 4 + [405]  # a choice is made by POST alone
     assert b"boxing_0 cannot be shown yet" in found[0][1] and b"no run none" in found[1][1]
 
 
@@ -134,9 +138,63 @@ def test_how_a_run_is_played_is_chosen_on_its_own_page(sweep):
 
 
 def test_a_page_of_another_site_gets_neither_wall_nor_games(sweep):
-    places = ("wall", "runs/pong_0/stream", "runs/pong_0/curve")
+    places = ("wall", "runs/pong_0/stream", "runs/pong_0/curve", "pictures/pong_0", "runs/pong_0/")
     found = asyncio.run(answers(sweep, *places, **{"Sec-Fetch-Site": "cross-site"}))
-    assert [status for status, _ in found] == [403] * 3
+    assert [status for status, _ in found] == [403] * 4 + [200]  # to a page it may link
+
+
+async def play_one_episode(_options, stage):
+    """In place of the process that plays."""
+    for t in range(2):
+        stage.last_episode.take(shown(0, t, is_last=t == 1))
+        await stage.show(b"{}")
+    await asyncio.Event().wait()
+
+
+async def films_once_nobody_looks(root):
+    """Statuses of the film to keep while somebody looks, and once the game has ended."""
+    async with served(root, lambda: told(root)) as url, aiohttp.ClientSession() as session:
+
+        async def status():
+            async with session.get(f"{url}runs/pong_0/last-episode.webp") as answer:
+                return answer.status
+
+        async with session.get(f"{url}runs/pong_0/stream") as stream:
+            await stream.content.readline()
+            found = [await status()]
+        async with asyncio.timeout(20):
+            while (after := await status()) == found[0]:
+                await asyncio.sleep(0.1)
+        return [*found, after]
+
+
+def test_the_film_of_a_game_that_nobody_looks_at_is_freed(sweep, monkeypatch):
+    monkeypatch.setattr(wall, "play", play_one_episode)
+    monkeypatch.setattr(wall, "_IDLE_S", 0.5)
+    assert asyncio.run(films_once_nobody_looks(sweep)) == [200, 404]
+
+
+def test_logs_that_are_not_begun_when_the_wall_ends_are_not_read(sweep, monkeypatch):
+    has_begun, may_end, read = threading.Event(), threading.Event(), []
+
+    def read_on(curves):
+        read.append(curves)
+        has_begun.set()
+        may_end.wait(10)
+        return {"curves": {}}
+
+    async def end_while_the_first_is_read():
+        wall = Wall(WatchCommand(run_dir=sweep), lambda: told(sweep))
+        lasting = asyncio.create_task(wall.last())
+        await wall.stand(None)
+        await asyncio.to_thread(has_begun.wait, 10)
+        lasting.cancel()
+        await asyncio.wait([lasting])
+        may_end.set()
+
+    monkeypatch.setattr(RunCurves, "read_on", read_on)
+    asyncio.run(end_while_the_first_is_read())
+    assert len(read) == 1
 
 
 def test_a_sweep_that_goes_away_is_told_on_the_wall(sweep):

@@ -218,7 +218,7 @@ def test_a_port_in_use_is_told_with_what_to_do(finished, refused):
     ("options", "part"),
     [
         (("--port", "70000"), "--port 70000"),
-        (("--speed", "0"), "--speed 0"),
+        (("--speed", "1e-300"), "--speed 1e-300: wanted a number from 0.01 to 100"),
         (("--address", "192.0.2.1"), "--address"),
     ],
 )

@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
     plain_stderr = redirect_stderr(cast(TextIO, WithoutPrefixes(sys.stderr)))
     display = SweepDisplay(command.directory, console=console, is_plain=is_json())
     with plain_stderr, display:
-        log_through(console, is_live=display.is_live)
+        log_through(console, is_live=display.is_live, heard=display.heard)
         should_stop = StopRequest(console.log)
         progress = sweep(
             command,

@@ -9,5 +9,8 @@ SWEEP_FILE = "sweep.json"
 
 
 def is_sweep(root: Path) -> bool:
-    """Whether a directory is that of a sweep."""
-    return (root / SWEEP_FILE).is_file()
+    """Whether a directory is that of a sweep, as far as can be seen."""
+    try:
+        return (root / SWEEP_FILE).is_file()
+    except OSError:  # what cannot be looked into is told as of a run
+        return False

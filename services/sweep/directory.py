@@ -143,8 +143,11 @@ class SweepDirectory:
             return lock_holder(self.lock)
 
     def note(self, told: Mapping[str, Mapping[str, Any]]) -> None:
-        """Writes where each run stands, by its name; raises OSError."""
-        write_json(self.state, {"runs": told})
+        """Writes where each run stands, by its name; that it cannot is a warning."""
+        try:
+            write_json(self.state, {"runs": told})
+        except OSError as error:
+            logger.warning("Other commands are not told where the runs stand: %s", error)
 
     def noted(self) -> Mapping[str, Mapping[str, Any]]:
         """What `note` wrote last; nothing of a sweep of before, or where it cannot be read."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ Phase = Literal["done", "running", "waiting", "failed"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 NOTED = ("phase", "node", "failures", "reason")
 """Fields of RunState that only the command of the sweep knows, and writes down."""
+_SPEED = "dreamer_policy_steps_per_second"
+_SPEED_HOLDS_S = 30.0  # it is over as long, and a run that goes on tells it every few seconds
 _TAIL_BYTES = 1_000_000  # holds as many episodes as are scored of nearly every run
 
 
@@ -45,7 +48,7 @@ class RunState:
     evaluation_return: float | None = None
     """Mean of its last evaluations, once it is done."""
     policy_steps_per_second: float | None = None
-    """None while it does not run, or has said nothing yet."""
+    """None while it does not run, or has said nothing yet or for long."""
     frames_per_policy_step: float = 1.0
     """Env frames; 1 before the first report."""
 
@@ -56,7 +59,7 @@ class RunState:
 
     @property
     def env_frames_per_second(self) -> float | None:
-        """None while it does not run, or has said nothing yet."""
+        """None while it does not run, or has said nothing yet or for long."""
         speed = self.policy_steps_per_second
         return None if speed is None else speed * self.frames_per_policy_step
 
@@ -149,9 +152,11 @@ class ProgressReader:
 
     Args:
         run_dir: of the run.
+        clock_s: Unix time.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, clock_s: Callable[[], float] = time.time) -> None:
+        self._clock_s = clock_s
         self._damaged: list[str] = []
         self._has_told_damage = False
         self._log = LogReader(
@@ -165,11 +170,11 @@ class ProgressReader:
     def _forget(self) -> None:
         self._newest: LogLine | None = None
         self._training = LastTraining(keep=SCORED_TRAINING_EPISODES)
-        self._speed: float | None = None  # policy steps per second
+        self._paced: LogLine | None = None  # the newest that tells the speed
 
     def begin(self) -> None:
         """The speed of before does not count any more: the run is started again."""
-        self._speed = None
+        self._paced = None
 
     def read(self, state: RunState) -> RunState:
         """Returns the state with what the run has written since."""
@@ -189,11 +194,19 @@ class ProgressReader:
             policy_step=self._newest.policy_step,
             mean_return=None if trained is None else trained.mean,
             episodes=0 if trained is None else len(trained.episodes),
-            policy_steps_per_second=self._speed,
+            policy_steps_per_second=self._speed(),
             frames_per_policy_step=self._newest.frames_per_policy_step,
         )
 
     def _take(self, line: LogLine) -> None:
         self._newest = line
         self._training.take(line)
-        self._speed = line.values.get("dreamer_policy_steps_per_second", self._speed)
+        if _SPEED in line.values:
+            self._paced = line
+
+    def _speed(self) -> float | None:
+        """Policy steps a second; None where it was told too long ago, as by a run that hangs."""
+        line = self._paced
+        if line is None or self._clock_s() - line.wall_time_s > _SPEED_HOLDS_S:
+            return None
+        return line.values[_SPEED]

@@ -124,10 +124,7 @@ class SweepRuns:
         }
         if told != self._noted:
             self._noted = told
-            try:
-                self._directory.note(told)
-            except OSError as error:
-                logger.warning("Other commands are not told where the runs stand: %s", error)
+            self._directory.note(told)
 
     def _first_state(self, key: RunKey, score: Score | None) -> RunState:
         steps = self._plan.config.steps

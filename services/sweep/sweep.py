@@ -147,6 +147,7 @@ def sweep(
         stack.enter_context(logging_to_file("sweep", directory.log))
         address = command.ray_address
         logger.info("Joining Ray at %s", address) if address else logger.info("Starting Ray")
+        directory.note({})  # nothing runs yet, whatever a command that was killed had written
         stack.enter_context(cluster)
         on_start(exporter.url)
         plan, limits = _placed(command, plan)

@@ -17,8 +17,9 @@ from rich.text import Text
 from services.logs import line_of
 from services.sweep.progress import PHASES, RunState, SweepProgress
 from services.sweep.status import SweepStatus
-from services.terminal.display import REFRESH_HZ
+from services.terminal.display import LINE_INTERVAL_S, REFRESH_HZ, say_waiting
 from services.terminal.format import UNKNOWN, format_duration, format_number
+from services.terminal.ticking import ticking
 
 _FIXED_LINES = 8  # of the table: frame, totals, headings, the line that counts what is left out
 _NAMES, _NAME_WIDTH = ("game", "node"), 24
@@ -187,6 +188,9 @@ def _failures(failed: Sequence[RunState]) -> Table:
 class SweepDisplay:
     """Draws progress while a sweep is on: `with SweepDisplay(...) as display: display.update(...)`.
 
+    While there is no table, nothing is silent for longer than `line_interval_s`: a thread says what
+    is being waited for.
+
     Args:
         sweep_dir: where it writes.
         console: where to draw; by default stdout.
@@ -200,14 +204,16 @@ class SweepDisplay:
         sweep_dir: Path,
         *,
         console: Console | None = None,
-        line_interval_s: float = 10.0,
+        line_interval_s: float = LINE_INTERVAL_S,
         is_plain: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console or Console()
         self._sweep_dir, self._clock_s = sweep_dir, clock_s
         self._line_interval_s = line_interval_s
-        self._started_s = self._next_line_s = clock_s()
+        self._started_s = self._next_line_s = self._heard_s = self._written_s = clock_s()
+        self._under_way = "Starting"
+        self._ticks = ticking(self.tick)
         self._progress: SweepProgress | None = None
         is_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
         is_interactive = is_terminal and not is_plain
@@ -234,10 +240,28 @@ class SweepDisplay:
         if self._live is not None:
             self._live.start()  # not before there is something to show; again does nothing
         elif now_s >= self._next_line_s:
-            self._next_line_s = now_s + self._line_interval_s
             self._write_line(progress)
 
+    def heard(self, words: str) -> None:
+        """Notes that a line was written otherwise, and says what is under way since then."""
+        self._under_way = words
+        self._heard_s = self._written_s = self._clock_s()
+
+    def tick(self) -> None:
+        """Writes a line if none was for `line_interval_s` and no table is drawn."""
+        now_s = self._clock_s()
+        is_drawn = self._live is not None and self._live.is_started
+        if is_drawn or now_s - self._written_s < self._line_interval_s:
+            return
+        if self._progress is not None:
+            self._write_line(self._progress)
+            return
+        self._written_s = now_s
+        waited_s = now_s - self._heard_s
+        say_waiting(self.console, self._under_way, waited_s, is_log=self._live is None)
+
     def __enter__(self) -> SweepDisplay:
+        self._ticks.__enter__()
         return self
 
     def __exit__(
@@ -246,6 +270,7 @@ class SweepDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ticks.__exit__(kind, error, trace)
         if self._live is not None:
             self._live.stop()
         elif self._progress is not None:
@@ -263,6 +288,8 @@ class SweepDisplay:
         )
 
     def _write_line(self, progress: SweepProgress) -> None:
+        self._written_s = self._clock_s()
+        self._next_line_s = self._written_s + self._line_interval_s
         line = line_of(
             "progress",
             "INFO",

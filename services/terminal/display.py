@@ -167,6 +167,14 @@ def render_line(progress: Progress) -> str:
     )
 
 
+def say_waiting(console: Console, under_way: str, waited_s: float, *, is_log: bool) -> None:
+    """Writes what is under way and for how long; as a line of the log where there is one."""
+    words = f"{under_way}: {waited_s:.0f} s so far"
+    if is_log:
+        words = line_of("dreamer", "INFO", words, time.time())
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
 class Display:
     """Draws progress while a run is on: `with Display(...) as display: display.update(...)`.
 
@@ -270,10 +278,8 @@ class Display:
             self._write_line()
             return
         self._written_s = now_s
-        words = f"{self._under_way}: {now_s - self._heard_s:.0f} s so far"
-        if self._live is None:
-            words = line_of("dreamer", "INFO", words, time.time())
-        self.console.print(words, markup=False, highlight=False, soft_wrap=True)
+        waited_s = now_s - self._heard_s
+        say_waiting(self.console, self._under_way, waited_s, is_log=self._live is None)
 
     def __enter__(self) -> Display:
         self._ticks.__enter__()

@@ -1,5 +1,7 @@
 """How far the runs of a sweep have come."""
 
+import time
+
 from services.sweep.progress import ProgressReader, SweepProgress
 from tests.services.sweep.parts import state
 
@@ -32,6 +34,17 @@ def test_what_a_run_has_written_is_read_from_the_end_of_its_metrics(tmp_path, lo
     log(90, 7.0, policy_steps_per_second=1.0)
     read = reader.read(read)
     assert (read.mean_return, read.policy_steps_per_second) == (5.0, 1.0)
+
+
+def test_a_run_that_hangs_has_no_speed_any_more(tmp_path, log):
+    now_s = [time.time()]
+    reader = ProgressReader(tmp_path / "pong_1", clock_s=lambda: now_s[0])
+    log(50, policy_steps_per_second=20.0)
+    assert reader.read(state()).policy_steps_per_second == 20.0
+    now_s[0] += 40
+    read = reader.read(state())
+    assert (read.policy_step, read.policy_steps_per_second) == (50, None)
+    assert SweepProgress((read,)).time_left_s is None
 
 
 def test_a_run_that_has_written_nothing_or_garbage_is_where_it_was(tmp_path):

@@ -109,6 +109,12 @@ def test_commands_that_are_given_a_sweep_tell_of_it(dreamer, running):
     assert code == 2 and "Wanted the log of a sweep" in plain(complaint)
 
 
+@pytest.mark.parametrize("command", ["status", "logs", "stop", "watch"])
+def test_a_path_that_cannot_be_looked_at_is_refused_in_words(dreamer, command):
+    code, _, complaint = dreamer(command, "a" * 300)
+    assert code == 2 and "File name too long" in plain(complaint) and "Trace" not in complaint
+
+
 def scrape(url):
     with urllib.request.urlopen(url, timeout=10) as response:
         families = text_string_to_metric_families(response.read().decode())

@@ -1,6 +1,7 @@
 """What a sweep does with its runs, on a fake of Ray that plays a tape of how they end."""
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,13 @@ import pytest
 
 from dreamer_core.presets import preset
 from dreamer_core.storage.run_directory import RunDirectoryError
+from services.prometheus.config import MetricsConfig
 from services.sweep import runs as sweep_runs
 from services.sweep.directory import SweepDirectory, open_sweep
 from services.sweep.plan import SweepPlan
 from services.sweep.runs import RunLimits, SweepRuns
+from services.sweep.sweep import SweepCommand
+from services.sweep.sweep import sweep as sweep_by_command
 from services.sweep.worker import Outcome, Place
 
 DONE, FAILED = Outcome("done"), Outcome("failed", "no CUDA driver")
@@ -219,6 +223,26 @@ def test_where_the_runs_stand_is_written_down_for_other_commands(sweep, tmp_path
 
 def test_a_sweep_goes_on_where_its_state_cannot_be_written(sweep, tmp_path, caplog):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SweepDirectory, "note", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        patch.setattr(SweepDirectory, "state", tmp_path / "gone" / "state.json")
         runs, _ = sweep(only_on("box"), "pong")
     assert runs.progress.count("done") == 1 and "are not told where the runs stand" in caplog.text
+
+
+def test_what_a_killed_command_had_running_does_not_run_while_ray_starts(tmp_path, monkeypatch):
+    command = SweepCommand(
+        config=preset("debug"), games="pong", sweep_dir=tmp_path, metrics=MetricsConfig(port=0)
+    )
+    noted = []
+
+    @contextmanager
+    def starting(*_arguments, **_options):
+        noted.append(SweepDirectory(tmp_path).noted())
+        raise InterruptedError
+        yield
+
+    monkeypatch.setattr("services.sweep.sweep.connected", starting)
+    with open_sweep(tmp_path, SweepPlan(config=command.config, games=("pong",), seeds=(0,))) as own:
+        own.note({"pong_0": {"phase": "running"}})
+    with pytest.raises(InterruptedError):
+        sweep_by_command(command, observe=lambda _: None)
+    assert noted == [{}]

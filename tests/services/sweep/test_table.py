@@ -1,15 +1,17 @@
 """The table of a sweep, for a terminal of any size and at the end."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from services.sweep.plan import (
     RunKey,
 )
 from services.sweep.progress import SweepProgress
-from services.sweep.table import render, render_end, render_line
+from services.sweep.table import SweepDisplay, render, render_end, render_line
 from tests.services.sweep.parts import state, text_of
 
 
@@ -68,3 +70,33 @@ def test_a_sweep_that_has_waiting_or_running_runs_at_its_end_was_stopped():
     for phase in ("waiting", "running"):
         stopped = SweepProgress((state("hero", phase="done"), state(phase=phase)))
         assert "Stopped; the same" in text_of(render_end(stopped, Path("sweeps/debug")))
+
+
+def said_by(console):
+    """Shows a sweep for 35 s, with progress at 15 alone; returns what was said at which second."""
+    now_s, said, length = [0.0], {}, 0
+    with SweepDisplay(Path("sweeps/debug"), console=console, clock_s=lambda: now_s[0]) as shown:
+        for second in range(35):
+            now_s[0] = float(second)
+            if second == 2:
+                shown.heard("Starting Ray")
+            if second == 15:
+                shown.update(many())
+            shown.tick()
+            text = console.file.getvalue()
+            if len(text) > length:
+                said[second] = text[length:].strip()
+            length = len(text)
+    return said
+
+
+def test_a_sweep_is_never_silent_for_longer_than_ten_seconds():
+    said = said_by(Console(file=io.StringIO(), width=110))
+    assert list(said) == [11, 15, 24, 33]
+    assert said[11].endswith("Starting Ray: 9 s so far") and "360 policy steps/s" in said[33]
+
+
+def test_a_terminal_without_the_table_yet_says_what_it_waits_for():
+    terminal = {"force_terminal": True, "_environ": {"TERM": "xterm"}}
+    said = said_by(Console(file=io.StringIO(), width=110, **terminal))
+    assert said[11] == "Starting Ray: 9 s so far" and "so far" not in said[15]

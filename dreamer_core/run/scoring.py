@@ -33,20 +33,22 @@ class EvaluationClock:
     def __init__(self, config: EvaluationConfig, frames_per_policy_step: int) -> None:
         frames = config.interval_frames
         self._interval = None if frames is None else max(1, frames // frames_per_policy_step)
-        self._evaluated_at, self._version = 0, -1
+        self._evaluated_at = 0
+        self._version: int | None = None  # of the weights evaluated last
 
-    def evaluated(self, policy_steps: int, version: int = -1) -> None:
+    def evaluated(self, policy_steps: int, version: int | None = None) -> None:
         """An evaluation began here, or is the last one that is known.
 
         Args:
             policy_steps: of the run.
-            version: gradient steps behind the weights; -1 where nobody asks what is wanted last.
+            version: gradient steps behind the weights; None for none, or where nobody asks what
+                is wanted last.
         """
         self._evaluated_at, self._version = policy_steps, version
 
     def gave_up(self) -> None:
         """The evaluation that began last came to nothing."""
-        self._version = -1
+        self._version = None
 
     def is_due(self, policy_steps: int) -> bool:
         """Whether a multiple of the interval lies between the last evaluation and here."""
@@ -55,11 +57,13 @@ class EvaluationClock:
 
     def is_last_wanted(self, version: int) -> bool:
         """Whether the final weights, of so many gradient steps, are to be evaluated yet."""
-        return self._interval is not None and version > self._version
+        if self._interval is None:
+            return False
+        return self._version is None or version > self._version
 
 
-def last_evaluated(log: Path, policy_steps: int, gradient_steps: int) -> tuple[int, int]:
-    """Returns policy steps and weights' version of a run's last evaluation; (0, -1) for none.
+def last_evaluated(log: Path, policy_steps: int, gradient_steps: int) -> tuple[int, int | None]:
+    """Returns policy steps and weights' version of a run's last evaluation; (0, None) for none.
 
     One that was given up is in no log, and so falls due again.
 
@@ -68,7 +72,7 @@ def last_evaluated(log: Path, policy_steps: int, gradient_steps: int) -> tuple[i
         policy_steps: at which it goes on; what was evaluated beyond does not count any more.
         gradient_steps: likewise.
     """
-    found = (0, -1)
+    found: tuple[int, int | None] = (0, None)
     for line in LogReader(log, tail_bytes=_TAIL_BYTES, damaged=lambda _: None).read_on():
         is_own = line.service == "evaluator" and not line.labels.get("guest")
         if is_own and is_of_newest_weights(line):

@@ -34,7 +34,7 @@ class Evaluations:
         config: EvaluationConfig,
         count: int,
         frames_per_policy_step: int,
-        last_evaluated: Callable[[int, int], tuple[int, int]] = lambda policy, trained: (
+        last_evaluated: Callable[[int, int], tuple[int, int | None]] = lambda policy, trained: (
             policy,
             trained,
         ),

@@ -59,7 +59,7 @@ def _begin_as_before(saves, *, is_exact):
 
 
 def _unless_any_was(clock, _version):
-    return clock._version < 0
+    return clock._version is None
 
 
 def _count_whenever_asked(evaluations, policy_steps):

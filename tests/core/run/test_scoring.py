@@ -60,6 +60,8 @@ def test_the_last_weights_are_evaluated_once_and_never_where_evaluation_is_off()
     assert it.is_last_wanted(0)
     it.evaluated(50, version=12)
     assert it.is_last_wanted(13) and not it.is_last_wanted(12)
+    it.gave_up()
+    assert it.is_last_wanted(12)
     it = clock(interval_frames=None)
     assert not it.is_due(10**6) and not it.is_last_wanted(10**6)
 
@@ -152,7 +154,7 @@ def test_what_guests_played_is_no_evaluation_of_the_run(tmp_path):
     assert last_evaluated(tmp_path / METRICS_FILE, 100, 9) == (50, 5)
     assert last_evaluated(tmp_path / METRICS_FILE, 40, 9) == (20, 2)  # 50 was taken back
     assert last_evaluated(tmp_path / METRICS_FILE, 50, 4) == (20, 2)  # and so were those weights
-    assert last_evaluated(tmp_path / "none", 100, 9) == (0, -1)
+    assert last_evaluated(tmp_path / "none", 100, 9) == (0, None)
 
 
 def test_a_stop_gives_up_an_evaluation_under_way(tmp_path, monkeypatch):

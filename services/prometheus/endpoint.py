@@ -17,6 +17,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge
 
 from dreamer_core.errors import BadInput
+from services.addresses import host_port
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """Where to scrape."""
-        return f"http://{self.address}:{self.port}/metrics"
+        return f"http://{host_port(self.address, self.port)}/metrics"
 
     def close(self) -> None:
         """Stops serving and frees the port; a second call does nothing."""
@@ -112,7 +113,7 @@ def _serve(
     registry: CollectorRegistry, address: str, port: int | None, avoided: Collection[str]
 ) -> tuple[Any, Any]:
     """Listens; on the first free port from the default on where none is named."""
-    later = (n for n in range(DEFAULT_PORT, 65_536) if f"{address}:{n}" not in avoided)
+    later = (n for n in range(DEFAULT_PORT, 65_536) if host_port(address, n) not in avoided)
     numbers = list(islice(later, _PORTS_TRIED)) if port is None else [port]
     for number in numbers:
         try:
@@ -135,12 +136,13 @@ def _disk_usage(directory: Path, index: int) -> float:
 
 def _explained(error: OSError, address: str, port: int) -> BadInput:
     """Returns the error with what was wanted and what to do."""
+    place = host_port(address, port)
     if error.errno == errno.EADDRINUSE:
         return PortInUse(
-            f"metrics were to be served on {address}:{port}, but another program listens there; "
+            f"metrics were to be served on {place}, but another program listens there; "
             "name a free port with --metrics.port, or 0 to have one picked",
         )
     return BadInput(
-        f"metrics cannot be served on {address}:{port} ({error.strerror}); name another port with "
+        f"metrics cannot be served on {place} ({error.strerror}); name another port with "
         "--metrics.port, or an address of this machine",
     )

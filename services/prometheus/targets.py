@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dreamer_core.errors import naming
 from dreamer_core.files import write_json
+from services.addresses import host_port
 from services.prometheus.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ def told_to_prometheus(
     """
     is_everywhere = endpoint.address in ("0.0.0.0", "::")  # noqa: S104 (asked for)
     host = node_address() if is_everywhere else endpoint.address
-    return advertised(targets_dir, target_name(root), f"{host}:{endpoint.port}", labels)
+    target = host_port(host, endpoint.port)
+    return advertised(targets_dir, target_name(root), target, labels)
 
 
 def run_label(root: Path) -> str:

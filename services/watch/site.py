@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from dreamer_core.errors import BadInput
+from services.addresses import host_port
 
 _POLL_S = 0.2
 _MOST_ASKED_BYTES = 500
@@ -61,7 +62,7 @@ async def serve(
         except OSError as error:
             working.close()
             raise _explained(error, address, port) from error
-        on_listening(_url(address, runner.addresses[0][1]))
+        on_listening(f"http://{host_port(address, runner.addresses[0][1])}/")
         task = asyncio.create_task(working)
         while not (should_stop() or task.done()):
             await asyncio.wait([task], timeout=_POLL_S)
@@ -134,13 +135,9 @@ def file(path: Path, kind: str) -> Endpoint:
     return handle
 
 
-def _url(address: str, port: int) -> str:
-    return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
-
-
 def _explained(error: OSError, address: str, port: int) -> PageNotServed:
     """Returns the error with what was wanted and what to do."""
-    place = f"{address}:{port}"
+    place = host_port(address, port)
     if error.errno == errno.EADDRINUSE:
         return PageNotServed(
             f"The page was to be served on {place}, but another program listens there; name a "

@@ -21,7 +21,7 @@ def begin(tmp_path):
         path.write_text(f"#!/bin/bash\n{lines}\n")
         path.chmod(0o755)
 
-    def start(*words, code):
+    def start(*words, code, **variables):
         ends = (
             "trap 'exit 143' TERM\nwhile :; do sleep 0.02; done" if code is None else f"exit {code}"
         )
@@ -36,6 +36,7 @@ def begin(tmp_path):
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
                 "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
                 "TMPDIR": str(tmp_path),
+                **variables,
             },
             stdout=subprocess.PIPE,
             text=True,
@@ -82,6 +83,22 @@ def test_stop_ends_a_job_and_waits_until_it_has_ended(begin):
     stopping = begin("stop", code=None)
     assert end(process)[0] == 143
     assert end(stopping)[0] == 0
+
+
+def test_a_job_that_is_told_to_stop_while_it_starts_its_run_tells_it_too(begin, tmp_path):
+    told = tmp_path / "told_to_stop.bash"  # at the moment when the run has just been started
+    told.write_text("set -T; trap '[[ $BASH_COMMAND != command=* ]] || kill -TERM $$' DEBUG\n")
+    assert end(begin("job", "atari", code=None, BASH_ENV=str(told)))[0] == 143
+
+
+def test_stop_leaves_what_has_the_number_of_a_job_that_was_killed_alone(begin, tmp_path):
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (tmp_path / "dreamer-job").write_text(f"{other.pid}\n")
+        assert end(begin("stop", code=None)) == (0, "")
+        assert other.poll() is None
+        other.kill()
+    (tmp_path / "dreamer-job").write_text(f"{other.pid}\n")  # which nothing has now
+    assert end(begin("stop", code=None)) == (0, "")
 
 
 def test_stop_without_a_job_is_at_once(begin):

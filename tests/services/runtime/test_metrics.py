@@ -18,7 +18,7 @@ from dreamer_core.types import EpisodeSummary, Report
 from services.prometheus import endpoint
 from services.prometheus.config import MetricsConfig
 from services.prometheus.endpoint import PortInUse
-from services.prometheus.targets import advertised, targets_of_others
+from services.prometheus.targets import advertised, targets_of_others, told_to_prometheus
 from services.runtime import run
 from services.runtime.config import ServiceConfig
 from services.runtime.metrics import PrometheusExporter
@@ -289,6 +289,14 @@ def test_a_run_whose_path_is_long_or_no_text_is_told_of_too(tmp_path, exporter):
             info = {"run": group["labels"]["run"]}
             with PrometheusExporter(0, info=info) as other:
                 assert scrape(other)["dreamer_run_info", info["run"]] == 1
+
+
+def test_an_address_of_ipv6_is_told_in_brackets(tmp_path):
+    with PrometheusExporter(0, "::1") as exporter:
+        place = f"[::1]:{exporter.port}"
+        assert exporter.url == f"http://{place}/metrics"
+        with told_to_prometheus(tmp_path, tmp_path, exporter, {}, lambda: ""):
+            assert targets_of_others(tmp_path, "another") == {place}
 
 
 def test_without_a_directory_nobody_is_told(tmp_path, monkeypatch):

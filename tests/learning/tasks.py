@@ -22,7 +22,7 @@ class Task:
     asks: str
     best: float
     random: float
-    steps: int = 10_000
+    steps: int = 32_000
     """Policy steps of training."""
     wanted_score: float = 0.9
     """What the learning test wants of a greedy policy; see `score`."""
@@ -47,8 +47,8 @@ class Task:
 
 
 TASKS = (
-    Task("catch", "catch", "make_env", "choices, a reward each ten steps", 5.0, -1.67, 6_000),
-    Task("reach", "reach", "make_env", "one number, dense", 39.1, 11.7, 4_000, 0.55),
+    Task("catch", "catch", "make_env", "choices, a reward each ten steps", 5.0, -1.67, 24_000),
+    Task("reach", "reach", "make_env", "one number, dense", 39.1, 11.7, 16_000, 0.55),
     Task("plane", "reach", "make_plane", "two numbers, dense", 38.9, 9.7),
     Task("recall", "grids", "make_recall", "memory over 10 to 30 steps, sparse", 1.0, -0.33),
     Task("goals", "grids", "make_goals", "several goals", 3.0, 0.8),

@@ -28,7 +28,7 @@ UNTIL_LEARNED = bool(os.environ.get("DREAMER_LEARNING_UNTIL_LEARNED"))
 """Ends as soon as the wanted score is reached: for continuous integration, which has no time for
 more. A score that was waited for is no result to publish."""
 EVALUATION_EPISODES, WINDOW = 20, 20
-STRETCH_STEPS = 1_000
+STRETCH_STEPS = 4_000
 MINUTES = 10
 
 

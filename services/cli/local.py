@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.options import LocalCommand, with_preset
-from services.cli.training import train_shown
+from services.cli.training import Start, train_shown
 
 if TYPE_CHECKING:
     from dreamer_core.run.front import RunResult
@@ -18,10 +18,13 @@ def run(arguments: list[str]) -> int:
     """Trains, and returns the exit code."""
     command = with_preset(LocalCommand, arguments, "dreamer local PRESET")
 
-    def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+    def load() -> Start:
         from dreamer_core.run.local import train_local  # noqa: PLC0415 (takes seconds)
 
-        config = command.config
-        return train_local(config, run_dir, observe=display.update, should_stop=should_stop)
+        def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+            config = command.config
+            return train_local(config, run_dir, observe=display.update, should_stop=should_stop)
 
-    return train_shown(command.config, command.run_dir, start, command.log_format)
+        return start
+
+    return train_shown(command.config, command.run_dir, load, command.log_format)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dreamer_core.config_offline import OfflineConfig
 from dreamer_core.errors import BadInput
 from services.cli.options import OfflineCommand, with_preset
-from services.cli.training import train_shown
+from services.cli.training import Start, train_shown
 
 if TYPE_CHECKING:
     from dreamer_core.run.front import RunResult
@@ -25,16 +25,19 @@ def run(arguments: list[str]) -> int:
     named = OfflineConfig(replays=tuple(str(path) for path in command.replay))
     config = replace(command.trained, offline=named)
 
-    def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+    def load() -> Start:
         from dreamer_core.run.offline import train_offline  # noqa: PLC0415 (takes seconds)
 
-        return train_offline(
-            config,
-            run_dir,
-            command.replay,
-            actions=command.actions,
-            observe=display.update,
-            should_stop=should_stop,
-        )
+        def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+            return train_offline(
+                config,
+                run_dir,
+                command.replay,
+                actions=command.actions,
+                observe=display.update,
+                should_stop=should_stop,
+            )
 
-    return train_shown(config, command.run_dir, start, command.log_format)
+        return start
+
+    return train_shown(config, command.run_dir, load, command.log_format)

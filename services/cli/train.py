@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.options import TrainCommand, with_preset
-from services.cli.training import train_shown
+from services.cli.training import Start, train_shown
 
 if TYPE_CHECKING:
     from dreamer_core.run.front import RunResult
@@ -19,20 +19,23 @@ def run(arguments: list[str]) -> int:
     command = with_preset(TrainCommand, arguments, "dreamer train PRESET")
     config, services = command.config, command.services
 
-    def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+    def load() -> Start:
         from services.runtime import run as runtime  # noqa: PLC0415 (takes seconds)
 
-        def on_start(metrics_url: str) -> None:
-            should_stop.listen()
-            display.set_metrics_url(metrics_url)
+        def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:
+            def on_start(metrics_url: str) -> None:
+                should_stop.listen()
+                display.set_metrics_url(metrics_url)
 
-        return runtime.train(
-            config,
-            services,
-            run_dir,
-            observe=display.update,
-            on_start=on_start,
-            should_stop=should_stop,
-        )
+            return runtime.train(
+                config,
+                services,
+                run_dir,
+                observe=display.update,
+                on_start=on_start,
+                should_stop=should_stop,
+            )
 
-    return train_shown(config, command.run_dir, start, command.log_format)
+        return start
+
+    return train_shown(config, command.run_dir, load, command.log_format)

@@ -33,16 +33,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PAST_BYTES = 32 << 20  # half a day of lines, read in about a second
+Start = Callable[[Path, Display, StopRequest], "RunResult"]
+"""Trains in a run directory, shown and until a stop."""
 _CHATTY = ("absl", "OpenGL")
 
 
 def train_shown(
     config: Config,
     run_dir: Path | None,
-    start: Callable[[Path, Display, StopRequest], RunResult],
+    load: Callable[[], Start],
     log_format: LogFormat,
 ) -> int:
-    """Runs a training under the live display, or with lines, and says what it left behind."""
+    """Runs a training under the live display, or with lines, and says what it left behind.
+
+    Args:
+        config: of the run.
+        run_dir: of the run; None for the default.
+        load: imports what trains, for seconds in which Ctrl-C ends the command at once, and returns
+            what then trains.
+        log_format: of lines.
+    """
     use_log_format(log_format)
     is_json = log_format == "json"
     run_dir = run_dir or default_run_dir(config)
@@ -67,6 +77,7 @@ def train_shown(
         log_through(console, is_live=display.is_live, heard=display.heard)
         logger.info("%s on %s, in %s", config.preset, config.env.task, run_dir)
         display.heard("Loading PyTorch and trying the environment")
+        start = load()
         should_stop = StopRequest(logger.info)
         result = start(run_dir, display, should_stop)
     state = (

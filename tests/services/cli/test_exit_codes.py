@@ -50,7 +50,7 @@ BAD_INPUT = [
     # what the user's files are
     (replace_by_directory("config.json"), ("status", "run"), "holds no config.json"),
     (replace_by_directory("run.lock"), ("status", "run"), "see who trains in run, but Is a dir"),
-    (replace_by_directory("run.lock"), ("stop", "run"), "see who trains in run, but Is a dir"),
+    (replace_by_directory("run.lock"), ("stop", "run"), "see who holds run, but Is a dir"),
     (replace_by_directory("run.lock"), LOCAL, "/run, but Is a directory. Choose another place"),
     (replace_by_directory("metrics.jsonl"), ("status", "run"), "metrics.jsonl, but Is a directory"),
     (replace_by_directory("metrics.jsonl"), LOCAL, "/run, but Is a directory. Make room"),

@@ -113,7 +113,7 @@ def test_the_job_server_takes_the_same_commands(cluster, run):
 def test_prometheus_is_told_of_the_run_by_a_file_while_it_runs(cluster, run):
     _, (head, *_) = cluster
     targets = head.directory / "home" / "dreamer" / "deploy" / "prometheus" / "targets"
-    (file,) = targets.iterdir()
+    (file,) = targets.glob("*.json")
     assert '"run": "runs/first"' in file.read_text() and '"preset": "debug"' in file.read_text()
 
 

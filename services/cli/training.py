@@ -87,13 +87,7 @@ def train_shown(
     )
     played = "" if is_offline else f"{result.policy_steps:,} policy steps, "
     words = f"{state}: {played}{result.gradient_steps:,} gradient steps."
-    written = {
-        "checkpoints": config.checkpoint.url or run_dir / "checkpoints",
-        "replay": ", ".join(config.offline.replays) or run_dir / "replay",
-        "TensorBoard": run_dir / "tensorboard",
-        "JSONL": run_dir / "metrics.jsonl",
-        **{path.stem.replace("_", " "): path for path in result.pictures},
-    }
+    written = _written(config, run_dir, result)
     if is_json:
         paths = {what: str(path) for what, path in written.items()}
         facts = {"is_finished": result.is_finished, **paths}
@@ -104,6 +98,17 @@ def train_shown(
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
     return should_stop.exit_code or (0 if result.is_finished else TERMINATED_EXIT)
+
+
+def _written(config: Config, run_dir: Path, result: RunResult) -> dict[str, str | Path]:
+    """Returns what a run leaves behind, and where."""
+    return {
+        "checkpoints": config.checkpoint.url or run_dir / "checkpoints",
+        "replay": ", ".join(config.offline.replays) or run_dir / "replay",
+        "TensorBoard": run_dir / "tensorboard",
+        "JSONL": run_dir / "metrics.jsonl",
+        **{path.stem.replace("_", " "): path for path in result.pictures},
+    }
 
 
 def _gradient_steps(config: Config) -> int:

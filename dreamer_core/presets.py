@@ -224,7 +224,7 @@ PRESETS: dict[str, Preset] = {
             Change("env.task", "package.module:make_env", "name yours"),
             Change("env.action_repeat", 1, "every decision of the environment counts"),
             Change("env.time_limit_steps", None, "the environment's own limit"),
-            Change("steps", 32_000, "ten minutes on two cores"),
+            Change("steps", 24_000, "nine minutes on two cores"),
             *_TINY_MODEL,
             Change("replay.batch_length", 32, "measured: what is seen 30 steps before is learned"),
             Change("world_model.optimizer.learning_rate", 2e-3, _SMALL_RATE),

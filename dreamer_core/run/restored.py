@@ -178,9 +178,7 @@ class NewestAgent:
         self._config = _on_the_cpu(config)
         self._spec = spec
         self._store = open_store(config.checkpoint, RunPaths(run_dir).checkpoints)
-        self._seen: str | None = (
-            None  # hash of the checkpoint in use, or the step that was asked for
-        )
+        self._seen: str | None = None  # hash of the checkpoint in use, or the step asked for
         self.agent = DreamerAgent(self._config, spec)
         """World model, actor and critic; untrained until `renew` found a checkpoint."""
         self.policy = Policy(self._config, spec)
@@ -204,9 +202,12 @@ class NewestAgent:
             StorageFailed: the place of the checkpoints cannot be read.
         """
         self.steps = checkpoint.steps(self._store)
-        newest = checkpoint.newest(self._store) if step is None else None
-        wanted = str(step) if newest is None else newest.blob_sha256
-        if wanted == self._seen and (newest, step) != (None, None):
+        if step is not None:
+            wanted = str(step)
+        else:
+            newest = checkpoint.newest(self._store)
+            wanted = None if newest is None else newest.blob_sha256
+        if wanted is not None and wanted == self._seen:
             return False
         found = checkpoint.load(self._store, step)
         if found is None:

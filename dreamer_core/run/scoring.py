@@ -203,15 +203,17 @@ class OwnEvaluations:
     def play_if_due(self, policy_step: int, should_stop: Callable[[], bool]) -> None:
         """Plays where the clock says so."""
         if self._clock.is_due(policy_step):
-            self._play(policy_step, should_stop)
+            self._play(self._snapshot(), policy_step, should_stop)
 
     def play_last(self, policy_step: int, should_stop: Callable[[], bool]) -> None:
         """Plays with the weights of a run that is done, unless it has or evaluation is off."""
-        if self._clock.is_last_wanted(self._snapshot().version):
-            self._play(policy_step, should_stop)
-
-    def _play(self, policy_step: int, should_stop: Callable[[], bool]) -> None:
         weights = self._snapshot()
+        if self._clock.is_last_wanted(weights.version):
+            self._play(weights, policy_step, should_stop)
+
+    def _play(
+        self, weights: WeightsSnapshot, policy_step: int, should_stop: Callable[[], bool]
+    ) -> None:
         self._clock.evaluated(policy_step, weights.version)
         self._policy = self._policy or self._make_policy()
 
@@ -230,6 +232,7 @@ class OwnEvaluations:
                 on_step=on_step,
             )
         except _GivenUp:
+            self._clock.gave_up()
             return
         except (EnvironmentCrashed, BadInput) as error:
             logger.warning("Not evaluated at policy step %d: %s", policy_step, error)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -17,9 +15,8 @@ from rich.text import Text
 from services.logs import line_of
 from services.sweep.progress import PHASES, RunState, SweepProgress
 from services.sweep.status import SweepStatus
-from services.terminal.display import LINE_INTERVAL_S, REFRESH_HZ, say_waiting
 from services.terminal.format import UNKNOWN, format_duration, format_number
-from services.terminal.ticking import ticking
+from services.terminal.live_or_lines import LINE_INTERVAL_S, LiveOrLines
 
 _FIXED_LINES = 8  # of the table: frame, totals, headings, the line that counts what is left out
 _NAMES, _NAME_WIDTH = ("game", "node"), 24
@@ -185,16 +182,13 @@ def _failures(failed: Sequence[RunState]) -> Table:
     return table
 
 
-class SweepDisplay:
+class SweepDisplay(LiveOrLines):
     """Draws progress while a sweep is on: `with SweepDisplay(...) as display: display.update(...)`.
-
-    While there is no table, nothing is silent for longer than `line_interval_s`: a thread says what
-    is being waited for.
 
     Args:
         sweep_dir: where it writes.
-        console: where to draw; by default stdout.
-        line_interval_s: seconds between two lines where no table can be drawn.
+        console: see `LiveOrLines`, as of those that follow.
+        line_interval_s: between lines.
         is_plain: lines on a terminal too.
         clock_s: seconds, running evenly.
     """
@@ -208,73 +202,16 @@ class SweepDisplay:
         is_plain: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.console = console or Console()
-        self._sweep_dir, self._clock_s = sweep_dir, clock_s
-        self._line_interval_s = line_interval_s
-        self._started_s = self._next_line_s = self._heard_s = self._written_s = clock_s()
-        self._under_way = "Starting"
-        self._ticks = ticking(self.tick)
+        self._sweep_dir, self._started_s = sweep_dir, clock_s()
         self._progress: SweepProgress | None = None
-        is_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
-        is_interactive = is_terminal and not is_plain
-        self._live = (
-            Live(
-                get_renderable=self._render,
-                console=self.console,
-                refresh_per_second=REFRESH_HZ,
-                redirect_stdout=False,
-            )
-            if is_interactive
-            else None
+        super().__init__(
+            console=console, line_interval_s=line_interval_s, is_plain=is_plain, clock_s=clock_s
         )
-
-    @property
-    def is_live(self) -> bool:
-        """Whether a table is drawn."""
-        return self._live is not None
 
     def update(self, progress: SweepProgress) -> None:
         """Takes over where the sweep stands."""
         self._progress = progress
-        now_s = self._clock_s()
-        if self._live is not None:
-            self._live.start()  # not before there is something to show; again does nothing
-        elif now_s >= self._next_line_s:
-            self._write_line(progress)
-
-    def heard(self, words: str) -> None:
-        """Notes that a line was written otherwise, and says what is under way since then."""
-        self._under_way = words
-        self._heard_s = self._written_s = self._clock_s()
-
-    def tick(self) -> None:
-        """Writes a line if none was for `line_interval_s` and no table is drawn."""
-        now_s = self._clock_s()
-        is_drawn = self._live is not None and self._live.is_started
-        if is_drawn or now_s - self._written_s < self._line_interval_s:
-            return
-        if self._progress is not None:
-            self._write_line(self._progress)
-            return
-        self._written_s = now_s
-        waited_s = now_s - self._heard_s
-        say_waiting(self.console, self._under_way, waited_s, is_log=self._live is None)
-
-    def __enter__(self) -> SweepDisplay:
-        self._ticks.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ticks.__exit__(kind, error, trace)
-        if self._live is not None:
-            self._live.stop()
-        elif self._progress is not None:
-            self._write_line(self._progress)
+        self._show()
 
     def _render(self) -> RenderableType:
         if self._progress is None:
@@ -287,10 +224,10 @@ class SweepDisplay:
             max_lines=self.console.height,
         )
 
-    def _write_line(self, progress: SweepProgress) -> None:
-        self._written_s = self._clock_s()
-        self._next_line_s = self._written_s + self._line_interval_s
-        line = line_of(
+    def _line(self) -> str:
+        progress = self._progress
+        assert progress is not None  # it has news
+        return line_of(
             "progress",
             "INFO",
             render_line(progress),
@@ -300,4 +237,3 @@ class SweepDisplay:
             env_frames_per_second=progress.env_frames_per_second,
             time_left_s=progress.time_left_s,
         )
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -23,12 +22,10 @@ from rich.text import Text
 from dreamer_core.types import Report
 from services.logs import line_of
 from services.terminal.format import format_duration, format_number
+from services.terminal.live_or_lines import LINE_INTERVAL_S, LiveOrLines
 from services.terminal.progress import RECENT_EPISODES, Progress
 from services.terminal.sparkline import ReturnCurve, sparkline
-from services.terminal.ticking import ticking
 
-REFRESH_HZ = 4.0
-LINE_INTERVAL_S = 9.0  # and a second until that is noticed: ten at most
 _BESIDE_COLUMNS = 74  # of a terminal of 80: its frame takes 4
 
 
@@ -167,21 +164,8 @@ def render_line(progress: Progress) -> str:
     )
 
 
-def say_waiting(console: Console, under_way: str, waited_s: float, *, is_log: bool) -> None:
-    """Writes what is under way and for how long; as a line of the log where there is one."""
-    words = f"{under_way}: {waited_s:.0f} s so far"
-    if is_log:
-        words = line_of("dreamer", "INFO", words, time.time())
-    console.print(words, markup=False, highlight=False, soft_wrap=True)
-
-
-class Display:
+class Display(LiveOrLines):
     """Draws progress while a run is on: `with Display(...) as display: display.update(...)`.
-
-    On a terminal the table is redrawn four times a second by a thread of `rich`; elsewhere (CI,
-    a pipe, a dumb terminal) one line is written every `line_interval_s` and one at the end. While
-    there is no table, nothing is silent for longer: a thread says what is being waited for.
-    Words for the log belong on `console`, which puts them above the table, and to `heard`.
 
     Args:
         total_policy_steps: length of the run.
@@ -191,8 +175,8 @@ class Display:
         returns: of the last training episodes before this process, oldest first.
         values: newest of each metric before this process.
         metrics_url: where Prometheus scrapes it; None if nowhere.
-        console: where to draw; by default stdout.
-        line_interval_s: seconds between two lines where no table is drawn.
+        console: see `LiveOrLines`, as of those that follow.
+        line_interval_s: between lines.
         is_plain: lines on a terminal too.
         clock_s: seconds, running evenly.
     """
@@ -212,13 +196,8 @@ class Display:
         is_plain: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.console = console or Console()
-        self._run_dir, self._metrics_url, self._clock_s = run_dir, metrics_url, clock_s
-        self._line_interval_s = line_interval_s
-        self._next_line_s = self._heard_s = self._written_s = clock_s()
-        self._reported_s: float | None = None
-        self._under_way = "Starting"
-        self._ticks = ticking(self.tick)
+        self._run_dir, self._metrics_url = run_dir, metrics_url
+        self._reported_s = clock_s()
         self._progress = Progress(
             total_policy_steps=total_policy_steps,
             total_gradient_steps=total_gradient_steps,
@@ -227,18 +206,8 @@ class Display:
             returns=returns[-RECENT_EPISODES:],
             values=MappingProxyType(dict(values or {})),
         )
-        is_interactive = (
-            self.console.is_terminal and not self.console.is_dumb_terminal and not is_plain
-        )
-        self._live = (
-            Live(
-                get_renderable=self._render,
-                console=self.console,
-                refresh_per_second=REFRESH_HZ,
-                redirect_stdout=False,
-            )
-            if is_interactive
-            else None
+        super().__init__(
+            console=console, line_interval_s=line_interval_s, is_plain=is_plain, clock_s=clock_s
         )
 
     @property
@@ -254,48 +223,11 @@ class Display:
 
     def update(self, report: Report, policy_step: int, gradient_step: int) -> None:
         """Takes over one report and where the run stood when it came."""
-        self._reported_s = now_s = self._clock_s()
-        if self._live is not None:
-            self._live.start()  # not before there is something to show; again does nothing
+        self._reported_s = self._clock_s()
         self._progress = self._progress.advance(
             report, policy_step=policy_step, gradient_step=gradient_step
         )
-        if self._live is None and now_s >= self._next_line_s:
-            self._write_line()
-
-    def heard(self, words: str) -> None:
-        """Notes that a line was written otherwise, and says what is under way since then."""
-        self._under_way = words
-        self._heard_s = self._written_s = self._clock_s()
-
-    def tick(self) -> None:
-        """Writes a line if none was for `line_interval_s` and no table is drawn."""
-        now_s = self._clock_s()
-        is_drawn = self._live is not None and self._live.is_started
-        if is_drawn or now_s - self._written_s < self._line_interval_s:
-            return
-        if self._reported_s is not None:
-            self._write_line()
-            return
-        self._written_s = now_s
-        waited_s = now_s - self._heard_s
-        say_waiting(self.console, self._under_way, waited_s, is_log=self._live is None)
-
-    def __enter__(self) -> Display:
-        self._ticks.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ticks.__exit__(kind, error, trace)
-        if self._live is not None:
-            self._live.stop()
-        elif self._reported_s is not None:
-            self._write_line()
+        self._show()
 
     def _render(self) -> RenderableType:
         return render(
@@ -305,12 +237,10 @@ class Display:
             now_s=self._clock_s(),
         )
 
-    def _write_line(self) -> None:
-        progress, now_s = self._progress, self._clock_s()
-        self._next_line_s, self._written_s = now_s + self._line_interval_s, now_s
-        age_s = now_s - (now_s if self._reported_s is None else self._reported_s)
+    def _line(self) -> str:
+        progress, age_s = self._progress, self._clock_s() - self._reported_s
         is_old = age_s >= self._line_interval_s
-        line = line_of(
+        return line_of(
             "progress",
             "INFO",
             render_line(progress) + (f"  (nothing new for {age_s:.0f} s)" if is_old else ""),
@@ -322,9 +252,3 @@ class Display:
             mean_return=mean(progress.returns) if progress.returns else None,
             left_s=progress.time_left_s,
         )
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether a table is drawn, and no lines are written."""
-        return self._live is not None

@@ -6,18 +6,14 @@ Besides the supervisor the one place that makes remote calls: a loop of its own,
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import ray
-import tyro
 from rich.console import Group
 from rich.table import Table
 
@@ -28,7 +24,7 @@ from dreamer_core.bench.policy import bench_policy
 from dreamer_core.bench.replay import bench_replay, fill_replay
 from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
-from dreamer_core.errors import BadInput, naming
+from dreamer_core.errors import BadInput
 from dreamer_core.fields import to_dict
 from dreamer_core.types import Batch, Report
 from services.runtime import run
@@ -36,31 +32,8 @@ from services.runtime.address import ray_cluster
 from services.runtime.config import ServiceConfig
 from services.workers.replay_server import ReplayServer
 
-Root = tyro.conf.arg(name="")
-"""Options of the config stand on their own, without the name of the field that holds it."""
 _PROC = Path("/proc")
 _MIN_MARKS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchCommand:
-    """Measures a part of a preset's run on this machine, or the whole."""
-
-    config: Annotated[Config, Root] = field(default_factory=Config)
-    services: Annotated[ServiceConfig, Root] = field(default_factory=ServiceConfig)
-    seconds: float = 15.0
-    """Time to measure, warm-up left out."""
-    rows: tuple[int, ...] = (20_000, 200_000)
-    """Replay sizes that `bench replay` measures, one after the other; 4.2 kB of disk a row."""
-    json: Path | None = None
-    """Writes the result with hardware, versions, commit and settings here."""
-
-    def __post_init__(self) -> None:
-        if self.seconds <= 0:
-            raise BadInput(f"--seconds {self.seconds:g}: wanted more than 0")
-        least = self.config.replay.batch_length
-        if not self.rows or min(self.rows) < least:
-            raise BadInput(f"--rows {self.rows}: wanted sizes of {least} rows or more")
 
 
 class Consumer:
@@ -208,47 +181,29 @@ def _kilobytes(lines: dict[str, str], key: str) -> int:
     return int(lines.get(key, "0 kB").split()[0]) * 1024
 
 
-def _bench_replay(command: BenchCommand) -> Measurement:
-    """Sampling in the server, and delivery to another process."""
-    config = command.config
-    measured = bench_replay(config, seconds=command.seconds, rows=command.rows)
-    delivered = bench_delivery(
-        config, command.services, seconds=command.seconds, rows=command.rows[0]
-    )
-    return replace(measured, details={**measured.details, "delivered": delivered})
+def measure(
+    part: str, config: Config, services: ServiceConfig, *, seconds: float, rows: tuple[int, ...]
+) -> Measurement:
+    """Measures a part of a preset's run on this machine, or the whole.
 
-
-PARTS: dict[str, Callable[[BenchCommand], Measurement]] = {
-    "learner": lambda command: bench_learner(command.config, seconds=command.seconds),
-    "policy": lambda command: bench_policy(command.config, seconds=command.seconds),
-    "replay": _bench_replay,
-    "env": lambda command: bench_env(command.config, seconds=command.seconds),
-    "run": lambda command: bench_run(command.config, command.services, seconds=command.seconds),
-}
-
-
-def require_writable(path: Path) -> None:
-    """Sees, before anything is measured, that a result can be written; leaves all as it was.
+    Args:
+        part: learner, policy, replay, env or run.
+        config: of the run.
+        services: of the run.
+        seconds: time to measure, warm-up left out.
+        rows: sizes of the replay, where that is the part.
 
     Raises:
-        BadInput: it cannot. Failed: the disk is full.
+        BadInput: the run took too few steps to measure.
     """
-    with _result(path):
-        is_new = not (path.exists() or path.is_symlink())
-        path.open("ab").close()
-        if is_new:
-            path.unlink()
-
-
-def write(measurement: Measurement, path: Path) -> None:
-    """Writes a measurement as JSON; raises as `require_writable`."""
-    with _result(path):
-        path.write_text(json.dumps(measurement.to_json(), indent=1) + "\n")
-
-
-def _result(path: Path) -> AbstractContextManager[None]:
-    return naming(
-        f"write the result to {path}", "Name a file with --json, in a directory that is there"
+    if part == "replay":
+        measured = bench_replay(config, seconds=seconds, rows=rows)
+        delivered = bench_delivery(config, services, seconds=seconds, rows=rows[0])
+        return replace(measured, details={**measured.details, "delivered": delivered})
+    if part == "run":
+        return bench_run(config, services, seconds=seconds)
+    return {"learner": bench_learner, "policy": bench_policy, "env": bench_env}[part](
+        config, seconds=seconds
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from aiohttp import web
 
 from dreamer_core.storage.run_directory import read_config
-from services.watch.server import WatchCommand, make_app
+from services.watch.command import WatchCommand
+from services.watch.server import make_app
 from tests.runs import DREAMER, ROOT
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from dreamer_core.storage.named import DEMO_DIRECTORY
 from services.cli.parsing import parse
 from services.terminal.stop_request import StopRequest
-from services.watch.server import PageOptions, WatchCommand, watch
+from services.watch.command import PageOptions, WatchCommand
 
 _SHOWS_PAGES = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 """Variables without which only browsers within the terminal are left, which would take it over."""
@@ -38,6 +38,8 @@ def run(arguments: list[str]) -> int:
         console.print(f"The demo is at {url} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
         if command.browser and any(map(os.environ.get, _SHOWS_PAGES)):
             Thread(target=_show, args=(url,), daemon=True).start()  # some last while they are open
+
+    from services.watch.server import watch  # noqa: PLC0415 (imports aiohttp)
 
     demo = WatchCommand(run_dir=DEMO_DIRECTORY, **page)
     watch(demo, on_listening=on_listening, should_stop=should_stop)

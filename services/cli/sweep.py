@@ -16,9 +16,9 @@ from services.cli.options import with_preset
 from services.cli.training import log_through
 from services.cluster import remote
 from services.logs import WithoutPrefixes, is_json, line_of, use_log_format
+from services.sweep.command import SweepCommand
 from services.sweep.plan import refuse_options_of_one_run
 from services.sweep.progress import PHASES, SweepProgress
-from services.sweep.sweep import SweepCommand, sweep
 from services.sweep.table import SweepDisplay, render_end
 from services.terminal.stop_request import TERMINATED_EXIT, StopRequest
 
@@ -32,6 +32,8 @@ def run(arguments: list[str]) -> int:
     display = SweepDisplay(command.directory, console=console, is_plain=is_json())
     with plain_stderr, display:
         log_through(console, is_live=display.is_live, heard=display.heard)
+        from services.sweep.sweep import sweep  # noqa: PLC0415 (imports Ray)
+
         should_stop = StopRequest(console.log)
         progress = sweep(
             command,
@@ -51,6 +53,9 @@ def submit(cluster: str, arguments: list[str]) -> int:
     command = _parsed(arguments)
     if command.ray_address is not None:
         raise BadInput("--ray-address is the cluster's own for a sweep with --on; drop it")
+    from services.sweep.games import named_games  # noqa: PLC0415 (imports the emulator)
+
+    named_games(command.games, command.config)
     words = ["sweep", *arguments]
     if command.sweep_dir is None:
         words += ["--sweep-dir", str(command.directory)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from dreamer_core.storage.named import run_named
+from dreamer_core.storage.run_directory import read_config
 from services.cli.parsing import parse
 from services.sweep import is_sweep
 from services.terminal.stop_request import StopRequest
-from services.watch.server import WatchCommand, watch
+from services.watch.command import WatchCommand
 
 
 def run(arguments: list[str]) -> int:
@@ -31,5 +33,8 @@ def run(arguments: list[str]) -> int:
             should_stop=should_stop,
         )
         return should_stop.exit_code
+    read_config(run_named(command.run_dir))  # a wrong directory is told at once
+    from services.watch.server import watch  # noqa: PLC0415 (imports aiohttp)
+
     watch(command, on_listening=on_listening, should_stop=should_stop)
     return should_stop.exit_code

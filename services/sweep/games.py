@@ -14,11 +14,26 @@ ALL_GAMES = "all"
 
 
 def choose_games(games: str | None, config: Config) -> tuple[str, ...]:
-    """Returns the games that `--games` names; without it, the preset's own.
+    """Returns the games that `--games` names, once each of them could be made.
 
     Raises:
         UnknownTask: there is no such game, or environment.
-        BadInput: the environment cannot be used, or `all` is not Atari.
+        BadInput: as in `named_games`, or the environment cannot be used.
+    """
+    named = named_games(games, config)
+    for game in named:
+        environment_spec(replace(config.env, task=game))
+    return named
+
+
+def named_games(games: str | None, config: Config) -> tuple[str, ...]:
+    """Returns the games that `--games` names; without it, the preset's own.
+
+    Only games of Atari are looked for: other environments may be installed on a cluster alone.
+
+    Raises:
+        UnknownTask: there is no such game of Atari.
+        BadInput: none is named, or `all` is not Atari.
     """
     if games == ALL_GAMES and config.env.suite != "atari":
         raise BadInput(
@@ -32,6 +47,4 @@ def choose_games(games: str | None, config: Config) -> tuple[str, ...]:
         raise BadInput(f"--games {games!r} names no game; name some, or {ALL_GAMES}")
     if config.env.suite == "atari":
         named = [find_rom(name) for name in named]  # one spelling, one directory
-    for game in named:
-        environment_spec(replace(config.env, task=game))
     return tuple(dict.fromkeys(named))

@@ -7,11 +7,9 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
-import tyro
 from aiohttp import web
 
 from dreamer_core.config import Config
@@ -21,52 +19,18 @@ from dreamer_core.storage import checkpoint
 from dreamer_core.storage.named import DEMO_DIRECTORY, run_named
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, holder, read_config
 from dreamer_core.storage.store import Store, open_store
+from services.watch.command import PageOptions, WatchCommand
 from services.watch.curves import RunCurves
-from services.watch.orders import LEAST_SPEED, MOST_SPEED, Choice, PlayerOptions
+from services.watch.orders import Choice, PlayerOptions
 from services.watch.site import Endpoint, file, guarded_app, serve
 from services.watch.stage import Stage, play
 
-DEFAULT_PORT = 8764
 SLOW_CLIENT_S = 10.0
 """Longest wait for a client to take one message before its connection is cut."""
 _ATARI_FRAMES_PER_SECOND = 60
 _OTHER_POLICY_STEPS_PER_SECOND = 15.0
 _PAGE = Path(__file__).with_name("page")
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PageOptions:
-    """Where the page is served and how the agent plays on it."""
-
-    port: int = DEFAULT_PORT
-    """TCP port of the page; 0 picks a free one and says which."""
-    address: str = "127.0.0.1"
-    """Interface to listen on; loopback unless others are to look, who need no password."""
-    mode: Literal["greedy", "sample"] = "greedy"
-    """The actor's mode, or a sample of it; the latent state is sampled in both."""
-    speed: float = 1.0
-    """0.01 to 100 times real speed: Atari has 60 frames a second, others 15 policy steps."""
-    seed: int = 0
-    """Of environment and samples."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65_535:
-            raise BadInput(f"--port {self.port} is no TCP port; choose 0 to 65535")
-        if not LEAST_SPEED <= self.speed <= MOST_SPEED:
-            between = f"{LEAST_SPEED:g} to {MOST_SPEED:g}"
-            raise BadInput(f"--speed {self.speed}: wanted a number from {between}")
-        if self.seed < 0:
-            raise BadInput(f"--seed {self.seed}: wanted 0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchCommand(PageOptions):
-    """Serves a page with the agent at play and its dreams, with the newest checkpoint of a run."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """Directory of the run, running or not, or `demo`: the agent that comes with this program. Of a
-    sweep: a wall of its runs, which leads to the page of each."""
 
 
 def watch(

@@ -20,8 +20,9 @@ from dreamer_core.errors import DreamerError
 from dreamer_core.replay.reader import newest_image
 from dreamer_core.report.read import METRICS_FILE, Point
 from dreamer_core.storage.run_directory import RunPaths, read_config
+from services.watch.command import WatchCommand
 from services.watch.curves import RunCurves
-from services.watch.server import WatchCommand, endpoints, new_stage, player_options
+from services.watch.server import endpoints, new_stage, player_options
 from services.watch.site import Endpoint, file, guarded_app, serve
 from services.watch.stage import play
 

@@ -10,7 +10,7 @@ import yaml
 
 from services.cli.options import TrainCommand, with_preset
 from services.runtime.placement import ROLE_LABEL
-from services.sweep.sweep import SweepCommand
+from services.sweep.command import SweepCommand
 from tests.deploy.kubernetes import (
     KUBERAY,
     pod_templates,

@@ -61,7 +61,7 @@ def test_bench_refuses_what_it_cannot_measure(refused, arguments, words):
 def test_a_result_that_could_not_be_written_is_refused_before_it_is_measured(
     refused, monkeypatch, path, reason
 ):
-    monkeypatch.setattr("services.cli.bench.bench.PARTS", {"env": None})  # is not to be called
+    monkeypatch.setattr("services.bench.measure", None)  # is not to be called
     message = refused("bench", "env", "debug", "--json", path)
     assert f"write the result to {path}, but {reason}. Name a file with --json" in message
 
@@ -71,9 +71,10 @@ def test_what_was_refused_leaves_no_empty_result(refused):
 
 
 def test_a_bench_without_a_preset_is_of_atari(dreamer, monkeypatch):
-    commands = []
-    monkeypatch.setattr("services.cli.bench.bench.PARTS", {"env": commands.append})
+    presets = []
+    monkeypatch.setattr(
+        "services.bench.measure", lambda _, config, *__, **___: presets.append(config.preset)
+    )
     for words in ((), ("--seconds", "1"), ("atari_tiny",), ("atari_tiny", "--seconds", "1")):
         dreamer("bench", "env", *words)
-    presets = [command.config.preset for command in commands]
     assert presets == ["atari", "atari", "atari_tiny", "atari_tiny"]

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from dreamer_core.presets import PRESETS
+from services.cli.commands import NAMES
 from tests.commands import plain
 
 
@@ -56,19 +57,34 @@ def test_help_names_all_commands_and_presets(dreamer):
     assert dreamer()[:2] == (2, stdout)
 
 
+# No help and no refusal asks for these.
+LATE = ("torch", "ray", "matplotlib", "aiohttp", "tensorboard")
+WRONG_HERE = {
+    "bench": ("env", "--no-such-option"),
+    "check-env": ("pong", "--no-such-option"),
+    "export": ("no-run", "--to", "x.onnx"),
+    "replay": ("inspect", "no-run"),
+    "submit": ("http://127.0.0.1:1", "debug", "--no-such-option"),
+    **dict.fromkeys(("train", "local", "offline", "sweep"), ("debug", "--no-such-option")),
+    **dict.fromkeys(("demo", "presets", "report", "scores"), ("--no-such-option",)),
+}
+"""What is refused as bad input; of other commands a directory that is not there."""
+
+
 def test_help_and_what_is_wrong_are_answered_without_what_takes_long_to_import(tmp_path):
-    nowhere = str(tmp_path / "no-run")
-    wrong = [(command, "debug", "--no-such-option") for command in ("train", "local", "offline")]
-    wrong += [(name, nowhere) for name in ("eval", "dream", "attach", "watch", "status", "stop")]
-    wrong += [("export", nowhere, "--to", "x.onnx"), ("check-env", "pong", "--no-such-option")]
+    wrong = [(name, *WRONG_HERE.get(name, ("no-run",))) for name in NAMES]
     ask = (
         "import contextlib, sys; from services.cli import main\n"
-        f"for words in {[*wrong, *((words[0], '--help') for words in wrong)]}:\n"
+        f"for words in {[*wrong, *((name, '--help') for name in NAMES)]}:\n"
         "    try: main(words)\n"
-        "    except SystemExit as end: print('exit code', end.code)\n"
-        "print([x for x in ('torch', 'ray', 'matplotlib') if x in sys.modules])"
+        "    except SystemExit as end: print('exit code', end.code, words[0])\n"
+        f"    late = [x for x in {LATE} if x in sys.modules]\n"
+        "    if late: sys.exit(f'{words} imported {late}')\n"
     )
-    answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
     codes = [line for line in answer.stdout.splitlines() if line.startswith("exit code")]
-    assert codes == ["exit code 2"] * len(wrong) + ["exit code 0"] * len(wrong)
-    assert answer.stdout.endswith("[]\n")
+    wanted = [*(f"exit code 2 {name}" for name in NAMES), *(f"exit code 0 {x}" for x in NAMES)]
+    assert codes == wanted

@@ -103,7 +103,7 @@ def test_a_bug_in_the_settings_of_a_command_shows_its_trace(dreamer, monkeypatch
     from services.cli import eval as eval_command
     from services.cli import replay
     from services.runtime import attach
-    from services.watch import server
+    from services.watch import command
 
     def fail(_self):
         raise ValueError("shapes differ")
@@ -112,7 +112,7 @@ def test_a_bug_in_the_settings_of_a_command_shows_its_trace(dreamer, monkeypatch
     kinds = {
         "eval": eval_command.EvalCommand,
         "attach": attach.AttachCommand,
-        "watch": server.WatchCommand,
+        "watch": command.WatchCommand,
         "replay": replay.ExportCommand,
     }
     failing = kinds.get(words[0], RuntimeConfig if words[0] == "train" else CheckpointConfig)

@@ -9,10 +9,10 @@ from dreamer_core.envs.base import UnknownTask
 from dreamer_core.envs.games import PAPER_GAMES
 from dreamer_core.presets import preset
 from services.cli.options import LocalCommand, with_preset
+from services.sweep.command import SweepCommand
 from services.sweep.directory import open_sweep
 from services.sweep.games import choose_games
 from services.sweep.plan import local_command, refuse_options_of_one_run
-from services.sweep.sweep import SweepCommand
 from tests.commands import exit_code_of
 from tests.services.sweep.parts import DEBUG, PONG_1, plan
 

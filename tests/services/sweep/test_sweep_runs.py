@@ -12,10 +12,10 @@ from dreamer_core.presets import preset
 from dreamer_core.storage.run_directory import RunDirectoryError
 from services.prometheus.config import MetricsConfig
 from services.sweep import runs as sweep_runs
+from services.sweep.command import SweepCommand
 from services.sweep.directory import SweepDirectory, open_sweep
 from services.sweep.plan import SweepPlan
 from services.sweep.runs import RunLimits, SweepRuns
-from services.sweep.sweep import SweepCommand
 from services.sweep.sweep import sweep as sweep_by_command
 from services.sweep.worker import Outcome, Place
 

@@ -15,8 +15,8 @@ from dreamer_core.report.log import RunLog
 from dreamer_core.storage.run_directory import RunDirectoryError, open_run
 from dreamer_core.types import EpisodeSummary, Report
 from services.watch import wall
+from services.watch.command import WatchCommand
 from services.watch.curves import RunCurves
-from services.watch.server import WatchCommand
 from services.watch.wall import Wall, make_wall_app
 from tests.browser import browser, needs_chromium
 from tests.core.replay.counting import CONFIG, Replay, rows_of

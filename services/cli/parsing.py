@@ -66,11 +66,17 @@ def parse(command: Any, arguments: list[str], prog: str, default: Any = None) ->
 
 
 def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Takes `NAME VALUE` or `NAME=VALUE` out of the arguments; None where it is not among them."""
+    """Takes `NAME VALUE` or `NAME=VALUE` out of the arguments; None where it is not among them.
+
+    Raises:
+        BadInput: it is the last, without a value.
+    """
     for index, argument in enumerate(arguments):
         if argument.startswith(f"{name}="):
             return argument.split("=", 1)[1], arguments[:index] + arguments[index + 1 :]
-        if argument == name and index + 1 < len(arguments):
+        if argument == name:
+            if index + 1 == len(arguments):
+                raise BadInput(f"{name}: wanted a value after it, but there is none")
             return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
     return None, arguments
 

@@ -9,6 +9,7 @@ what it prints appears here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.errors import BadInput, Failed, naming
+from services.cluster.signals import raised_by_signals
 
 _RELAYED = "DREAMER_IS_RELAYED"  # set where `run` has sent a command to
 _JOB_SERVER = "http://127.0.0.1:8265"  # as seen from the head
@@ -65,17 +67,18 @@ def run(cluster: str, words: list[str], say: Say) -> int:
     require_cluster(cluster)
     mark = secrets.token_hex(8)
     script = _script(words, mark)
-    if not cluster.startswith("http"):
-        with closing(_over_ssh(cluster, script)) as lines:
-            return _relay(lines, mark, say)
-    client = _job_client(cluster)
-    job = _submit(client, script, "dreamer-" + words[0])
-    try:
-        return _followed(client, job, mark, say, until=None)
-    except BaseException:  # Ctrl-C, or nobody reads on: the command must not go on there
-        with suppress(*_broken()):
-            client.stop_job(job)
-        raise
+    with raised_by_signals():
+        if not cluster.startswith("http"):
+            with closing(_over_ssh(cluster, script)) as lines:
+                return _relay(lines, mark, say)
+        client = _job_client(cluster)
+        job = _submit(client, script, "dreamer-" + words[0])
+        try:
+            return _followed(client, job, mark, say, until=None)
+        except BaseException:  # Ctrl-C, or nobody reads on: the command must not go on there
+            with suppress(*_broken()):
+                client.stop_job(job)
+            raise
 
 
 def submit(cluster: str, words: list[str], directory: Path, say: Say) -> int:
@@ -190,6 +193,7 @@ def _over_ssh(cluster: str, script: str) -> Generator[str]:
 def _job_client(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient  # noqa: PLC0415 (takes a second)
 
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # what fails is raised, and told
     try:
         return JobSubmissionClient(address)
     except (*_broken(), ValueError) as error:
@@ -213,15 +217,16 @@ def _broken() -> tuple[type[Exception], ...]:
     return OSError, RuntimeError, AuthenticationError, aiohttp.ClientError
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _first_sentence(error: Exception) -> str:
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line.partition(". ")[0].rstrip(".")
 
 
 def _unreachable(address: str, error: Exception) -> ClusterUnreachable:
     return ClusterUnreachable(
-        f"Wanted Ray's job server at {address}, but {_first_line(error)}. It listens on the head's "
-        "loopback unless told otherwise: use an ssh tunnel to its port, and the cluster's token in "
-        "RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        f"Wanted Ray's job server at {address}, but {_first_sentence(error)}. It listens on the "
+        "head's loopback unless told otherwise: use an ssh tunnel to its port, and the cluster's "
+        "token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
     )
 
 
@@ -244,6 +249,8 @@ async def _follow(client: Any, job: str, mark: str, say: Say, *, until: str | No
             tail = [*tail, line][-_TAIL_LINES:]
             if until is not None and until in line:
                 return 0
+            if reader.code is not None:  # Ray takes seconds more to notice that the job has ended
+                break
     return reader.code_or_raise(tail)
 
 

@@ -1,7 +1,8 @@
-"""The processes that Ray starts for a cluster of this one's own, and the signals they hear.
+"""Which signals reach the processes that Ray starts here, and a command that runs elsewhere.
 
-They have to live until this process has saved, but some signals go to all at once: SIGHUP when a
-terminal goes away, SIGTERM when systemd stops a service or a machine shuts down.
+Those of a cluster of this process's own have to live until it has saved, but some signals go to all
+at once: SIGHUP when a terminal goes away, SIGTERM when systemd stops a service or a machine shuts
+down. A command that was sent to a cluster has to end with the one that sent it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 _KEPT = (signal.SIGHUP, signal.SIGTERM)
 
@@ -27,6 +29,25 @@ def kept_from_children() -> Generator[None]:
 def hear_sigterm() -> None:
     """Has this thread and what it starts take SIGTERM again, which may be how those are ended."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+@contextmanager
+def raised_by_signals() -> Generator[None]:
+    """Has Ctrl-C, SIGTERM and SIGHUP raise SystemExit in the block, so that it cleans up."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in heard}
+    try:
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:  # of nohup
+                signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def children_of(process: int) -> list[int]:

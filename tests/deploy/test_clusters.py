@@ -55,6 +55,12 @@ def test_the_dashboard_is_on_loopback_and_silent_machines_are_noticed_soon(name)
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_a_job_that_is_stopped_is_given_time_for_its_checkpoints(name):
+    head, _ = started(cluster(name))
+    assert " RAY_JOB_STOP_WAIT_TIME_S=75;" in head  # as in deploy/kuberay
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_the_project_is_installed_with_its_pins(name):
     file = cluster(name)
     mounted = {there.removeprefix("~/dreamer/"): here for there, here in project(file).items()}

@@ -1,8 +1,10 @@
 """What `dreamer stop`, `logs`, `--on` and `submit` refuse; on a real run see test_attach.py."""
 
 import fcntl
+import os
 import platform
 import re
+import signal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -117,10 +119,13 @@ def test_what_a_training_says_is_not_folded_by_a_narrow_terminal(monkeypatch):
 
 
 class JobServer:
-    """A job server on which a command has said what it says, and goes on."""
+    """A job server on which a command has said what it says, and goes on.
+
+    MARK in a line is that of the command; a number among the lines is a signal that comes then.
+    """
 
     def __init__(self, *lines):
-        self.entrypoint, self._lines = None, lines
+        self.entrypoint, self._lines, self.stopped = None, lines, None
 
     def submit_job(self, *, entrypoint, submission_id):
         self.entrypoint = entrypoint
@@ -129,8 +134,30 @@ class JobServer:
     async def tail_job_logs(self, _job):
         mark = re.search(r"echo (\w+);", self.entrypoint)[1]
         for line in (mark, *self._lines):
-            yield f"{line}\n"
-        raise AssertionError("it was waited for after it had begun")
+            if isinstance(line, int):
+                os.kill(os.getpid(), line)
+            else:
+                yield f"{line.replace('MARK', mark)}\n"
+        raise AssertionError("it was waited for after it had begun, or ended")
+
+    def stop_job(self, job):
+        self.stopped = job
+
+
+def test_a_command_elsewhere_is_over_with_its_last_mark(dreamer, monkeypatch):
+    server = JobServer("where it stands", "MARK 3")
+    monkeypatch.setattr(remote, "_job_client", lambda _: server)
+    code, said, _ = dreamer("status", "runs/pong", "--on", "http://head:8265")
+    assert (code, said, server.stopped) == (3, "where it stands", None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_elsewhere_ends_with_the_one_that_sent_it(dreamer, monkeypatch, number):
+    server = JobServer("a line", int(number))
+    monkeypatch.setattr(remote, "_job_client", lambda _: server)
+    code, said, complaint = dreamer("logs", "runs/pong", "--follow", "--on", "http://head:8265")
+    assert (code, said, complaint) == (128 + number, "a line", "")
+    assert server.stopped.startswith("dreamer-logs-")
 
 
 def test_a_sweep_is_started_on_a_cluster_and_goes_on_there(dreamer, monkeypatch):
@@ -150,11 +177,14 @@ def test_a_sweep_for_a_cluster_is_checked_before_it_leaves(dreamer):
         (("--ray-address", "auto"), "drop it"),
         (("--seed", "3"), "--first-seed"),
         (("--metrics.port", "70000"), "no TCP port"),
+        (("--games", "boxing,pnog"), "closest: pong"),
     ):
         code, _, complaint = dreamer("sweep", "debug", *words, *on)
         assert code == 2 and why in complaint
     code, _, complaint = dreamer("sweep", "debug", "--on", "nowhere")
     assert code == 2 and "http://HOST:8265" in complaint
+    code, _, complaint = dreamer("sweep", "debug", "--on")
+    assert code == 2 and "--on: wanted a value" in complaint
 
 
 def test_what_a_command_prints_is_what_stands_between_the_marks():

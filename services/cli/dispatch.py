@@ -13,7 +13,10 @@ from pathlib import Path
 
 from dreamer_core.errors import BUG_EXIT, BadInput, DreamerError, Failed, naming
 from services.cli.commands import ANYWHERE, NAMES, usage
+from services.cluster import remote
+from services.terminal.never_silent import never_silent
 
+_TELLS_BY_ITSELF = ("demo", "local", "offline", "sweep", "train", "watch")
 _ON_HELP = """\
 With --on CLUSTER, the .yaml file of `ray up` or http://HOST:8265, the command runs on that
 cluster's head, and RUN_DIR is a directory there.
@@ -68,20 +71,28 @@ def _run(arguments: list[str]) -> int:
         raise BadInput(
             f"There is no command {command!r}; known are {', '.join(NAMES)}. See `dreamer --help`"
         )
+    cluster = None
     if command in ANYWHERE:
-        from services.cli.parsing import take_option  # noqa: PLC0415
+        from services.cli.parsing import take_option  # noqa: PLC0415 (imports tyro)
 
         cluster, rest = take_option("--on", rest)
-        if cluster is not None:
-            if command == "sweep":
-                from services.cli import sweep  # noqa: PLC0415
+    is_meant_to_last = bool({"--follow", "--forever"} & set(rest)) or remote.is_relayed()
+    if is_meant_to_last or (cluster is None and command in _TELLS_BY_ITSELF):
+        return _call(command, rest, cluster)
+    with never_silent(f"dreamer {command}"):
+        return _call(command, rest, cluster)
 
-                return sweep.submit(_with_home(cluster), rest)
-            from services.cluster import remote  # noqa: PLC0415
 
-            return remote.run(_with_home(cluster), [command, *rest], say)
-        if {"-h", "--help"} & set(rest):
-            sys.stdout.write(_SWEEP_ON_HELP if command == "sweep" else _ON_HELP)
+def _call(command: str, rest: list[str], cluster: str | None) -> int:
+    """Runs a command, here or on a cluster, and returns its exit code."""
+    if cluster is not None and command == "sweep":
+        from services.cli import sweep  # noqa: PLC0415 (for it alone)
+
+        return sweep.submit(_with_home(cluster), rest)
+    if cluster is not None:
+        return remote.run(_with_home(cluster), [command, *rest], say)
+    if command in ANYWHERE and {"-h", "--help"} & set(rest):
+        sys.stdout.write(_SWEEP_ON_HELP if command == "sweep" else _ON_HELP)
     if command == "submit":  # what follows the cluster is said to another machine
         rest[:1] = map(_with_home, rest[:1])
     else:

@@ -11,6 +11,6 @@ from services.terminal import control
 def run(arguments: list[str]) -> int:
     """Stops it, and returns the exit code."""
     command = parse(control.StopCommand, arguments, "dreamer stop")
-    has_stopped = control.stop(command, place_of(command.run_dir))
+    has_stopped = control.stop(command, place_of(command.run_dir), say)
     say("Stopped" if has_stopped else f"Nobody trains in {command.run_dir}")
     return 0

@@ -8,7 +8,6 @@ what it prints appears here.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
@@ -232,6 +231,8 @@ def _unreachable(address: str, error: Exception) -> ClusterUnreachable:
 
 def _followed(client: Any, job: str, mark: str, say: Say, *, until: str | None) -> int:
     """Shows a job's output; see `_follow`."""
+    import asyncio  # noqa: PLC0415 (for this alone)
+
     try:
         return asyncio.run(_follow(client, job, mark, say, until=until))
     except BrokenPipeError:  # of what is said here

@@ -7,7 +7,7 @@ import platform
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -66,8 +66,15 @@ def place_of_run(run_dir: Path) -> Place:
     return Place("run", RunPaths(run_dir).lock, RunPaths(run_dir).log)
 
 
-def stop(command: StopCommand, place: Place) -> bool:
+def stop(
+    command: StopCommand, place: Place, say: Callable[[str], None] = lambda _words: None
+) -> bool:
     """Asks the run or the sweep to stop and waits until it has; False if nobody trains there.
+
+    Args:
+        command: what to stop, and how long to wait.
+        place: of its lock.
+        say: is told once it was asked.
 
     Raises:
         StillRunning: it runs on another machine or is another user's, or did not end in time.
@@ -92,6 +99,7 @@ def stop(command: StopCommand, place: Place) -> bool:
         raise StillRunning(
             f"Wanted to stop {what}, but {who} belongs to another user; stop it as that user"
         ) from error
+    say(f"Asked {who} to stop; it writes its checkpoints first")
     give_up_s = time.monotonic() + command.timeout_s
     while place.holder() == who:
         if time.monotonic() > give_up_s:

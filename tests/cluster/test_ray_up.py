@@ -1,5 +1,6 @@
 """`ray up` with deploy/ray/local.yaml over real ssh, and a run on it from an operator's machine."""
 
+import json
 import time
 
 import pytest
@@ -14,6 +15,7 @@ TRAIN = (
     *("debug", "--env.time-limit-steps", "80", "--learner.device", "cpu", "--steps", "1000000"),
     *("--evaluation.interval-frames", "200"),
 )
+JOB_SERVER = "http://127.0.0.1:8265"
 
 
 def services_on(host):
@@ -105,9 +107,13 @@ def sampled(run_dir):
 
 def test_the_job_server_takes_the_same_commands(cluster, run):
     _, (head, *_) = cluster
+    assert "running" in as_on(head, "status", "runs/first", "--on", JOB_SERVER)
+
+
+def as_on(head, *words):
+    """What a command prints on the head, to somebody who is logged in there."""
     own = ("env", "-u", "RAY_AUTH_TOKEN", f"HOME={head.directory / 'home'}", f"PATH={BIN}:/bin")
-    words = ("dreamer", "status", "runs/first", "--on", "http://127.0.0.1:8265")
-    assert "running" in head.run(*own, *words, timeout_s=90)
+    return head.run(*own, "dreamer", *words, timeout_s=90)
 
 
 def test_prometheus_is_told_of_the_run_by_a_file_while_it_runs(cluster, run):
@@ -177,6 +183,34 @@ def test_a_stop_leaves_a_checkpoint(cluster, run):
 def test_what_a_run_left_is_seen_over_ssh(cluster, run, words, printed):
     operator, _ = cluster
     assert printed in operator.dreamer(*words, "--on", operator.cluster)
+
+
+SWEEP = ("debug", "--games", "pong,boxing", "--learner.device", "cpu", "--steps", "60")
+
+
+@pytest.fixture(scope="module")
+def swept(cluster, directory):
+    """What was printed when a sweep was submitted, and its directory, which all machines see."""
+    operator, _ = cluster
+    root = directory / "sweep"
+    return operator.dreamer("sweep", *SWEEP, "--sweep-dir", root, "--on", operator.cluster), root
+
+
+def test_a_sweep_is_submitted_and_goes_on_without_the_operator(cluster, swept):
+    operator, _ = cluster
+    printed, root = swept
+    assert "Job sweep-" in printed and "Started: 0 done" in printed
+    assert f"dreamer stop {root} --on {operator.cluster}" in printed
+    wait_until(lambda: "Ended: 2 done" in (root / "sweep.log").read_text())
+
+
+def test_a_sweep_is_seen_and_stopped_as_a_run_is(cluster, swept):
+    operator, (head, *_) = cluster
+    _, root = swept
+    status = json.loads(as_on(head, "status", root, "--json", "--on", JOB_SERVER))
+    assert status["states"] == {"done": 2, "running": 0, "waiting": 0, "failed": 0}
+    assert status["games_done"] == 2 and status["holder"] is None
+    assert "Nobody trains in" in operator.dreamer("stop", root, "--on", operator.cluster)
 
 
 def test_ray_down_leaves_nothing(cluster, run):

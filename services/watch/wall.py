@@ -209,12 +209,14 @@ class _RunPage:
         self._run_dir, self._stage = command.run_dir, new_stage(command)
         self._options = player_options(command, config)
         self._playing: asyncio.Task[None] | None = None
+        self._is_ending = False  # which takes a moment, in which somebody may come
         self.endpoints: Mapping[str, Endpoint] = endpoints(command, config, self._stage)
 
     def begin(self) -> None:
         """Has the game played while somebody looks, if it is not."""
-        if self._playing is None or self._playing.done():
-            self._playing = asyncio.create_task(self._play())
+        if self._playing is None or self._playing.done() or self._is_ending:
+            self._is_ending = False
+            self._playing = asyncio.create_task(self._play(after=self._playing))
 
     async def end(self) -> None:
         """Ends the game."""
@@ -223,7 +225,9 @@ class _RunPage:
             with suppress(asyncio.CancelledError):
                 await self._playing
 
-    async def _play(self) -> None:
+    async def _play(self, after: asyncio.Task[None] | None) -> None:
+        if after is not None:
+            await asyncio.wait([after])
         playing = asyncio.create_task(play(self._options, self._stage))
         try:
             left_s = _IDLE_S
@@ -231,6 +235,7 @@ class _RunPage:
                 await asyncio.wait([playing], timeout=1.0)
                 left_s = _IDLE_S if self._stage.order.is_looked_at else left_s - 1.0
         finally:
+            self._is_ending = True
             playing.cancel()
             await asyncio.wait([playing])
         if playing.cancelled():

@@ -174,6 +174,37 @@ def test_the_film_of_a_game_that_nobody_looks_at_is_freed(sweep, monkeypatch):
     assert asyncio.run(films_once_nobody_looks(sweep)) == [200, 404]
 
 
+async def games_seen_by_who_comes_while_one_ends(root, monkeypatch):
+    """How many games have begun once a second person sees one, who came while the first ended."""
+    games, is_ending, may_end = [], asyncio.Event(), asyncio.Event()
+
+    async def play(_options, stage):
+        games.append(stage)
+        await stage.show(f'{{"game": {len(games)}}}'.encode())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            is_ending.set()
+            await may_end.wait()
+
+    monkeypatch.setattr(wall, "play", play)
+    monkeypatch.setattr(wall, "_IDLE_S", 0.5)
+    async with served(root, lambda: told(root)) as url, aiohttp.ClientSession() as session:
+        async with session.get(f"{url}runs/pong_0/stream") as stream:
+            await stream.content.readline()
+        async with asyncio.timeout(20):
+            await is_ending.wait()
+        async with asyncio.timeout(20), session.get(f"{url}runs/pong_0/stream") as stream:
+            may_end.set()
+            while b'"game": 2' not in await stream.content.readline():
+                pass
+    return len(games)
+
+
+def test_who_comes_in_the_moment_in_which_a_game_ends_gets_another(sweep, monkeypatch):
+    assert asyncio.run(games_seen_by_who_comes_while_one_ends(sweep, monkeypatch)) == 2
+
+
 def test_logs_that_are_not_begun_when_the_wall_ends_are_not_read(sweep, monkeypatch):
     has_begun, may_end, read = threading.Event(), threading.Event(), []
 

@@ -84,7 +84,7 @@ def test_without_a_browser_the_address_is_printed_and_all_goes_on(
         assert command.run_dir == DEMO_DIRECTORY
         on_listening("http://127.0.0.1:1/")
 
-    monkeypatch.setattr(demo, "watch", listen)
+    monkeypatch.setattr("services.watch.server.watch", listen)
     assert demo.run(options) == 0
     assert "The demo is at http://127.0.0.1:1/" in capsys.readouterr().out
     assert bool(opened) == (len(variables) > 1)

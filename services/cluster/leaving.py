@@ -1,10 +1,11 @@
-"""Notices that Ray on this machine, or the head of its cluster, is about to end or has ended.
+"""Notices that Ray on a machine of the cluster is about to end, or has ended.
 
 `ray start --block` that gets SIGTERM has its node drained for 30 s (Ray's variable
 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S) before it ends Ray's processes; so does an autoscaler that
-takes a machine away. A head whose control store is gone takes its cluster along once Ray gives up,
-after a minute (RAY_gcs_rpc_server_reconnect_timeout_s). Either leaves time for a checkpoint, if it
-is noticed at once.
+takes a machine away, and `ray drain-node`. A node that is drained takes no new actor, and those
+that it has live until it ends. A head whose control store is gone takes its cluster along once Ray
+gives up, after a minute (RAY_gcs_rpc_server_reconnect_timeout_s). Each leaves time for a
+checkpoint, if it is noticed at once.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _HEAD = "node:__internal_head__"  # resource that Ray gives the head
 
 @dataclass(slots=True)
 class Leaving:
-    """Looks whether Ray here is about to end; `why` says what it saw.
+    """Looks which nodes are about to end; `why` says what it saw of those that must not.
 
     Args:
         connect: raises OSError where the head's control store does not answer.
@@ -48,7 +49,9 @@ class Leaving:
     nodes: frozenset[str]
     now_s: Callable[[], float] = monotonic
     why: str | None = None
-    """Once it is about to end."""
+    """Once Ray here, or the head, is about to end."""
+    drained: frozenset[str] = frozenset()
+    """Ids of the nodes that are being drained."""
     _silent_since_s: float | None = None
     _refusals: int = 0
 
@@ -61,7 +64,8 @@ class Leaving:
             return
         self._silent_since_s, self._refusals = None, 0
         try:
-            if self.nodes & self.draining():
+            self.drained = frozenset(self.draining())
+            if self.nodes & self.drained:
                 self.why = "the Ray node of this run was told to end"
         except AuthenticationError:
             self.why = "the head of the Ray cluster was replaced"
@@ -77,13 +81,10 @@ class Leaving:
 
 
 @contextmanager
-def leaving(
-    should_stop: Callable[[], bool], interval_s: float = _INTERVAL_S
-) -> Generator[Callable[[], bool]]:
-    """Yields `should_stop`, which is true as well once Ray here is about to end.
+def leaving(interval_s: float = _INTERVAL_S) -> Generator[Leaving]:
+    """Yields what a thread sees of the nodes, since a cluster that is gone keeps others waiting.
 
-    This process has to be connected to its cluster. A thread looks, since a cluster that is gone
-    keeps whoever asks it waiting.
+    This process has to be connected to its cluster.
     """
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     own = ray.get_runtime_context().get_node_id()
@@ -109,7 +110,7 @@ def leaving(
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
-        yield lambda: should_stop() or seen.why is not None
+        yield seen
     finally:
         is_over.set()
         thread.join(_CONNECT_S)

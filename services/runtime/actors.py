@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -42,6 +43,7 @@ class RayHost:
         spec: of the environment.
         is_run_dir_shared: see RuntimeConfig.
         is_lockstep: the run is to be resumed exactly.
+        drained_nodes: returns the ids of nodes that are about to end.
     """
 
     def __init__(
@@ -52,13 +54,16 @@ class RayHost:
         *,
         is_run_dir_shared: bool,
         is_lockstep: bool,
+        drained_nodes: Callable[[], Set[str]],
     ) -> None:
         self._config = config
         self._paths = paths
         self._spec = spec
         self._is_run_dir_shared = is_run_dir_shared
         self._is_lockstep = is_lockstep
+        self._drained_nodes = drained_nodes
         self._handles: dict[str, Any] = {}
+        self._places: dict[str, Any] = {}  # reference to the id of each actor's node
         self._evaluations: dict[str, Any] = {}  # reference to the newest of each evaluator
 
     def now_s(self) -> float:
@@ -87,6 +92,11 @@ class RayHost:
                 limit = config.evaluation.episode_limit
                 made = self._actor("evaluator", Evaluator).remote(config, seed, is_canceled, limit)
         self._handles[service] = made
+
+        def node_id(_actor: object) -> str:  # in here, so that the actor need not import this file
+            return ray.get_runtime_context().get_node_id()
+
+        self._places[service] = made.__ray_call__.remote(node_id)
 
     def call(self, service: str, verb: str, *arguments: Any, num_results: int = 1) -> Any:
         """See Host."""
@@ -117,6 +127,11 @@ class RayHost:
         """See Host."""
         return service in self._handles
 
+    def drained(self) -> set[str]:
+        """See Host. An actor that is not up yet is not on such a node."""
+        nodes = self._drained_nodes()
+        return {name for name in self._handles if nodes and self._place(name) in nodes}
+
     def kill(self, service: str) -> None:
         """See Host."""
         handle = self._handles.pop(service, None)
@@ -132,6 +147,13 @@ class RayHost:
         )
         for service in services:
             self.kill(service)
+
+    def _place(self, service: str) -> str | None:
+        """Id of the node on which a service is; None before it is up."""
+        ready, _ = ray.wait([self._places[service]], timeout=0)
+        with suppress(RayError):  # it is gone, which others will hear
+            return ray.get(ready[0]) if ready else None
+        return None
 
     def _suspect(self, error: RayError) -> str:
         """What may have ended an actor, after the reason that Ray has: most have code of ours."""

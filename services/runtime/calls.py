@@ -90,6 +90,10 @@ class Host(Protocol):
         """Whether the service was started and not ended by `kill`; it may have died."""
         ...
 
+    def drained(self) -> set[str]:
+        """Services whose node is about to end; what is started from now on starts elsewhere."""
+        ...
+
     def kill(self, service: str) -> None:
         """Ends a service; one that is not there is no matter."""
         ...

@@ -12,7 +12,8 @@ may still send; the schedule is set to where replay and learner stand
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 
 from dreamer_core.run.progress import Pulse
 from dreamer_core.run.schedule import Schedule
@@ -22,6 +23,8 @@ from services.runtime.crew import EXCHANGE, REQUIRED, Crew, ServiceLost, Standin
 from services.runtime.faults import Faults, must_replace
 from services.runtime.saves import Saves
 from services.runtime.traffic import Traffic
+
+logger = logging.getLogger(__name__)
 
 
 class Recovery:
@@ -86,6 +89,17 @@ class Recovery:
             self._traffic.post()
         self._report(self._faults.replaced(call.service))
 
+    def move(self, services: Collection[str]) -> None:
+        """Starts services elsewhere that a checkpoint holds, while nothing is under way.
+
+        Raises: as `after`.
+        """
+        names = " and ".join(sorted(services))
+        logger.info("The node of the %s is about to end; what it did is saved", names)
+        self._crew.host.end(services)
+        call = Call(min(services), "move", None, lambda _: None)
+        self._mend(call, Lost(f"the node of the {names} is about to end"))
+
     def _must_replace(self, call: Call, error: Raised) -> bool:
         """Ends a service that raised, where that is wanted; else its work is tried again later."""
         if must_replace(call, error):
@@ -149,6 +163,7 @@ class Recovery:
             self._crew.replace(service)
             if service == "learner":
                 self._schedule.published(None)
+                self._saves.lost()
             self._report(self._faults.replaced(service))
         self._stand(self._crew.fence())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
@@ -106,28 +106,43 @@ def train(
         address = services.runtime.ray_address
         logger.info("Joining Ray at %s", address) if address else logger.info("Starting Ray")
         stack.enter_context(ray_cluster(services, namespace=str(run_dir)))
-        should_stop = stack.enter_context(leaving(should_stop))
+        nodes = stack.enter_context(leaving())
         await_roles(services.runtime.await_roles, ray.nodes)
         write_address(front.paths)
         stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
         on_start(exporter.url)
         logger.info("Starting the replay server, the learner and the collector")
-        supervisor = make_supervisor(config, services, front, spec)
+        supervisor = make_supervisor(config, services, front, spec, lambda: nodes.drained)
         stack.callback(supervisor.close)
         stack.callback(forget_address, front.paths)  # first: who is attached has to go
         logger.info("%s %d", STARTED, supervisor.schedule.gradient_steps)
         logger.info("Metrics at %s", exporter.url)
-        supervisor.run(should_stop)
+
+        def must_stop() -> bool:
+            return should_stop() or nodes.why is not None
+
+        supervisor.run(must_stop)
         front.draw(lambda: _draw_open_loop(supervisor), supervisor.schedule)
-        supervisor.evaluate(should_stop)
+        supervisor.evaluate(must_stop)
         logger.info("%s %d", STOPPED, supervisor.schedule.gradient_steps)
         return front.result(supervisor.schedule)
 
 
 def make_supervisor(
-    config: Config, services: ServiceConfig, front: Front, spec: EnvSpec
+    config: Config,
+    services: ServiceConfig,
+    front: Front,
+    spec: EnvSpec,
+    drained_nodes: Callable[[], Set[str]],
 ) -> Supervisor:
     """Starts the services on the Ray cluster that this process is connected to.
+
+    Args:
+        config: what to train.
+        services: how.
+        front: of the run.
+        spec: of its environment.
+        drained_nodes: returns the ids of nodes that are about to end.
 
     Raises:
         ServiceLost: one cannot start.
@@ -138,6 +153,7 @@ def make_supervisor(
         spec,
         is_run_dir_shared=services.runtime.is_run_dir_shared,
         is_lockstep=services.lockstep,
+        drained_nodes=drained_nodes,
     )
     crew = Crew(host, services.runtime, is_lockstep=services.lockstep)
     return Supervisor(

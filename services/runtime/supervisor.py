@@ -22,7 +22,7 @@ from dreamer_core.run.schedule import Schedule
 from dreamer_core.types import Report
 from dreamer_core.waiting import Patience
 from services.runtime.calls import Call, CallFailed, Lost, Raised, Silent
-from services.runtime.crew import EXCHANGE, Crew, ServiceLost
+from services.runtime.crew import EXCHANGE, REQUIRED, Crew, ServiceLost
 from services.runtime.evaluations import Evaluations
 from services.runtime.faults import Faults, must_replace
 from services.runtime.guests import Guests
@@ -153,14 +153,29 @@ class Supervisor:
 
     def _issue(self) -> None:
         """Issues every call that the schedule allows; one at a time in lockstep."""
+        is_leaving = self._leave()
         if self._saves.is_due() and self._traffic.is_free():
             position, saved = self._saves.begin(self.schedule, self._traffic.weights)
             self._calls.add("replay", "flush", position, lambda _: None)
             self._calls.add("learner", "save", saved, lambda told: self._saved(position, told))
-        self._traffic.issue()
+        self._traffic.issue(is_held=is_leaving)
         is_due = self._evaluations.clock.is_due(self.schedule.policy_steps)
         if is_due and self._traffic.weights is not None:
             self._evaluate(max_starts=1)
+
+    def _leave(self) -> bool:
+        """Has services whose node is about to end start elsewhere, once a checkpoint holds all.
+
+        Until then nothing is begun that they would take along.
+
+        Returns:
+            Whether that is to come.
+        """
+        drained = self.crew.host.drained() & set(REQUIRED)
+        is_saved = self._saves.hurry(is_hurried=bool(drained))
+        if is_saved and self._traffic.is_idle:
+            self._recovery.move(drained)
+        return bool(drained)
 
     def _evaluate(self, max_starts: int | None = None) -> None:
         self._evaluations.start(

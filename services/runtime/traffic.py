@@ -50,14 +50,22 @@ class Traffic:
         """Whether chunks are not acknowledged yet."""
         return self._storing is not None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call that training depends on is under way, and all chunks are stored."""
+        return not (self.is_storing or self._crew.calls.services() & set(REQUIRED))
+
     def is_free(self) -> bool:
         """Whether a call that training depends on may be issued: in lockstep one at a time."""
-        is_busy = self.is_storing or bool(self._crew.calls.services() & set(REQUIRED))
-        return not (self._crew.is_lockstep and is_busy)
+        return self.is_idle or not self._crew.is_lockstep
 
-    def issue(self) -> None:
-        """Issues every call of training that the schedule allows."""
-        while self._may_train():
+    def issue(self, *, is_held: bool) -> None:
+        """Issues every call of training that the schedule allows.
+
+        Args:
+            is_held: nothing more is to be collected or trained.
+        """
+        while not is_held and self._may_train():
             self._train()
         is_publishing = self._busy("learner", "snapshot")
         if self._schedule.should_publish() and not is_publishing and self.is_free():
@@ -65,7 +73,7 @@ class Traffic:
         if self._storing is not None:
             if not self._busy("replay", "insert") and self._now_s() > self._retry_at_s:
                 self._insert(*self._storing)
-        elif not self._busy("collector", "collect") and self.is_free():
+        elif not (is_held or self._busy("collector", "collect")) and self.is_free():
             order = self._schedule.next_collect()
             if order is not None and (order.is_random or self.weights is not None):
                 self._collect(order)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +63,8 @@ class _Attempt:
     """Ids of the nodes on which it does not start."""
     place: Place | None = None
     """Where it is; None until there is room."""
+    is_leaving: bool = False
+    """Its node is about to end, and it was told to save."""
 
 
 class SweepRuns:
@@ -101,14 +103,24 @@ class SweepRuns:
         """Where the sweep stands."""
         return SweepProgress(tuple(self._states.values()))
 
-    def run(self, should_stop: Callable[[], bool]) -> None:
-        """Trains until every run is done or has failed for good, or until asked to stop."""
+    def run(
+        self,
+        should_stop: Callable[[], bool],
+        drained_nodes: Callable[[], Set[str]] = frozenset,
+    ) -> None:
+        """Trains until every run is done or has failed for good, or until asked to stop.
+
+        Args:
+            should_stop: asked several times a second.
+            drained_nodes: returns the ids of nodes that are about to end.
+        """
         logger.info("%s%s", SWEEP_STARTED, self.progress)
         try:
             while not (self.progress.is_over or should_stop()):
                 self._submit()
                 self._wait()
                 self._look()
+                self._leave(drained_nodes())
                 self._show()
         finally:
             self._stop_all()
@@ -292,6 +304,17 @@ class SweepRuns:
         for key, attempt in list(self._attempts.items()):
             if attempt.place is None and attempt.avoided != self._nodes.avoided_by(key, nodes):
                 self._release(key)  # it waits for a node that went wrong, or avoids all there are
+
+    def _leave(self, drained: Set[str]) -> None:
+        """Has runs on nodes that are about to end save and stop; they are resumed elsewhere."""
+        for key, attempt in self._attempts.items():
+            place = attempt.place
+            if place is not None and place.node_id in drained and not attempt.is_leaving:
+                attempt.is_leaving = True
+                logger.info(
+                    "%s: %s is about to end; it saves, and goes on elsewhere", key, place.name
+                )
+                attempt.worker.stop.remote()
 
     def _release(self, key: RunKey) -> None:
         ray.kill(self._attempts.pop(key).worker)

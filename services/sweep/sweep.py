@@ -85,13 +85,13 @@ def sweep(
         on_start(exporter.url)
         plan, limits = _placed(command, plan)
         runs = SweepRuns(plan, directory, limits, _both(exporter.observe, observe))
-        should_end = stack.enter_context(leaving(should_stop))
+        nodes = stack.enter_context(leaving())
         logger.info("Metrics at %s", exporter.url)
         told = told_to_prometheus(
             where.targets_dir, root, exporter, labels, ray.util.get_node_ip_address
         )
         with suppress(_RunsFailed), told:
-            runs.run(should_end)
+            runs.run(lambda: should_stop() or nodes.why is not None, lambda: nodes.drained)
             if runs.progress.is_over and runs.progress.where("failed"):
                 raise _RunsFailed
         return runs.progress

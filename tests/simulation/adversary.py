@@ -25,6 +25,9 @@ KINDS = {
     "power cut": 1,  # everything ends at once
 }
 """What it does, and how often."""
+_DRAIN = "drain"
+"""Besides, in a part of the runs: the node of collector, learner or replay is about to end."""
+_DRAINED = 0.3  # of the runs
 _WRITES = ("insert", "flush", "save")
 _RETRY_S = 5.0  # after which what a full disk refused is tried again
 _MOMENTS = 80  # events in which a run of the usual length is broken
@@ -36,13 +39,18 @@ class Adversary:
     Args:
         random: a random.Random.
         num_faults: how many.
+        own: a random.Random for drains, so that the runs that have none do not depend on them.
     """
 
-    def __init__(self, random, num_faults):
+    def __init__(self, random, num_faults, own=None):
         self._random = random
         moments = sorted(random.randrange(_MOMENTS) for _ in range(num_faults))
         kinds = random.choices(list(KINDS), KINDS.values(), k=num_faults)
-        self._plan = list(zip(moments, kinds, strict=True))[::-1]
+        self._own = own
+        plan = list(zip(moments, kinds, strict=True))
+        if own is not None and own.random() < _DRAINED:
+            plan += [(own.randrange(_MOMENTS), _DRAIN) for _ in range(2)]
+        self._plan = sorted(plan, key=lambda planned: planned[0], reverse=True)
         self._event = 0
         self._host = None
         self._full_until_s, self._broken_s = -math.inf, 0.0
@@ -135,6 +143,14 @@ class Adversary:
         process = self._pick(names)
         if process is not None:
             self._host.cut(process, self._random.choice((1.0, 8.0, 40.0)))
+
+    def _drain(self):
+        where = (("collector",), ("learner",), ("replay",), ("learner", "replay"))
+        seconds = self._own.choice((6.0, 30.0))  # Ray's own is 30 s, runs here are short
+        for name in self._own.choice(where) if self._is_shared else ("collector",):
+            process = self._host.process(name)
+            if process is not None and not process.drained_until_s:
+                self._host.drain(process, seconds)
 
     def _late_insert(self):
         process = self._host.process("replay")

@@ -77,6 +77,7 @@ class Process:
         self.is_busy = False
         self.frozen_until_s = 0.0
         self.cut_until_s = 0.0
+        self.drained_until_s = 0.0
         self.start_error = None
         self.made = []  # references to large results, which stay on its node
 
@@ -104,6 +105,8 @@ class SimulatedHost:
         self.on_event = _nothing  # the adversary's moment, before each event
         self.on_start = _nothing  # (service, arguments)
         self.on_silence = _nothing  # (process that is ended because nothing came of it)
+        self.on_end = _nothing  # (process that the supervisor ends)
+        self.on_drained = _nothing  # (process whose node ends now, and it never left)
         self.on_call = _nothing  # (service, verb, arguments)
         self.on_effect = _nothing  # (process, task); may raise in place of the service
         self.on_done = _nothing  # (process, task, value)
@@ -160,6 +163,10 @@ class SimulatedHost:
     def has(self, service):
         return service in self._processes
 
+    def drained(self):
+        now_s = self._clock_s
+        return {p.name for p in self._processes.values() if p.drained_until_s > now_s}
+
     def kill(self, service):
         if service in self._processes:
             self.on_silence(self._processes[service])
@@ -170,6 +177,7 @@ class SimulatedHost:
             process = self._processes.pop(service, None)
             if process is not None:
                 self.note(f"end {service}")
+                self.on_end(process)
                 self.die(process)
 
     # What an adversary does
@@ -207,6 +215,17 @@ class SimulatedHost:
         process.cut_until_s = max(process.cut_until_s, self._clock_s + seconds)
         if seconds > DETECTION_S:
             self.at(DETECTION_S, lambda: self.lose_node(process))
+
+    def drain(self, process, seconds):
+        """The node of the process ends after so long, and starts nothing more until then."""
+        self.note(f"drain the node of the {process} for {seconds:.0f} s")
+        process.drained_until_s = self._clock_s + seconds
+        self.at(seconds, lambda: self._end_node(process))
+
+    def _end_node(self, process):
+        if process.is_alive:
+            self.on_drained(process)
+        self.lose_node(process)
 
     def lose_node(self, process):
         """The node of a process is gone, and with it what nobody has fetched from there."""

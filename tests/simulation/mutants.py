@@ -15,6 +15,7 @@ from services.runtime.evaluations import Evaluations
 from services.runtime.guests import Guests
 from services.runtime.recovery import Recovery
 from services.runtime.saves import Saves
+from services.runtime.supervisor import Supervisor
 from services.runtime.traffic import Traffic
 from services.workers.exchange import Exchange
 from services.workers.replay_server import ReplayServer
@@ -51,11 +52,6 @@ def _delete_at_once(replay):
     segment = replay._segments.pop(0)
     segment.path.unlink()
     replay._index.forget_oldest(segment.num_records)
-
-
-def _begin_as_before(saves, *, is_exact):
-    """A try that died with its services still counts."""
-    saves._has_resume_point = is_exact
 
 
 def _unless_any_was(clock, _version):
@@ -98,8 +94,10 @@ MUTANTS = {
     "keep calls of before in lockstep": (Calls, "drop", lambda *_: None),
     "never take the replay back": (replay, "rewind", lambda *_: False),
     "forget the resume point": (SimulatedLearner, "resume_point", lambda _: (None,) * 4),
-    "keep the clock of a save that died": (Saves, "began", _begin_as_before),
+    "keep the clock of a save that died": (Saves, "lost", lambda _: None),
     "save only at the end": (Saves, "is_due", lambda _: False),
+    "stay on a node that is drained": (Supervisor, "_leave", lambda _: False),
+    "leave a node before all is saved": (Saves, "hurry", lambda _, is_hurried: is_hurried),
     "never evaluate": (EvaluationClock, "is_due", lambda *_: False),
     "take older weights for the last": (EvaluationClock, "is_last_wanted", _unless_any_was),
     "evaluate before it is due": (EvaluationClock, "is_due", _count_whenever_asked),

@@ -96,7 +96,8 @@ def simulate(seed, max_faults=6):
     """Runs the schedule of faults of a seed; the outcome holds what was violated, if anything."""
     rng = random.Random(seed)
     variant = variant_of(rng)
-    return run(variant, Adversary(rng, rng.randint(1, max_faults)), seed)
+    own = random.Random(f"drains of {seed}")
+    return run(variant, Adversary(rng, rng.randint(1, max_faults), own), seed)
 
 
 def run(variant, adversary, seed=None):
@@ -205,6 +206,7 @@ class Story:
             slow_until_s=self.adversary.slow_until_s,
         )
         host.on_start, host.on_silence = self.watch.started, self.watch.killed
+        host.on_end, host.on_drained = self.watch.ended, self.watch.outlived
 
     def _supervise(self):
         crew = Crew(self.host, RUNTIME, is_lockstep=self.variant.is_lockstep)

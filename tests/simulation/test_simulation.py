@@ -13,7 +13,7 @@ SOON = {
     "delete what is evicted at once": 150,
 }
 """Schedules within which each fault is found; 50 for all others."""
-RARE = ("forget the fence",)
+RARE = ("forget the fence", "stay on a node that is drained")
 """Found after so many that `make simulate-record` alone looks for it."""
 
 

@@ -15,6 +15,9 @@ EVALUATION_SLACK_S = 1.0
 SAVE_SLACK_S = 2.0
 """... a checkpoint is asked for once it is due: in lockstep what is under way is finished first."""
 
+LEAVE_SLACK_S = 4.0
+"""... nothing is left on a node that is drained: calls under way have their time, then a save."""
+
 
 class Watch:
     """Follows one life of a run.
@@ -44,6 +47,7 @@ class Watch:
         self._last_posted = None
         self._has_weights = False
         self._saved_s = self._tried_s = 0.0
+        self._saved_steps = 0  # gradient steps in the newest checkpoint
         self._has_sought_point = False
         self._unshown, self._shown = {}, {}  # reports by identity
         self._guest = Guest(host)
@@ -86,6 +90,25 @@ class Watch:
         assert not (is_innocent and hangs_until_s > self.host.now_s()), (
             f"the {process} was ended, but the {other} did not answer"
         )
+
+    def ended(self, process):
+        """The supervisor ends a service; one that leaves its node in peace costs no gradient step.
+
+        In lockstep it takes the learner along.
+        """
+        if process.drained_until_s <= self.host.now_s() or self.quiet_s() <= 0:
+            return
+        is_learner = process.name == "learner"
+        learner = process if is_learner or not self._is_lockstep else self.host.process("learner")
+        if learner is not None and learner.name == "learner" and learner.service is not None:
+            lost = learner.service.steps - self._saved_steps
+            assert not lost, f"{lost} gradient steps are lost with a node that was drained"
+
+    def outlived(self, process):
+        """A node ends, and a service is still on it."""
+        if self.schedule.is_done or self.host.is_loop_blocked:
+            return
+        assert self.quiet_s() < LEAVE_SLACK_S, f"the {process} was not moved from a drained node"
 
     @staticmethod
     def _hangs_until_s(process):
@@ -163,7 +186,7 @@ class Watch:
             case "resume_point":
                 self._resumed[id(task.refs[3])] = task.refs[3]
             case "save":
-                self._saved_s = self.host.now_s()
+                self._saved_s, self._saved_steps = self.host.now_s(), process.service.steps
             case "train" if value is not None:
                 self._unshown[id(value)] = value
             case "evaluate":

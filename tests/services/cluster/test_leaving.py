@@ -15,6 +15,7 @@ def seen(*, connect=lambda: None, draining=(), times=1, seconds_apart=1.0):
     for _ in range(times):
         leaving.look()
         now_s[0] += seconds_apart
+    assert leaving.drained == frozenset(draining)
     return leaving.why
 
 
@@ -30,7 +31,7 @@ def test_a_node_without_which_there_is_no_run_is_drained(node):
     assert "told to end" in (seen(draining=[node, "another"]) or "")
 
 
-def test_that_another_node_is_drained_is_no_matter():
+def test_that_another_node_is_drained_stops_nothing():
     assert seen(draining=["a collector's"], times=50) is None
 
 

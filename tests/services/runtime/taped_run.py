@@ -34,7 +34,7 @@ class TapedRun:
         evaluators=1,
         **runtime,
     ):
-        self.config = make_config()
+        self.config, self.directory = make_config(), directory
         made = makers(self.config, directory, is_lockstep=is_lockstep, has_state=has_state)
         self.seconds = dict(SECONDS)
         self.host = SimulatedHost(made, self._take)

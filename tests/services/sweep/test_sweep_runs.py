@@ -75,6 +75,12 @@ class FakeRay:
     def __init__(self, tape, nodes):
         self._tape, self.names = tape, list(nodes)
         self.workers, self.begun, self.most_at_once = [], [], 0
+        self._drained = frozenset()
+
+    def drain(self, nodes):
+        """Nothing starts on these nodes from now on; returns them."""
+        self._drained = frozenset(nodes)
+        return self._drained
 
     def nodes(self):
         return [{"NodeID": n, "Alive": True, "Resources": {"CPU": 8.0}} for n in self.names]
@@ -95,7 +101,7 @@ class FakeRay:
     def _start(self, options):
         selector = options.get("label_selector", {}).get("ray.io/node-id", "")
         avoided = selector.removeprefix("!in(").removesuffix(")").split(", ")
-        node = next((name for name in self.names if name not in avoided), None)
+        node = next((name for name in self.names if name not in (*avoided, *self._drained)), None)
         self.workers.append(FakeWorker(node, self._begin))
         alive = sum(worker.is_alive for worker in self.workers)
         self.most_at_once = max(alive, self.most_at_once)
@@ -111,7 +117,7 @@ def sweep(tmp_path, monkeypatch):
     """Sweeps one game or several; returns the sweep and the fake that it ran on."""
     monkeypatch.setattr(sweep_runs, "_LOOK_INTERVAL_S", 0.0)
 
-    def run(tape, *games, nodes=("box",), should_stop=lambda: False, **limits):
+    def run(tape, *games, nodes=("box",), should_stop=lambda: False, drained=(), **limits):
         fake = FakeRay(tape, nodes)
         monkeypatch.setattr(sweep_runs, "ray", fake)
         plan = SweepPlan(config=preset("debug"), games=games or ("pong",), seeds=(0,))
@@ -119,7 +125,7 @@ def sweep(tmp_path, monkeypatch):
         with open_sweep(tmp_path, plan) as directory:
             runs = SweepRuns(plan, directory, RunLimits(**{**sizes, **limits}), lambda _: None)
             try:
-                runs.run(should_stop)
+                runs.run(should_stop, lambda: fake.drain(set(drained)))
             finally:
                 assert not any(worker.is_alive for worker in fake.workers)
         return runs, fake
@@ -133,6 +139,18 @@ def only_on(good):
 
 
 GAMES = ("pong", "boxing", "hero", "freeway", "skiing")
+
+
+# A node that is drained
+
+
+def test_a_run_on_a_node_that_is_drained_saves_and_goes_on_elsewhere(sweep, caplog):
+    ends = {"leaving": UNTIL_STOPPED, "good": DONE}
+    nodes = tuple(ends)
+    runs, fake = sweep(lambda _, node: ends[node], nodes=nodes, drained=["leaving"])
+    assert fake.begun == [("pong", "leaving"), ("pong", "good")]
+    assert [worker.is_stopping for worker in fake.workers] == [True, False]
+    assert runs.progress.count("done") == 1 and "failed" not in caplog.text
 
 
 # What fails

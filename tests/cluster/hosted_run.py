@@ -21,22 +21,25 @@ with urllib.request.urlopen("http://127.0.0.1:{_METRICS_PORT}/metrics", timeout=
 
 
 class HostedRun:
-    """`dreamer train` on the head of a Ray cluster, with a run directory on that host's disk.
+    """`dreamer train` on the head of a Ray cluster.
 
     Args:
         head: the host.
         address: of the cluster.
         options: preset and settings.
+        run_dir: where all hosts see it; None for one on the head's disk.
     """
 
-    def __init__(self, head: Host, address: str, *options: str) -> None:
+    def __init__(
+        self, head: Host, address: str, *options: str, run_dir: Path | None = None
+    ) -> None:
         self._head = head
-        self.run_dir = head.directory / "disk" / "run"
+        self.run_dir = run_dir or head.directory / "disk" / "run"
         """As seen from outside."""
         self._log = head.directory / "disk" / "dreamer.log"
         inside = head.directory.parent / "disk"
         fixed = ("--runtime.ray-address", address, "--metrics.port", str(_METRICS_PORT))
-        command = (_DREAMER, "train", *options, "--run-dir", inside / "run", *fixed)
+        command = (_DREAMER, "train", *options, "--run-dir", run_dir or inside / "run", *fixed)
         to_file = f"exec >{inside}/dreamer.log 2>&1; exec " + '"$@"'
         self._process = head.start("sh", "-c", to_file, "sh", *command)
 

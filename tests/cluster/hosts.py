@@ -24,6 +24,7 @@ from services.runtime.placement import ROLE_LABEL
 ROOT = Path(__file__).parents[2]
 _RAY = Path(sys.executable).with_name("ray")
 _RAY_PORT = 6379
+BLOCK = "--block"
 _OBJECT_STORE_BYTES = 200_000_000
 _HEALTH_CHECKS = {  # a silent host is given up after 4 to 6 s instead of 15 and more
     "RAY_health_check_initial_delay_ms": "1000",
@@ -118,14 +119,22 @@ class Host:
         """Whether a process with this title runs here."""
         return any(line.startswith(title) for line in self.processes())
 
+    def terminate(self, words: str) -> None:
+        """Sends SIGTERM to the one process here with these words in its command line."""
+        (pid,) = (pid for pid, line in self._lines().items() if words in line)
+        os.kill(pid, signal.SIGTERM)
+
     def processes(self) -> list[str]:
         """Command lines of all that runs here; none once it is off."""
-        found: list[str] = []
+        return list(self._lines().values())
+
+    def _lines(self) -> dict[int, str]:
+        found: dict[int, str] = {}
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it ended meanwhile
                 if (path / "ns/pid").readlink() == self._pid_namespace:
                     line = (path / "cmdline").read_bytes().replace(b"\0", b" ")
-                    found.append(line.decode().strip())
+                    found[int(path.name)] = line.decode().strip()
         return found
 
     def sent_bytes(self) -> int:
@@ -239,6 +248,11 @@ def start_ray(hosts: Sequence[Host], roles: Sequence[str | None]) -> str:
 def join_ray(host: Host, address: str, role: str | None) -> None:
     """Starts Ray on a host, as a worker of the cluster."""
     host.run(*_ray_start(host, role), f"--address={address}")
+
+
+def join_ray_until_sigterm(host: Host, address: str, role: str) -> subprocess.Popen[str]:
+    """Starts Ray on a host as KubeRay and systemd do: by a command that waits for a signal."""
+    return host.start(*_ray_start(host, role), f"--address={address}", BLOCK)
 
 
 def _ray_start(host: Host, role: str | None) -> list[str | Path]:

@@ -9,7 +9,7 @@ from dreamer_core.replay.replay import StaleIncarnation, open_replay
 from dreamer_core.run.rollout import Rollout
 from dreamer_core.storage.run_directory import RunPaths, read_config
 from tests.cluster.hosted_run import HostedRun
-from tests.cluster.hosts import hosts, start_ray
+from tests.cluster.hosts import BLOCK, hosts, join_ray_until_sigterm, start_ray
 from tests.runs import (
     CPU,
     NO_EVALUATION,
@@ -27,6 +27,8 @@ COLLECTOR = "ray::Collector"
 PONG = ("debug", "--env.task", "pong", *CPU)
 RECOVERED_WITHIN_S = 15.0
 """From silence to a new collector; 6 s on two idle cores, of which Ray takes 5 to be sure."""
+DRAINED_S = 30.0
+"""That Ray gives a host whose `ray start --block` gets SIGTERM."""
 
 
 def services_on(host):
@@ -81,6 +83,43 @@ def test_a_run_goes_on_without_the_only_host_of_its_role(powered_off):
 
 def test_the_counts_are_exact_in_spite_of_the_power_cut(powered_off):
     assert_nothing_lost_or_counted_twice(powered_off[0], OFF_STEPS, due(OFF_STEPS))
+
+
+# The learner's host is drained
+
+DRAINED_STEPS = 600
+
+
+@pytest.fixture(scope="module")
+def drained(directory):
+    """(run, seconds until the learner was on another host, exit codes of the run and of Ray)."""
+    with hosts(directory / "drain", 2) as (head, card):
+        address = start_ray([head], [None])
+        ray = join_ray_until_sigterm(card, address, "learner")
+        run = HostedRun(head, address, *PONG, *NO_EVALUATION, "--steps", str(DRAINED_STEPS),
+                        *("--schedule.report-interval-gradient-steps", "1"),
+                        *("--runtime.await-roles", "learner", "--runtime.is-run-dir-shared"),
+                        run_dir=directory / "drain" / "shared")  # fmt: skip
+        run.wait_for("dreamer_gradient_steps_total", least=10)
+        assert "Learner" in services_on(card)
+        card.terminate(BLOCK)
+        seconds = run.wait_until(lambda: "Learner" in services_on(head))
+        yield run, seconds, run.finish(), ray.wait(60)
+
+
+def test_a_learner_leaves_a_host_that_is_drained(drained):
+    run, seconds, exit_code, _ = drained
+    assert exit_code == 0, run.output
+    assert seconds < DRAINED_S
+    assert "what it did is saved" in (run.run_dir / "supervisor.log").read_text()
+
+
+def test_no_gradient_step_is_lost_with_a_host_that_is_drained(drained):
+    run, gradient_steps = drained[0], due(DRAINED_STEPS)
+    assert checkpoint_counts(run.run_dir) == (DRAINED_STEPS, gradient_steps)
+    assert stored_policy_steps(run.run_dir) == (DRAINED_STEPS, DRAINED_STEPS)
+    logged = counted(run.run_dir, "dreamer_gradient_steps_total")
+    assert logged == list(range(1, gradient_steps + 1))
 
 
 # The cable of the collector's host is cut and healed

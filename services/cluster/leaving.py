@@ -55,6 +55,10 @@ class Leaving:
     _silent_since_s: float | None = None
     _refusals: int = 0
 
+    def or_end(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
+        """Returns `should_stop`, true as well once Ray here, or the head, is about to end."""
+        return lambda: should_stop() or self.why is not None
+
     def look(self) -> None:
         """Looks once."""
         try:

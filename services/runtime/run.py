@@ -107,6 +107,7 @@ def train(
         logger.info("Joining Ray at %s", address) if address else logger.info("Starting Ray")
         stack.enter_context(ray_cluster(services, namespace=str(run_dir)))
         nodes = stack.enter_context(leaving())
+        should_stop = nodes.or_end(should_stop)
         await_roles(services.runtime.await_roles, ray.nodes)
         write_address(front.paths)
         stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
@@ -117,13 +118,9 @@ def train(
         stack.callback(forget_address, front.paths)  # first: who is attached has to go
         logger.info("%s %d", STARTED, supervisor.schedule.gradient_steps)
         logger.info("Metrics at %s", exporter.url)
-
-        def must_stop() -> bool:
-            return should_stop() or nodes.why is not None
-
-        supervisor.run(must_stop)
+        supervisor.run(should_stop)
         front.draw(lambda: _draw_open_loop(supervisor), supervisor.schedule)
-        supervisor.evaluate(must_stop)
+        supervisor.evaluate(should_stop)
         logger.info("%s %d", STOPPED, supervisor.schedule.gradient_steps)
         return front.result(supervisor.schedule)
 

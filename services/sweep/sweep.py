@@ -91,7 +91,7 @@ def sweep(
             where.targets_dir, root, exporter, labels, ray.util.get_node_ip_address
         )
         with suppress(_RunsFailed), told:
-            runs.run(lambda: should_stop() or nodes.why is not None, lambda: nodes.drained)
+            runs.run(nodes.or_end(should_stop), lambda: nodes.drained)
             if runs.progress.is_over and runs.progress.where("failed"):
                 raise _RunsFailed
         return runs.progress

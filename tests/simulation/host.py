@@ -77,7 +77,7 @@ class Process:
         self.is_busy = False
         self.frozen_until_s = 0.0
         self.cut_until_s = 0.0
-        self.drained_until_s = 0.0
+        self.drained_since_s = self.drained_until_s = 0.0
         self.start_error = None
         self.made = []  # references to large results, which stay on its node
 
@@ -219,7 +219,7 @@ class SimulatedHost:
     def drain(self, process, seconds):
         """The node of the process ends after so long, and starts nothing more until then."""
         self.note(f"drain the node of the {process} for {seconds:.0f} s")
-        process.drained_until_s = self._clock_s + seconds
+        process.drained_since_s, process.drained_until_s = self._clock_s, self._clock_s + seconds
         self.at(seconds, lambda: self._end_node(process))
 
     def _end_node(self, process):

@@ -94,9 +94,11 @@ class Watch:
     def ended(self, process):
         """The supervisor ends a service; one that leaves its node in peace costs no gradient step.
 
-        In lockstep it takes the learner along.
+        In lockstep it takes the learner along. Only what happens since the drain excuses it.
         """
-        if process.drained_until_s <= self.host.now_s() or self.quiet_s() <= 0:
+        now_s = self.host.now_s()
+        is_disturbed = self._adversary_quiet_since_s() > process.drained_since_s
+        if process.drained_until_s <= now_s or is_disturbed or self.quiet_s() <= 0:
             return
         is_learner = process.name == "learner"
         learner = process if is_learner or not self._is_lockstep else self.host.process("learner")

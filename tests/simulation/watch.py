@@ -97,7 +97,8 @@ class Watch:
         In lockstep it takes the learner along. Only what happens since the drain excuses it.
         """
         now_s = self.host.now_s()
-        is_disturbed = self._adversary_quiet_since_s() > process.drained_since_s
+        since_s = max(self._adversary_quiet_since_s(), self._hangs_until_s(process))
+        is_disturbed = since_s > process.drained_since_s
         if process.drained_until_s <= now_s or is_disturbed or self.quiet_s() <= 0:
             return
         is_learner = process.name == "learner"

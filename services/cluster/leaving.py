@@ -117,7 +117,7 @@ def leaving(interval_s: float = _INTERVAL_S) -> Generator[Leaving]:
         yield seen
     finally:
         is_over.set()
-        thread.join(_CONNECT_S)
+        thread.join(2 * _CONNECT_S)  # it may wait for both answers
 
 
 def _draining() -> set[str]:

@@ -70,9 +70,9 @@ def run(cluster: str, words: list[str], say: Say) -> int:
         if not cluster.startswith("http"):
             with closing(_over_ssh(cluster, script)) as lines:
                 return _relay(lines, mark, say)
-        client = _job_client(cluster)
-        job = _submit(client, script, "dreamer-" + words[0])
+        client, job = _job_client(cluster), _name_of_job("dreamer-" + words[0])
         try:
+            _submit(client, script, job)
             return _followed(client, job, mark, say, until=None)
         except BaseException:  # Ctrl-C, or nobody reads on: the command must not go on there
             with suppress(*_broken()):
@@ -104,7 +104,8 @@ def submit(cluster: str, words: list[str], directory: Path, say: Say) -> int:
     client, mark = _job_client(cluster), secrets.token_hex(8)
     address = "--ray-address" if is_sweep else "--runtime.ray-address"
     script = _script([*words, address, "auto"], mark)
-    job = _submit(client, script, re.sub(r"[^\w-]", "_", directory.name))
+    job = _name_of_job(re.sub(r"[^\w-]", "_", directory.name))
+    _submit(client, script, job)
     say(f"Job {job}")
     until = SWEEP_STARTED if is_sweep else STARTED
     return _followed(client, job, mark, say, until=until)
@@ -199,11 +200,14 @@ def _job_client(address: str) -> Any:
         raise _unreachable(address, error) from error
 
 
-def _submit(client: Any, script: str, name: str) -> str:
-    """Starts a script as a job; returns the job's name."""
-    job = f"{name}-{secrets.token_hex(3)}"
+def _name_of_job(name: str) -> str:
+    return f"{name}-{secrets.token_hex(3)}"
+
+
+def _submit(client: Any, script: str, job: str) -> None:
+    """Starts a script as a job of this name."""
     try:
-        return client.submit_job(entrypoint=f"bash -c {shlex.quote(script)}", submission_id=job)
+        client.submit_job(entrypoint=f"bash -c {shlex.quote(script)}", submission_id=job)
     except _broken() as error:
         raise _unreachable(client.get_address(), error) from error
 

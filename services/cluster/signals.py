@@ -7,12 +7,16 @@ down. A command that was sent to a cluster has to end with the one that sent it.
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+ECHO_S = 0.1
+"""A signal that comes again within it is the same: no finger is as fast."""
 _KEPT = (signal.SIGHUP, signal.SIGTERM)
 
 
@@ -33,10 +37,17 @@ def hear_sigterm() -> None:
 
 @contextmanager
 def raised_by_signals() -> Generator[None]:
-    """Has Ctrl-C, SIGTERM and SIGHUP raise SystemExit in the block, so that it cleans up."""
+    """Has Ctrl-C, SIGTERM and SIGHUP raise SystemExit in the block, so that it cleans up.
+
+    One that follows at once is the same: a closed terminal sends two, and so does `timeout`.
+    """
+    taken_s = -math.inf
 
     def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        nonlocal taken_s
+        if time.monotonic() - taken_s > ECHO_S:
+            taken_s = time.monotonic()
+            raise SystemExit(128 + number)
 
     heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in heard}

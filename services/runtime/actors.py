@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any
 
 import ray
+from ray._private.state import actors, available_resources_per_node
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from dreamer_core.config import Config
@@ -26,7 +26,7 @@ from services.runtime.calls import (
     Silent,
 )
 from services.runtime.crew import EXCHANGE
-from services.runtime.placement import actor_options
+from services.runtime.placement import actor_options, fits
 from services.workers.collector import Collector
 from services.workers.evaluator import Evaluator
 from services.workers.exchange import Exchange
@@ -63,7 +63,6 @@ class RayHost:
         self._is_lockstep = is_lockstep
         self._drained_nodes = drained_nodes
         self._handles: dict[str, Any] = {}
-        self._places: dict[str, Any] = {}  # reference to the id of each actor's node
         self._evaluations: dict[str, Any] = {}  # reference to the newest of each evaluator
 
     def now_s(self) -> float:
@@ -92,11 +91,6 @@ class RayHost:
                 limit = config.evaluation.episode_limit
                 made = self._actor("evaluator", Evaluator).remote(config, seed, is_canceled, limit)
         self._handles[service] = made
-
-        def node_id(_actor: object) -> str:  # in here, so that the actor need not import this file
-            return ray.get_runtime_context().get_node_id()
-
-        self._places[service] = made.__ray_call__.remote(node_id)
 
     def call(self, service: str, verb: str, *arguments: Any, num_results: int = 1) -> Any:
         """See Host."""
@@ -128,9 +122,16 @@ class RayHost:
         return service in self._handles
 
     def drained(self) -> set[str]:
-        """See Host. An actor that is not up yet is not on such a node."""
+        """See Host. Where an actor is that is not up yet is known once it is."""
         nodes = self._drained_nodes()
         return {name for name in self._handles if nodes and self._place(name) in nodes}
+
+    def has_room(self, services: Sequence[str]) -> bool:
+        """See Host. What has a GPU has room only where another is free."""
+        drained = self._drained_nodes()
+        free = available_resources_per_node()
+        left = [resources for node, resources in free.items() if node not in drained]
+        return fits([self._options(service, ray.nodes()) for service in services], left)
 
     def kill(self, service: str) -> None:
         """See Host."""
@@ -148,12 +149,14 @@ class RayHost:
         for service in services:
             self.kill(service)
 
-    def _place(self, service: str) -> str | None:
-        """Id of the node on which a service is; None before it is up."""
-        ready, _ = ray.wait([self._places[service]], timeout=0)
-        with suppress(RayError):  # it is gone, which others will hear
-            return ray.get(ready[0]) if ready else None
-        return None
+    def _place(self, service: str) -> str:
+        """Id of the node on which a service is, as Ray's control store has it.
+
+        The actor itself is not asked: where an evaluation waits behind that question while the
+        actor starts, Ray cannot cancel it.
+        """
+        found: Any = actors(self._handles[service]._actor_id.hex())  # noqa: SLF001
+        return found.get("Address", {}).get("NodeID", "")
 
     def _suspect(self, error: RayError) -> str:
         """What may have ended an actor, after the reason that Ray has: most have code of ours."""
@@ -166,14 +169,18 @@ class RayHost:
 
     def _actor(self, service: str, kind: type, **options: Any) -> Any:
         """The actor class of a service: where it may start, and what it takes there."""
-        place = actor_options(
-            service,
-            ray.nodes(),
+        drained = self._drained_nodes()
+        nodes = [node for node in ray.nodes() if node["NodeID"] not in drained]
+        return ray.remote(kind).options(**options, **self._options(service, nodes))
+
+    def _options(self, service: str, nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return actor_options(
+            service.partition("-")[0],
+            nodes,
             home=ray.get_runtime_context().get_node_id(),
             is_run_dir_shared=self._is_run_dir_shared,
             device=self._config.learner.device,
         )
-        return ray.remote(kind).options(**options, **place)
 
 
 def _has_environment(service: str) -> bool:

@@ -94,6 +94,10 @@ class Host(Protocol):
         """Services whose node is about to end; what is started from now on starts elsewhere."""
         ...
 
+    def has_room(self, services: Sequence[str]) -> bool:
+        """Whether nodes that are not about to end could take these as well as what they have."""
+        ...
+
     def kill(self, service: str) -> None:
         """Ends a service; one that is not there is no matter."""
         ...

@@ -6,6 +6,7 @@ evaluators of other jobs find weights, and the run's own evaluators; training wa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,13 @@ from dreamer_core.run.progress import next_incarnation
 from services.runtime.calls import READY, CallFailed, Calls, Host, Lost, NotStarted, Raised, Silent
 from services.runtime.config import RuntimeConfig
 
+logger = logging.getLogger(__name__)
+
 EXCHANGE = "exchange"
 """Under which name evaluators of other jobs find the exchange, in the run's namespace."""
 REQUIRED = ("collector", "learner", "replay")
 """Services that training waits for."""
+_CLOSE_S = 10.0
 _PROBE_S = 3.0  # for answers that need no work; a process that is starved may take a while
 
 
@@ -159,6 +163,14 @@ class Crew:
             raise ServiceLost(f"The {service} {did}: {error.cause}") from error
         except CallFailed as error:
             raise ServiceLost(f"The {service} did not answer: {error}") from error
+
+    def close_replay(self) -> None:
+        """Has the replay bring all that it has to the disk; a dead one is no matter."""
+        try:
+            if self.host.has("replay"):
+                self.ask("replay", "close", timeout_s=_CLOSE_S)
+        except (ServiceLost, Raised) as error:
+            logger.warning("The replay is not closed; its next start will mend it: %s", error)
 
     def close(self, evaluators: Sequence[str]) -> None:
         """Ends all of them, and these evaluators."""

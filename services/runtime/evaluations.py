@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -90,13 +90,18 @@ class Evaluations:
             )
             self._crew.calls.add(name, "evaluate", done, partial(_named, name, on_done))
 
-    def drop(self) -> None:
-        """Gives up those under way: nothing waits for the end of their episodes."""
-        busy = [name for name in self.names if self._crew.calls.in_flight(name, "evaluate")]
+    def drop(self, names: Sequence[str] | None = None) -> None:
+        """Gives up those under way: nothing waits for the end of their episodes.
+
+        Args:
+            names: of the evaluators to end; None for all that play.
+        """
+        given = self.names if names is None else names
+        busy = [name for name in given if self._crew.calls.in_flight(name, "evaluate")]
         self._crew.calls.drop(busy)
         if busy:
             self.clock.gave_up()
-        self._crew.host.end(busy)
+        self._crew.host.end(busy if names is None else names)
 
 
 def _named(name: str, on_done: Callable[[Report], None], report: Report) -> None:

@@ -57,6 +57,25 @@ def actor_options(
     return options
 
 
+def fits(wanted: Sequence[Mapping[str, Any]], free: Sequence[Mapping[str, float]]) -> bool:
+    """Whether actors of these options fit on nodes all at once.
+
+    Args:
+        wanted: as `actor_options` returns them.
+        free: what each node has left, by Ray's names of resources.
+    """
+    left = [dict(node) for node in free]
+    for options in sorted(wanted, key=_num_gpus_of, reverse=True):
+        needs = {"CPU": options["num_cpus"], "GPU": _num_gpus_of(options)}
+        for node in left:
+            if all(node.get(name, 0.0) >= amount for name, amount in needs.items()):
+                node.update({name: node.get(name, 0.0) - needs[name] for name in needs})
+                break
+        else:
+            return False
+    return True
+
+
 def guest_options(home: str) -> dict[str, Any]:
     """Returns the options of an evaluator of another job: on a node for evaluators, or at home.
 
@@ -105,6 +124,10 @@ def _place(service: str, only_node: str | None) -> dict[str, Any]:
         "label_selector": {ROLE_LABEL: service},
         "fallback_strategy": [{"label_selector": {ROLE_LABEL: f"!{service}"}}],
     }
+
+
+def _num_gpus_of(options: Mapping[str, Any]) -> float:
+    return options.get("num_gpus", 0)
 
 
 def _num_gpus(nodes: Sequence[Mapping[str, Any]], only_node: str | None) -> int:

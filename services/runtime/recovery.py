@@ -14,7 +14,7 @@ a node is drained  what it has of these is replaced likewise, once a checkpoint 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 
 from dreamer_core.run.progress import Pulse
 from dreamer_core.run.schedule import Schedule
@@ -82,7 +82,8 @@ class Recovery:
             raise ServiceLost(f"The {call.service} failed: {error}") from error
         self._note(call.service, error)
         if call.service in REQUIRED:
-            self._mend(call, error)
+            self._faults.count_attempt(self._schedule, error)
+            self._go_on(call.service, is_chunk_lost=call.verb in ("collect", "insert"))
             return
         self._crew.calls.drop([call.service])
         self._crew.replace(call.service)
@@ -90,16 +91,18 @@ class Recovery:
             self._traffic.post()
         self._report(self._faults.replaced(call.service))
 
-    def move(self, services: Collection[str]) -> None:
-        """Starts services elsewhere that a checkpoint holds, while nothing is under way.
+    def move(self, services: Sequence[str]) -> None:
+        """Starts services elsewhere, while nothing is under way that they would take along.
 
-        Raises: as `after`.
+        Raises:
+            ServiceLost, Raised: as `after`.
         """
-        names = " and ".join(sorted(services))
-        logger.info("The node of the %s is about to end; what it did is saved", names)
+        names = " and ".join(services)
+        logger.info("The node of the %s is about to end: what it did is saved, it moves", names)
+        if "replay" in services:
+            self._crew.close_replay()  # its files are opened by another machine now
         self._crew.host.end(services)
-        call = Call(min(services), "move", None, lambda _: None)
-        self._mend(call, Lost(f"the node of the {names} is about to end"))
+        self._go_on(services[0], is_chunk_lost=False)
 
     def _must_replace(self, call: Call, error: Raised) -> bool:
         """Ends a service that raised, where that is wanted; else its work is tried again later."""
@@ -111,14 +114,12 @@ class Recovery:
         self._report(self._faults.failed(call.service, f"{error.cause}. It is tried again"))
         return False
 
-    def _mend(self, call: Call, error: CallFailed) -> None:
-        """Replaces whatever is dead, until all that a run needs answers."""
-        is_chunk_lost = call.verb in ("collect", "insert")
+    def _go_on(self, service: str, *, is_chunk_lost: bool) -> None:
+        """Replaces whatever is dead, this service for one, until all that a run needs answers."""
         while True:
-            self._faults.count_attempt(self._schedule, error)
             try:
                 if self._crew.is_lockstep:
-                    self._start_over(call.service)
+                    self._start_over(service)
                 else:
                     is_chunk_lost |= self._finish_calls()
                     self._replace_dead(is_chunk_lost=is_chunk_lost)
@@ -126,8 +127,8 @@ class Recovery:
                 cause = lost.__cause__
                 if not isinstance(cause, (Lost, Silent)):
                     raise
-                error = cause  # one more died meanwhile
-                self._note(call.service, error)
+                self._note(service, cause)  # one more died meanwhile
+                self._faults.count_attempt(self._schedule, cause)
             else:
                 return
 

@@ -30,7 +30,9 @@ class Saves:
         self._tried_s = -math.inf
         self._policy_steps = 0  # of the one that is being written
         self._has_resume_point = False  # without one, a kill in lockstep could not be undone
-        self._is_hurried = self._is_begun = self._is_made = False
+        self._is_wanted = False
+        self._wanted_is_begun = False  # the one that is being written, or was last
+        self._wanted_is_made = False
 
     def began(self, *, is_exact: bool) -> None:
         """Takes note that the services were brought up, at a checkpoint or not."""
@@ -41,17 +43,27 @@ class Saves:
         """A try that the services of before did not end is void."""
         self._tried_s = -math.inf
 
-    def hurry(self, *, is_hurried: bool) -> bool:
-        """Wants a checkpoint at once, from now on or no longer.
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a checkpoint is wanted at once, whatever the clock says."""
+        return self._is_wanted
 
-        Returns:
-            Whether one that was begun since it is wanted has been written.
-        """
-        if is_hurried and not self._is_hurried:
-            self._is_begun = self._is_made = False
+    @is_wanted.setter
+    def is_wanted(self, is_wanted: bool) -> None:
+        if is_wanted and not self._is_wanted:
+            self._wanted_is_begun = self._wanted_is_made = False
             self._tried_s = -math.inf
-        self._is_hurried = is_hurried
-        return is_hurried and self._is_made
+        self._is_wanted = is_wanted
+
+    @property
+    def is_made(self) -> bool:
+        """Whether one that was begun since it is wanted has been written."""
+        return self._is_wanted and self._wanted_is_made
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether one is being written, or is to be begun as soon as it can."""
+        return self.is_due() or bool(self._crew.calls.in_flight("learner", "save"))
 
     @property
     def age_s(self) -> float:
@@ -61,8 +73,8 @@ class Saves:
     def is_due(self) -> bool:
         """Whether it is time to save, and none is being written."""
         needs_point = self._crew.is_lockstep and not self._has_resume_point
-        is_wanted = self._is_hurried and not self._is_made
-        is_due = is_wanted or needs_point or self.age_s > self._interval_s
+        is_missing = self._is_wanted and not self._wanted_is_made
+        is_due = is_missing or needs_point or self.age_s > self._interval_s
         since_try_s = self._crew.host.now_s() - self._tried_s
         is_retry_due = since_try_s > min(self._interval_s, _RETRY_S)
         return is_due and is_retry_due and not self._crew.calls.in_flight("learner", "save")
@@ -78,7 +90,7 @@ class Saves:
             References to the replay's position and to the report.
         """
         self.tried()
-        self._is_begun = self._is_hurried
+        self._wanted_is_begun = self._is_wanted
         self._policy_steps = schedule.policy_steps
         host = self._crew.host
         position = host.call("replay", "flush")
@@ -94,7 +106,7 @@ class Saves:
     def saved(self, position: Any, report: Report) -> None:
         """A checkpoint with the replay at `position` is on disk; `report` is the learner's."""
         self._saved_s = self._crew.host.now_s()
-        self._is_made = self._is_begun
+        self._wanted_is_made = self._wanted_is_begun
         seconds = report.values["dreamer_checkpoint_seconds"]
         logger.info("Wrote the checkpoint of policy step %d in %.1f s", self._policy_steps, seconds)
         if self._crew.is_lockstep:

@@ -22,10 +22,11 @@ from dreamer_core.run.schedule import Schedule
 from dreamer_core.types import Report
 from dreamer_core.waiting import Patience
 from services.runtime.calls import Call, CallFailed, Lost, Raised, Silent
-from services.runtime.crew import EXCHANGE, REQUIRED, Crew, ServiceLost
+from services.runtime.crew import EXCHANGE, Crew, ServiceLost
 from services.runtime.evaluations import Evaluations
 from services.runtime.faults import Faults, must_replace
 from services.runtime.guests import Guests
+from services.runtime.moves import Moves
 from services.runtime.recovery import Recovery
 from services.runtime.saves import Saves
 from services.runtime.traffic import Traffic
@@ -83,6 +84,13 @@ class Supervisor:
             saves=saves,
             faults=faults,
             report=self._report,
+        )
+        self._moves = Moves(
+            crew=crew,
+            traffic=self._traffic,
+            saves=saves,
+            evaluations=evaluations,
+            recovery=self._recovery,
         )
         self._recovery.begin(start)
         evaluations.begin(counts.policy_steps, schedule.gradient_steps)
@@ -142,40 +150,22 @@ class Supervisor:
 
     def close(self) -> None:
         """Closes the replay and ends the services; a dead one is no matter."""
-        try:
-            if self.crew.host.has("replay"):
-                self.crew.ask("replay", "close", timeout_s=_STOP_S)
-        except (ServiceLost, Raised) as error:
-            logger.warning("The replay is not closed; its next start will mend it: %s", error)
+        self.crew.close_replay()
         self.crew.close(self._evaluations.names)
 
     # Issuing
 
     def _issue(self) -> None:
         """Issues every call that the schedule allows; one at a time in lockstep."""
-        is_leaving = self._leave()
+        is_held = self._moves.make()
         if self._saves.is_due() and self._traffic.is_free():
             position, saved = self._saves.begin(self.schedule, self._traffic.weights)
             self._calls.add("replay", "flush", position, lambda _: None)
             self._calls.add("learner", "save", saved, lambda told: self._saved(position, told))
-        self._traffic.issue(is_held=is_leaving)
+        self._traffic.issue(is_held=is_held)
         is_due = self._evaluations.clock.is_due(self.schedule.policy_steps)
         if is_due and self._traffic.weights is not None:
             self._evaluate(max_starts=1)
-
-    def _leave(self) -> bool:
-        """Has services whose node is about to end start elsewhere, once a checkpoint holds all.
-
-        Until then nothing is begun that they would take along.
-
-        Returns:
-            Whether that is to come.
-        """
-        drained = self.crew.host.drained() & set(REQUIRED)
-        is_saved = self._saves.hurry(is_hurried=bool(drained))
-        if is_saved and self._traffic.is_idle:
-            self._recovery.move(drained)
-        return bool(drained)
 
     def _evaluate(self, max_starts: int | None = None) -> None:
         self._evaluations.start(

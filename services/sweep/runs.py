@@ -90,6 +90,7 @@ class SweepRuns:
         self._observe = observe
         self._attempts: dict[RunKey, _Attempt] = {}
         self._losses: dict[RunKey, tuple[int, int]] = {}  # policy step at the last, how many
+        self._drained: Set[str] = frozenset()
         self._nodes = NodeRecord(num_cpus=limits.num_cpus, num_gpus=limits.num_gpus)
         self._looked_s = 0.0
         self._noted: Mapping[str, Mapping[str, Any]] = {}
@@ -160,7 +161,7 @@ class SweepRuns:
             "num_gpus": self._limits.num_gpus,
             "max_concurrency": 2,  # `stop` is answered beside `run`
         }
-        avoided = self._nodes.avoided_by(key, ray.nodes())
+        avoided = self._nodes.avoided_by(key, self._lasting_nodes())
         if avoided:
             options["label_selector"] = {NODE_ID_LABEL: f"!in({', '.join(avoided)})"}
         run_dir = self._directory.run_dir(key)
@@ -223,7 +224,7 @@ class SweepRuns:
         elif outcome.ending == "failed":
             self._count_failure(key, outcome.reason)
             if (place := attempt.place) is not None:
-                self._nodes.add_failure(key, place.node_id, place.name, ray.nodes())
+                self._nodes.add_failure(key, place.node_id, place.name, self._lasting_nodes())
 
     def _finish(self, key: RunKey, place: Place | None) -> None:
         if place is not None:
@@ -300,21 +301,26 @@ class SweepRuns:
         self._looked_s = now_s
         for state in self.progress.where("running"):
             self._states[state.key] = self._readers[state.key].read(state)
-        nodes = ray.nodes()
+        nodes = self._lasting_nodes()
         for key, attempt in list(self._attempts.items()):
             if attempt.place is None and attempt.avoided != self._nodes.avoided_by(key, nodes):
                 self._release(key)  # it waits for a node that went wrong, or avoids all there are
 
     def _leave(self, drained: Set[str]) -> None:
         """Has runs on nodes that are about to end save and stop; they are resumed elsewhere."""
+        self._drained = drained
         for key, attempt in self._attempts.items():
             place = attempt.place
             if place is not None and place.node_id in drained and not attempt.is_leaving:
                 attempt.is_leaving = True
-                logger.info(
-                    "%s: %s is about to end; it saves, and goes on elsewhere", key, place.name
-                )
+                has_room = self._nodes.has_room(self._lasting_nodes())
+                then = "goes on elsewhere" if has_room else "waits for a node that is large enough"
+                logger.info("%s: %s is about to end; it saves, and %s", key, place.name, then)
                 attempt.worker.stop.remote()
+
+    def _lasting_nodes(self) -> list[Mapping[str, Any]]:
+        """The cluster's nodes but those that are about to end."""
+        return [node for node in ray.nodes() if node["NodeID"] not in self._drained]
 
     def _release(self, key: RunKey) -> None:
         ray.kill(self._attempts.pop(key).worker)

@@ -210,16 +210,20 @@ class _RunPage:
         self._options = player_options(command, config)
         self._playing: asyncio.Task[None] | None = None
         self._is_ending = False  # which takes a moment, in which somebody may come
+        self._is_over = False
         self.endpoints: Mapping[str, Endpoint] = endpoints(command, config, self._stage)
 
     def begin(self) -> None:
         """Has the game played while somebody looks, if it is not."""
+        if self._is_over:
+            return
         if self._playing is None or self._playing.done() or self._is_ending:
             self._is_ending = False
             self._playing = asyncio.create_task(self._play(after=self._playing))
 
     async def end(self) -> None:
-        """Ends the game."""
+        """Ends the game, and has none begin."""
+        self._is_over = True
         if self._playing is not None:
             self._playing.cancel()
             with suppress(asyncio.CancelledError):

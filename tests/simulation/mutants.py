@@ -13,9 +13,9 @@ from services.runtime.calls import Calls
 from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
 from services.runtime.guests import Guests
+from services.runtime.moves import Moves
 from services.runtime.recovery import Recovery
 from services.runtime.saves import Saves
-from services.runtime.supervisor import Supervisor
 from services.runtime.traffic import Traffic
 from services.workers.exchange import Exchange
 from services.workers.replay_server import ReplayServer
@@ -96,7 +96,7 @@ MUTANTS = {
     "forget the resume point": (SimulatedLearner, "resume_point", lambda _: (None,) * 4),
     "keep the clock of a save that died": (Saves, "lost", lambda _: None),
     "save only at the end": (Saves, "is_due", lambda _: False),
-    "stay on a node that is drained": (Supervisor, "_leave", lambda _: False),
+    "stay on a node that is drained": (Moves, "make", lambda _: False),
     "leave a node before all is saved": (Saves, "hurry", lambda _, is_hurried: is_hurried),
     "never evaluate": (EvaluationClock, "is_due", lambda *_: False),
     "take older weights for the last": (EvaluationClock, "is_last_wanted", _unless_any_was),

@@ -24,7 +24,8 @@ def ends_after(run, service):
 def test_what_is_on_a_drained_node_is_saved_and_starts_elsewhere(tmp_path, service, is_lockstep):
     run = TapedRun(tmp_path, is_lockstep=is_lockstep)
     run.when("learner", "train", 4, lambda _: run.host.drain(run.host.process(service), 20.0))
-    lost = ends_after(run, service)
+    is_saved = is_lockstep or service == "learner"  # what else moves has nothing to lose
+    lost = ends_after(run, service) if is_saved else [0]
     outlived = []
     run.host.on_drained = outlived.append
     assert run.run().counts == ALL
@@ -46,3 +47,53 @@ def test_a_stop_is_not_kept_waiting_by_a_drained_node(tmp_path):
     run.when("learner", "save", "each", lambda _: setattr(run, "stops_at_s", 0.0))
     run.run()
     assert run.starts("learner") == 1 and saved_steps(tmp_path) == run.counts[1]
+
+
+def test_without_room_elsewhere_it_saves_stays_and_goes_on(tmp_path):
+    run = TapedRun(tmp_path)
+    run.host.is_roomy = False
+    saved = []
+    run.when("learner", "save", "each", lambda _: saved.append(run.host.process("learner")))
+    run.when("learner", "train", 4, lambda _: run.host.drain(run.host.process("learner"), 99.0))
+    assert run.run().counts == ALL
+    assert (run.starts("learner"), run.number_of("learner", "train")) == (1, 8)
+    assert len(saved) == 2  # at the notice, and at the end
+
+
+def test_room_that_comes_later_is_used_after_one_more_checkpoint(tmp_path):
+    run = TapedRun(tmp_path)
+    run.host.is_roomy = False
+    run.when("learner", "train", 2, lambda _: run.host.drain(run.host.process("learner"), 99.0))
+    run.when("learner", "train", 5, lambda _: setattr(run.host, "is_roomy", True))
+    lost = ends_after(run, "learner")
+    assert run.run().counts == ALL
+    assert (lost, run.starts("learner"), run.number_of("learner", "train")) == ([0], 2, 8)
+
+
+def test_where_no_checkpoint_can_be_written_the_run_goes_on(tmp_path):
+    run = TapedRun(tmp_path)
+    run.when("learner", "train", 2, lambda _: run.host.drain(run.host.process("learner"), 99.0))
+    run.when("learner", "save", 1, error(FULL))
+    assert run.run().counts == ALL
+    assert run.starts("learner") == 1 and run.ended_s < 30  # when it is tried again
+
+
+def test_a_collector_moves_without_a_checkpoint(tmp_path):
+    run = TapedRun(tmp_path)
+    run.when("learner", "train", 2, lambda _: run.host.drain(run.host.process("collector"), 99.0))
+    assert run.run().counts == ALL
+    assert run.starts("collector") == 2
+    assert (run.number_of("learner", "train"), run.number_of("learner", "save")) == (8, 1)
+
+
+def test_moves_are_no_deaths(tmp_path):
+    run = TapedRun(tmp_path, max_fruitless_restarts=0)
+    run.when("learner", "train", 4, lambda _: run.host.drain(run.host.process("learner"), 20.0))
+    assert run.run().counts == ALL
+
+
+def test_an_evaluation_on_a_drained_node_is_begun_anew_elsewhere(tmp_path):
+    run = TapedRun(tmp_path, evaluate_every=12)
+    run.when("evaluator-0", "evaluate", 1, lambda process: run.host.drain(process, 99.0))
+    run.run()
+    assert run.starts("evaluator-0") >= 2

@@ -5,7 +5,13 @@ import logging
 import pytest
 
 from services.cluster.connection import NoCluster
-from services.runtime.placement import ROLE_LABEL, actor_options, await_roles, guest_options
+from services.runtime.placement import (
+    ROLE_LABEL,
+    actor_options,
+    await_roles,
+    fits,
+    guest_options,
+)
 
 
 def node(name, *, is_alive=True, **resources):
@@ -90,3 +96,19 @@ def test_the_start_waits_for_nodes_of_the_roles_that_are_named(caplog):
     await_roles(["collector"], lambda: [learner], patience_s=0.0)
     assert "Started without it" in caplog.text
     await_roles([], list)
+
+
+@pytest.mark.parametrize(
+    ("free", "do_fit"),
+    [
+        ([{"CPU": 2.0, "GPU": 1.0}], True),
+        ([{"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0}], True),
+        ([{"CPU": 2.0}], False),  # what has a GPU keeps it rather than go on without
+        ([{"CPU": 1.0, "GPU": 1.0}], False),  # each alone would
+        ([{"GPU": 1.0}, {"CPU": 2.0}], False),
+        ([], False),
+    ],
+)
+def test_services_move_where_there_is_room_for_all_at_once(free, do_fit):
+    wanted = [{"num_cpus": 1}, {"num_cpus": 1, "num_gpus": 1}, {"num_cpus": 0}]
+    assert fits(wanted, free) is do_fit

@@ -121,14 +121,17 @@ def test_what_a_training_says_is_not_folded_by_a_narrow_terminal(monkeypatch):
 class JobServer:
     """A job server on which a command has said what it says, and goes on.
 
-    MARK in a line is that of the command; a number among the lines is a signal that comes then.
+    MARK in a line is that of the command; a number among the lines is a signal that comes then, and
+    comes again while the job is being stopped.
     """
 
-    def __init__(self, *lines):
+    def __init__(self, *lines, submitting=lambda: None):
         self.entrypoint, self._lines, self.stopped = None, lines, None
+        self._submitting = submitting
 
     def submit_job(self, *, entrypoint, submission_id):
         self.entrypoint = entrypoint
+        self._submitting()
         return submission_id
 
     async def tail_job_logs(self, _job):
@@ -141,6 +144,8 @@ class JobServer:
         raise AssertionError("it was waited for after it had begun, or ended")
 
     def stop_job(self, job):
+        for number in filter(lambda line: isinstance(line, int), self._lines):
+            os.kill(os.getpid(), number)
         self.stopped = job
 
 
@@ -158,6 +163,13 @@ def test_a_command_elsewhere_ends_with_the_one_that_sent_it(dreamer, monkeypatch
     code, said, complaint = dreamer("logs", "runs/pong", "--follow", "--on", "http://head:8265")
     assert (code, said, complaint) == (128 + number, "a line", "")
     assert server.stopped.startswith("dreamer-logs-")
+
+
+def test_a_command_that_is_interrupted_while_it_is_sent_ends_there_too(dreamer, monkeypatch):
+    server = JobServer(submitting=lambda: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(remote, "_job_client", lambda _: server)
+    code, _, _ = dreamer("logs", "runs/pong", "--follow", "--on", "http://head:8265")
+    assert code == 130 and server.stopped.startswith("dreamer-logs-")
 
 
 def test_a_sweep_is_started_on_a_cluster_and_goes_on_there(dreamer, monkeypatch):

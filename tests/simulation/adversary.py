@@ -147,6 +147,8 @@ class Adversary:
     def _drain(self):
         where = (("collector",), ("learner",), ("replay",), ("learner", "replay"))
         seconds = self._own.choice((6.0, 30.0))  # Ray's own is 30 s, runs here are short
+        has_room = self._own.random() < 0.7
+        self._host.has_room = lambda _services: has_room
         for name in self._own.choice(where) if self._is_shared else ("collector",):
             process = self._host.process(name)
             if process is not None and not process.drained_until_s:

@@ -106,7 +106,7 @@ class SimulatedHost:
         self.on_start = _nothing  # (service, arguments)
         self.on_silence = _nothing  # (process that is ended because nothing came of it)
         self.on_end = _nothing  # (process that the supervisor ends)
-        self.is_roomy = True  # whether other nodes can take what is on drained ones
+        self.has_room = lambda _services: True  # of other nodes for what is on drained ones
         self.on_drained = _nothing  # (process whose node ends now, and it never left)
         self.on_call = _nothing  # (service, verb, arguments)
         self.on_effect = _nothing  # (process, task); may raise in place of the service
@@ -167,9 +167,6 @@ class SimulatedHost:
     def drained(self):
         now_s = self._clock_s
         return {p.name for p in self._processes.values() if p.drained_until_s > now_s}
-
-    def has_room(self, services):
-        return self.is_roomy
 
     def kill(self, service):
         if service in self._processes:

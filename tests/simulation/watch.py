@@ -109,7 +109,7 @@ class Watch:
 
     def outlived(self, process):
         """A node ends, and a service is still on it."""
-        if self.schedule.is_done or self.host.is_loop_blocked:
+        if self.schedule.is_done or self.host.is_loop_blocked or not self.host.has_room([]):
             return
         assert self.quiet_s() < LEAVE_SLACK_S, f"the {process} was not moved from a drained node"
 

@@ -51,7 +51,7 @@ def test_a_stop_is_not_kept_waiting_by_a_drained_node(tmp_path):
 
 def test_without_room_elsewhere_it_saves_stays_and_goes_on(tmp_path):
     run = TapedRun(tmp_path)
-    run.host.is_roomy = False
+    run.host.has_room = lambda _services: False
     saved = []
     run.when("learner", "save", "each", lambda _: saved.append(run.host.process("learner")))
     run.when("learner", "train", 4, lambda _: run.host.drain(run.host.process("learner"), 99.0))
@@ -62,9 +62,9 @@ def test_without_room_elsewhere_it_saves_stays_and_goes_on(tmp_path):
 
 def test_room_that_comes_later_is_used_after_one_more_checkpoint(tmp_path):
     run = TapedRun(tmp_path)
-    run.host.is_roomy = False
+    run.host.has_room = lambda _services: False
     run.when("learner", "train", 2, lambda _: run.host.drain(run.host.process("learner"), 99.0))
-    run.when("learner", "train", 5, lambda _: setattr(run.host, "is_roomy", True))
+    run.when("learner", "train", 5, lambda _: setattr(run.host, "has_room", lambda _: True))
     lost = ends_after(run, "learner")
     assert run.run().counts == ALL
     assert (lost, run.starts("learner"), run.number_of("learner", "train")) == ([0], 2, 8)

@@ -15,8 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-ECHO_S = 0.1
-"""A signal that comes again within it is the same: no finger is as fast."""
+_ECHO_S = 0.1  # a signal that comes again within it is the same
 _KEPT = (signal.SIGHUP, signal.SIGTERM)
 
 
@@ -45,7 +44,7 @@ def raised_by_signals() -> Generator[None]:
 
     def end(number: int, _frame: FrameType | None) -> None:
         nonlocal taken_s
-        if time.monotonic() - taken_s > ECHO_S:
+        if time.monotonic() - taken_s > _ECHO_S:
             taken_s = time.monotonic()
             raise SystemExit(128 + number)
 

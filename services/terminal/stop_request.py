@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from services.cluster.signals import ECHO_S
-
 INTERRUPTED_EXIT = 130
 """Exit code after Ctrl-C."""
 TERMINATED_EXIT = 143
 """Exit code after SIGTERM, and of a command whose Ray cluster was about to end."""
+_ECHO_S = 0.1  # a signal that comes again within it is the same
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -68,7 +67,7 @@ class StopRequest:
 
     def _take(self, number: signal.Signals) -> None:
         if self.signal is not None:
-            if number == signal.SIGINT and time.monotonic() - self._taken_s > ECHO_S:
+            if number == signal.SIGINT and time.monotonic() - self._taken_s > _ECHO_S:
                 if sys.stdout.isatty():
                     os.write(sys.stdout.fileno(), _SHOW_CURSOR)
                 os._exit(INTERRUPTED_EXIT)

@@ -36,7 +36,7 @@ def test_it_takes_the_exact_counts_and_the_same_losses_each_time(tmp_path):
 @pytest.mark.parametrize("config", [PONG, PRETRAINED])
 def test_it_goes_on_exactly_wherever_it_was_stopped(tmp_path, config):
     _, whole = run(tmp_path / "whole", config)
-    for number in (1, 2, 3, 5, 7, 9, 12, 15, 17):  # before, in and after all kinds of steps
+    for number in (1, 2, 3, 5, 8, 13):  # before, in and after all kinds of steps
         count, losses = itertools.count(), []
         for _ in range(2):
 

@@ -19,6 +19,7 @@ from tests.watching import Served, frames
 SHORT = (
     *("--steps", "60", "--schedule.prefill-policy-steps", "50", "--replay.batch-length", "10"),
     *("--replay.batch-size", "2", "--behavior.horizon", "3", "--learner.device", "cpu"),
+    *("--evaluation.interval-frames", "None"),
 )
 
 

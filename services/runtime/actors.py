@@ -63,6 +63,7 @@ class RayHost:
         self._is_lockstep = is_lockstep
         self._drained_nodes = drained_nodes
         self._handles: dict[str, Any] = {}
+        self._places: dict[str, str] = {}  # id of the node of each that is known to be up
         self._evaluations: dict[str, Any] = {}  # reference to the newest of each evaluator
 
     def now_s(self) -> float:
@@ -91,6 +92,7 @@ class RayHost:
                 limit = config.evaluation.episode_limit
                 made = self._actor("evaluator", Evaluator).remote(config, seed, is_canceled, limit)
         self._handles[service] = made
+        self._places.pop(service, None)  # of its life before
 
     def call(self, service: str, verb: str, *arguments: Any, num_results: int = 1) -> Any:
         """See Host."""
@@ -150,13 +152,17 @@ class RayHost:
             self.kill(service)
 
     def _place(self, service: str) -> str:
-        """Id of the node on which a service is, as Ray's control store has it.
+        """Id of the node on which a service is, as Ray's control store has it; "" before it is up.
 
         The actor itself is not asked: where an evaluation waits behind that question while the
         actor starts, Ray cannot cancel it.
         """
-        found: Any = actors(self._handles[service]._actor_id.hex())  # noqa: SLF001
-        return found.get("Address", {}).get("NodeID", "")
+        if service not in self._places:
+            found: Any = actors(self._handles[service]._actor_id.hex())  # noqa: SLF001
+            if found.get("State") != "ALIVE":
+                return ""
+            self._places[service] = found["Address"]["NodeID"]
+        return self._places[service]
 
     def _suspect(self, error: RayError) -> str:
         """What may have ended an actor, after the reason that Ray has: most have code of ours."""

@@ -151,8 +151,10 @@ class Recovery:
         while (call := self._crew.calls.pop_oldest(REQUIRED)) is not None:
             try:
                 call.on_done(self._crew.host.get(call.reference, self._crew.limit_s(call.service)))
-            except (Lost, Silent):
+            except (Lost, Silent) as error:
                 is_chunk_lost |= call.verb == "collect"
+                if isinstance(error, Silent):
+                    self._crew.host.kill(self._crew.whose_silence(call.service, call.verb))
             except Raised as error:
                 self._must_replace(call, error)
         return self._traffic.give_up_storing() or is_chunk_lost
@@ -165,6 +167,7 @@ class Recovery:
             self._crew.replace(service)
             if service == "learner":
                 self._schedule.published(None)
+            if service != "collector":  # a save needs both others
                 self._saves.lost()
             self._report(self._faults.replaced(service))
         self._stand(self._crew.fence())

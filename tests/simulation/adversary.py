@@ -188,6 +188,7 @@ class Adversary:
             raise OSError(errno.ENOSPC, "No space left on device")
         if task.verb == "collect" and self._crashes:
             self._crashes = False
+            process.has_crashed = True
             raise EnvironmentCrashed("the simulator failed")
 
     def _death(self, process, task):

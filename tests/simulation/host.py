@@ -77,7 +77,7 @@ class Process:
         self.is_busy = False
         self.frozen_until_s = 0.0
         self.cut_until_s = 0.0
-        self.drained_since_s = self.drained_until_s = 0.0
+        self.drained_since_s, self.drained_until_s, self.has_crashed = 0.0, 0.0, False
         self.start_error = None
         self.made = []  # references to large results, which stay on its node
 

@@ -94,11 +94,11 @@ class Watch:
     def ended(self, process):
         """The supervisor ends a service; one that leaves its node in peace costs no gradient step.
 
-        In lockstep it takes the learner along. Only what happens since the drain excuses it.
+        In lockstep it takes the learner along. Only what happens since the drain excuses it, and a crash of its own.
         """
         now_s = self.host.now_s()
         since_s = max(self._adversary_quiet_since_s(), self._hangs_until_s(process))
-        is_disturbed = since_s > process.drained_since_s
+        is_disturbed = since_s > process.drained_since_s or process.has_crashed
         if process.drained_until_s <= now_s or is_disturbed or self.quiet_s() <= 0:
             return
         is_learner = process.name == "learner"

@@ -163,8 +163,9 @@ class Supervisor:
             self._calls.add("replay", "flush", position, lambda _: None)
             self._calls.add("learner", "save", saved, lambda told: self._saved(position, told))
         self._traffic.issue(is_held=is_held)
-        is_due = self._evaluations.clock.is_due(self.schedule.policy_steps)
-        if is_due and self._traffic.weights is not None:
+        has_weights = self._traffic.weights is not None
+        has_weights = has_weights and self.schedule.published_version is not None  # of this learner
+        if has_weights and self._evaluations.clock.is_due(self.schedule.policy_steps):
             self._evaluate(max_starts=1)
 
     def _evaluate(self, max_starts: int | None = None) -> None:

@@ -94,7 +94,8 @@ class Watch:
     def ended(self, process):
         """The supervisor ends a service; one that leaves its node in peace costs no gradient step.
 
-        In lockstep it takes the learner along. Only what happens since the drain excuses it, and a crash of its own.
+        In lockstep it takes the learner along. What happens since the drain excuses it, and a crash
+        of its own.
         """
         now_s = self.host.now_s()
         since_s = max(self._adversary_quiet_since_s(), self._hangs_until_s(process))
@@ -242,7 +243,8 @@ class Watch:
         self._check_evaluation(now_s)
 
     def _check_evaluation(self, now_s):
-        is_due = self.schedule.policy_steps >= self._due_at() and self._has_weights
+        has_weights = self._has_weights and self.schedule.published_version is not None
+        is_due = self.schedule.policy_steps >= self._due_at() and has_weights
         if not is_due or self.supervisor.crew.calls.in_flight("evaluator-0", "evaluate"):
             self._due_since_s = None
         elif self._due_since_s is None:

@@ -56,9 +56,9 @@ class Moves:
         if not services or not host.has_room(services):
             self._went_on = bool(services)
             return False
-        if self._saves.is_wanted and self._went_on and self._saves.is_made:
-            self._saves.is_wanted, self._went_on = False, False  # that one is old by now
-            self._saves.is_wanted = True
+        if self._went_on and self._saves.is_made:
+            self._went_on = False
+            self._saves.want_another()  # that one is old by now
         if self._saves.is_wanted and not self._saves.is_made:
             is_held = self._saves.is_under_way  # where none can be written, the run goes on
             self._went_on |= not is_held

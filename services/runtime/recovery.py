@@ -8,7 +8,7 @@ replaced, and the collector too where chunks of its were lost, since going on
 would leave a gap in its episode; the replay refuses what older collectors
 may still send; the schedule is set to where replay and learner stand
 ... in lockstep    all three are replaced, from the checkpoint on
-a node is drained  what it has of these is replaced likewise, once a checkpoint holds everything
+a node is drained  what it has of these is replaced likewise, once nothing is lost with it
 """
 
 from __future__ import annotations

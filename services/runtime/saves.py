@@ -51,9 +51,13 @@ class Saves:
     @is_wanted.setter
     def is_wanted(self, is_wanted: bool) -> None:
         if is_wanted and not self._is_wanted:
-            self._wanted_is_begun = self._wanted_is_made = False
-            self._tried_s = -math.inf
+            self.want_another()
         self._is_wanted = is_wanted
+
+    def want_another(self) -> None:
+        """What was begun or made so far is not the one that is wanted."""
+        self._wanted_is_begun = self._wanted_is_made = False
+        self._tried_s = -math.inf
 
     @property
     def is_made(self) -> bool:

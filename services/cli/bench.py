@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput, naming
 from services.cli.options import with_preset
@@ -56,6 +54,8 @@ def run(arguments: list[str]) -> int:
     command = with_preset(BenchCommand, rest, f"dreamer bench {part} PRESET")
     if command.json is not None:
         _require_writable(command.json)
+    from rich.console import Console  # noqa: PLC0415 (wrong words need none)
+
     from services import bench  # noqa: PLC0415 (takes seconds)
 
     measurement = bench.measure(

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.options import LocalCommand, with_preset
-from services.cli.training import Start, train_shown
 
 if TYPE_CHECKING:
     from dreamer_core.run.front import RunResult
+    from services.cli.training import Start
     from services.terminal.display import Display
     from services.terminal.stop_request import StopRequest
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def run(arguments: list[str]) -> int:
     """Trains, and returns the exit code."""
     command = with_preset(LocalCommand, arguments, "dreamer local PRESET")
+    from services.cli.training import train_shown  # noqa: PLC0415 (imports numpy)
 
     def load() -> Start:
         from dreamer_core.run.local import train_local  # noqa: PLC0415 (takes seconds)

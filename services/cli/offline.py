@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from dreamer_core.config_offline import OfflineConfig
 from dreamer_core.errors import BadInput
 from services.cli.options import OfflineCommand, with_preset
-from services.cli.training import Start, train_shown
 
 if TYPE_CHECKING:
     from dreamer_core.run.front import RunResult
+    from services.cli.training import Start
     from services.terminal.display import Display
     from services.terminal.stop_request import StopRequest
 
@@ -24,6 +24,7 @@ def run(arguments: list[str]) -> int:
         raise BadInput("Wanted --replay DIR...: run directories, or their replay directories")
     named = OfflineConfig(replays=tuple(str(path) for path in command.replay))
     config = replace(command.trained, offline=named)
+    from services.cli.training import train_shown  # noqa: PLC0415 (imports numpy)
 
     def load() -> Start:
         from dreamer_core.run.offline import train_offline  # noqa: PLC0415 (takes seconds)

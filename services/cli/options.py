@@ -14,7 +14,6 @@ from dreamer_core.config import Config
 from dreamer_core.config_offline import Actions, OfflineConfig
 from dreamer_core.errors import BadInput
 from dreamer_core.run.schedule import Schedule
-from dreamer_core.storage.named import DEMO_DIRECTORY, run_named
 from services.cli.parsing import Root, parse
 from services.logs import LogFormat
 from services.runtime.config import ServiceConfig
@@ -125,7 +124,11 @@ def _offline(preset: Config) -> Config:
 def _anywhere(config: Config) -> Config:
     """Has a path in the settings name the same place wherever the run is resumed."""
     source = config.init_from
-    if not source or "://" in source or run_named(source) == DEMO_DIRECTORY:
+    if not source or "://" in source:
+        return config
+    from dreamer_core.storage.named import DEMO_DIRECTORY, run_named  # noqa: PLC0415 (imports numpy)
+
+    if run_named(source) == DEMO_DIRECTORY:
         return config
     return dataclasses.replace(config, init_from=str(Path(source).absolute()))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dreamer_core.errors import BadInput
-from dreamer_core.storage.run_directory import default_run_dir
 from services.cli.dispatch import say
 from services.cli.options import TrainCommand, with_preset
 from services.cluster import remote
@@ -23,6 +22,8 @@ def run(arguments: list[str]) -> int:
         from dreamer_core.envs.atari import find_rom  # noqa: PLC0415 (imports the emulator)
 
         find_rom(parsed.config.env.task)
+    from dreamer_core.storage.run_directory import default_run_dir  # noqa: PLC0415 (imports numpy)
+
     run_dir = parsed.run_dir or default_run_dir(parsed.config)
     words = list(arguments)
     if parsed.run_dir is None:

@@ -69,22 +69,36 @@ WRONG_HERE = {
     **dict.fromkeys(("demo", "presets", "report", "scores"), ("--no-such-option",)),
 }
 """What is refused as bad input; of other commands a directory that is not there."""
+OF_SETTINGS = ("train", "local", "offline", "sweep", "submit", "bench")
 
 
 def test_help_and_what_is_wrong_are_answered_without_what_takes_long_to_import(tmp_path):
-    wrong = [(name, *WRONG_HERE.get(name, ("no-run",))) for name in NAMES]
+    """Those of all settings first, without NumPy and in little memory; the first in little time."""
+    names = [*OF_SETTINGS, *(name for name in NAMES if name not in OF_SETTINGS)]
+    words = [(x, *w) for x in names for w in (("--help",), WRONG_HERE.get(x, ("no-run",)))]
     ask = (
-        "import contextlib, sys; from services.cli import main\n"
-        f"for words in {[*wrong, *((name, '--help') for name in NAMES)]}:\n"
+        "import sys, time; from pathlib import Path; from services.cli import main\n"
+        "def measured():\n"
+        "    status = Path('/proc/self/status').read_text()\n"
+        "    peak_kb = int(status.partition('VmHWM:')[2].split()[0])\n"
+        "    print('measured', time.process_time(), peak_kb)\n"
+        f"for words in {words}:\n"
         "    try: main(words)\n"
         "    except SystemExit as end: print('exit code', end.code, words[0])\n"
-        f"    late = [x for x in {LATE} if x in sys.modules]\n"
+        f"    late = {LATE} + (('numpy',) if words[0] in {OF_SETTINGS} else ())\n"
+        "    late = [x for x in late if x in sys.modules]\n"
         "    if late: sys.exit(f'{words} imported {late}')\n"
+        f"    if words in {[words[0], words[2 * len(OF_SETTINGS) - 1]]}: measured()\n"
     )
     answer = subprocess.run(
         [sys.executable, "-c", ask], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert answer.returncode == 0, answer.stderr
-    codes = [line for line in answer.stdout.splitlines() if line.startswith("exit code")]
-    wanted = [*(f"exit code 2 {name}" for name in NAMES), *(f"exit code 0 {x}" for x in NAMES)]
-    assert codes == wanted
+    lines = answer.stdout.splitlines()
+    codes = [line for line in lines if line.startswith("exit code")]
+    assert codes == [f"exit code {code} {name}" for name in names for code in (0, 2)]
+    (first_s, _), (_, peak_kb) = [
+        map(float, x.split()[1:]) for x in lines if x.startswith("measured")
+    ]
+    assert first_s < 1.2, "0.35 s where nothing else runs"
+    assert peak_kb < 60_000, "of all these together"

@@ -10,9 +10,14 @@ from services.runtime.attach_command import AttachCommand, require_running
 from services.terminal.stop_request import StopRequest
 
 
+def parsed(arguments: list[str]) -> AttachCommand:
+    """Returns what is asked for; looks at no directory, which may be another machine's."""
+    return parse(AttachCommand, arguments, "dreamer attach")
+
+
 def run(arguments: list[str]) -> int:
     """Plays, and returns the exit code."""
-    command = parse(AttachCommand, arguments, "dreamer attach")
+    command = parsed(arguments)
     if command.ray_address is None:
         require_running(command.run_dir)
     from services.runtime.attach import attach  # noqa: PLC0415 (takes seconds)

@@ -76,6 +76,8 @@ def _run(arguments: list[str]) -> int:
         from services.cli.parsing import take_option  # noqa: PLC0415 (imports tyro)
 
         cluster, rest = take_option("--on", rest)
+        if {"-h", "--help"} & set(rest):
+            cluster = None
     is_meant_to_last = bool({"--follow", "--forever"} & set(rest)) or remote.is_relayed()
     if is_meant_to_last or (cluster is None and command in _TELLS_BY_ITSELF):
         return _call(command, rest, cluster)
@@ -89,15 +91,18 @@ def _call(command: str, rest: list[str], cluster: str | None) -> int:
         from services.cli import sweep  # noqa: PLC0415 (for it alone)
 
         return sweep.submit(_with_home(cluster), rest)
-    if cluster is not None:
-        return remote.run(_with_home(cluster), [command, *rest], say)
     if command in ANYWHERE and {"-h", "--help"} & set(rest):
         sys.stdout.write(_SWEEP_ON_HELP if command == "sweep" else _ON_HELP)
+    module = importlib.import_module(f"services.cli.{command.replace('-', '_')}")
+    if cluster is not None:
+        cluster = _with_home(cluster)
+        remote.require_cluster(cluster)
+        module.parsed(rest)  # what is wrong with it is told before anything is sent
+        return remote.run(cluster, [command, *rest], say)
     if command == "submit":  # what follows the cluster is said to another machine
         rest[:1] = map(_with_home, rest[:1])
     else:
         rest = [_with_home(argument) for argument in rest]
-    module = importlib.import_module(f"services.cli.{command.replace('-', '_')}")
     return module.run(rest)
 
 

@@ -51,9 +51,14 @@ class EvalCommand:
         require_video_suffix("--video", self.video)
 
 
+def parsed(arguments: list[str]) -> EvalCommand:
+    """Returns what is asked for; looks at no directory, which may be another machine's."""
+    return parse(EvalCommand, arguments, "dreamer eval")
+
+
 def run(arguments: list[str]) -> int:
     """Plays, and returns the exit code."""
-    command = parse(EvalCommand, arguments, "dreamer eval")
+    command = parsed(arguments)
     read_config(run_named(command.run_dir))  # a wrong directory is told before PyTorch is loaded
     from dreamer_core.run.evaluation import evaluate_run  # noqa: PLC0415 (takes seconds)
 

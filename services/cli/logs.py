@@ -8,9 +8,14 @@ from services.cli.places import place_of
 from services.terminal import control
 
 
+def parsed(arguments: list[str]) -> control.LogsCommand:
+    """Returns what is asked for; looks at no directory, which may be another machine's."""
+    return parse(control.LogsCommand, arguments, "dreamer logs")
+
+
 def run(arguments: list[str]) -> int:
     """Prints the log, and returns the exit code."""
-    command = parse(control.LogsCommand, arguments, "dreamer logs")
+    command = parsed(arguments)
     for line in control.log_lines(command, place_of(command.run_dir)):
         say(line)
     return 0

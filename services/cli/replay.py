@@ -69,6 +69,14 @@ _Command = (
 )
 
 
+def parsed(arguments: list[str]) -> InspectCommand | VerifyCommand | ExportCommand | None:
+    """Returns what is asked for; looks at no directory, which may be another machine's.
+
+    None for `import`, whose options have the values of the run in its directory.
+    """
+    return None if arguments[:1] == ["import"] else parse(_Command, arguments, "dreamer replay")
+
+
 def run(arguments: list[str]) -> int:
     """Runs the command and returns its exit code.
 
@@ -77,12 +85,11 @@ def run(arguments: list[str]) -> int:
         NoReplay: the run has stored no rows.
         BadInput: a file cannot be read or written. Failed: the disk is full.
     """
-    if arguments[:1] == ["import"]:
+    command = parsed(arguments)
+    if command is None:
         from services.cli import replay_import  # noqa: PLC0415 (it loads the settings, and torch)
 
         return replay_import.run(arguments[1:])
-    command: InspectCommand | VerifyCommand | ExportCommand
-    command = parse(_Command, arguments, "dreamer replay")
     read_config(command.run_dir)
     files, console = ReplayFiles(RunPaths(command.run_dir).replay), Console()
     if isinstance(command, InspectCommand):

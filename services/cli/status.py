@@ -25,9 +25,14 @@ class StatusCommand:
     run."""
 
 
+def parsed(arguments: list[str]) -> StatusCommand:
+    """Returns what is asked for; looks at no directory, which may be another machine's."""
+    return parse(StatusCommand, arguments, "dreamer status")
+
+
 def run(arguments: list[str]) -> int:
     """Prints the status, and returns the exit code."""
-    command = parse(StatusCommand, arguments, "dreamer status")
+    command = parsed(arguments)
     if is_sweep(command.run_dir):
         return _of_sweep(command)
     status = read_status(command.run_dir)

@@ -8,9 +8,14 @@ from services.cli.places import place_of
 from services.terminal import control
 
 
+def parsed(arguments: list[str]) -> control.StopCommand:
+    """Returns what is asked for; looks at no directory, which may be another machine's."""
+    return parse(control.StopCommand, arguments, "dreamer stop")
+
+
 def run(arguments: list[str]) -> int:
     """Stops it, and returns the exit code."""
-    command = parse(control.StopCommand, arguments, "dreamer stop")
+    command = parsed(arguments)
     has_stopped = control.stop(command, place_of(command.run_dir), say)
     say("Stopped" if has_stopped else f"Nobody trains in {command.run_dir}")
     return 0

@@ -20,14 +20,19 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing, closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dreamer_core.errors import BadInput, Failed, naming
 from services.cluster.signals import raised_by_signals
 
+if TYPE_CHECKING:
+    import asyncio
+
 _RELAYED = "DREAMER_IS_RELAYED"  # set where `run` has sent a command to
 _JOB_SERVER = "http://127.0.0.1:8265"  # as seen from the head
 _TAIL_LINES = 5
+_ANSWER_S = 30.0  # of a job server; a busy head takes seconds
+_TEN_LINES = "printf '\\n%.0s' {1..10}"  # Ray hands on ten at once, and fewer after a second
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal
 STARTED = "Started at gradient step"
 """What a run says once it trains."""
@@ -126,7 +131,7 @@ def _script(words: list[str], mark: str) -> str:
     columns = 200 if words[0] in ("train", "sweep") else shutil.get_terminal_size().columns
     return (
         f"cd; export COLUMNS={columns} NO_COLOR=1 {_RELAYED}=1; echo {mark}; "
-        f"dreamer {shlex.join(words)}; code=$?; echo {mark} $code; exit $code"
+        f"dreamer {shlex.join(words)}; code=$?; echo {mark} $code; {_TEN_LINES}; exit $code"
     )
 
 
@@ -193,9 +198,15 @@ def _over_ssh(cluster: str, script: str) -> Generator[str]:
 def _job_client(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient  # noqa: PLC0415 (takes a second)
 
+    class Client(JobSubmissionClient):
+        """Ray's own, which waits for ever."""
+
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:
+            return super()._do_request(*arguments, timeout=_ANSWER_S, **options)
+
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # what fails is raised, and told
     try:
-        return JobSubmissionClient(address)
+        return Client(address)
     except (*_broken(), ValueError) as error:
         raise _unreachable(address, error) from error
 
@@ -220,14 +231,21 @@ def _broken() -> tuple[type[Exception], ...]:
     return OSError, RuntimeError, AuthenticationError, aiohttp.ClientError
 
 
-def _first_sentence(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    import requests  # noqa: PLC0415 (Ray's client has imported it)
+
+    if isinstance(error, TimeoutError | requests.Timeout):
+        return (
+            f"no answer came within {_ANSWER_S:g} s: see whether `ray job list` answers on the "
+            "head, and whether something else listens there"
+        )
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return line.partition(". ")[0].rstrip(".")
 
 
 def _unreachable(address: str, error: Exception) -> ClusterUnreachable:
     return ClusterUnreachable(
-        f"Wanted Ray's job server at {address}, but {_first_sentence(error)}. It listens on the "
+        f"Wanted Ray's job server at {address}, but {_reason(error)}. It listens on the "
         "head's loopback unless told otherwise: use an ssh tunnel to its port, and the cluster's "
         "token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
     )
@@ -247,8 +265,11 @@ def _followed(client: Any, job: str, mark: str, say: Say, *, until: str | None) 
 
 async def _follow(client: Any, job: str, mark: str, say: Say, *, until: str | None) -> int:
     """Shows a job's output until its end, or until a line with these words; 0 then."""
+    import asyncio  # noqa: PLC0415 (for jobs alone)
+
     reader, tail = _Marked(mark, say), list[str]()
-    async with aclosing(_job_lines(client, job)) as lines:
+    async with asyncio.timeout(None) as wait, aclosing(_job_lines(client, job)) as lines:
+        _end_without_answers(client, job, wait, asyncio.get_running_loop().call_later)
         async for line in lines:
             reader.take(line)
             tail = [*tail, line][-_TAIL_LINES:]
@@ -267,6 +288,22 @@ async def _job_lines(client: Any, job: str) -> AsyncGenerator[str]:
             yield line
     if rest:
         yield rest
+
+
+def _end_without_answers(
+    client: Any, job: str, wait: asyncio.Timeout, call_later: Callable[..., Any]
+) -> None:
+    """Has a wait time out once the job's server no longer answers, even if it holds the line."""
+
+    def ask() -> None:  # no task: SystemExit, which a signal raises in it, just goes through
+        try:
+            client.get_job_status(job)
+        except _broken():
+            wait.reschedule(0.0)
+        else:
+            call_later(_ANSWER_S, ask)
+
+    call_later(_ANSWER_S, ask)
 
 
 def is_relayed() -> bool:

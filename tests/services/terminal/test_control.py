@@ -1,10 +1,12 @@
 """What `dreamer stop`, `logs`, `--on` and `submit` refuse; on a real run see test_attach.py."""
 
+import asyncio
 import fcntl
 import os
 import platform
 import re
 import signal
+import socket
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -67,6 +69,7 @@ def assert_names_the_way(dreamer, monkeypatch):
         code, _, complaint = dreamer("status", "runs/pong", "--on", address)
         assert code == 1 and "Traceback" not in complaint, complaint
         assert address in complaint and "ssh tunnel" in complaint and "token" in complaint
+        return complaint
 
     return check
 
@@ -112,6 +115,13 @@ def test_a_token_that_is_refused_is_named_with_what_to_do(assert_names_the_way, 
     server.shutdown()
 
 
+def test_a_job_server_that_never_answers_is_given_up(assert_names_the_way, monkeypatch):
+    monkeypatch.setattr(remote, "_ANSWER_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel takes connections
+        complaint = assert_names_the_way(f"http://127.0.0.1:{server.getsockname()[1]}")
+    assert "no answer came within 0.1 s" in complaint and "ray job list" in complaint
+
+
 def test_what_a_training_says_is_not_folded_by_a_narrow_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     assert "COLUMNS=200 " in remote._script(["train", "debug"], "mark")
@@ -122,12 +132,13 @@ class JobServer:
     """A job server on which a command has said what it says, and goes on.
 
     MARK in a line is that of the command; a number among the lines is a signal that comes then, and
-    comes again while the job is being stopped.
+    comes again while the job is being stopped; with None it falls silent, and answers once more.
     """
 
     def __init__(self, *lines, submitting=lambda: None):
         self.entrypoint, self._lines, self.stopped = None, lines, None
-        self._submitting = submitting
+        self._submitting, self.asked = submitting, 0
+        remote._broken()  # imports what the client that it stands for has imported
 
     def submit_job(self, *, entrypoint, submission_id):
         self.entrypoint = entrypoint
@@ -137,11 +148,21 @@ class JobServer:
     async def tail_job_logs(self, _job):
         mark = re.search(r"echo (\w+);", self.entrypoint)[1]
         for line in (mark, *self._lines):
-            if isinstance(line, int):
+            if line is None:
+                await asyncio.sleep(3600)
+            elif isinstance(line, int):
                 os.kill(os.getpid(), line)
             else:
                 yield f"{line.replace('MARK', mark)}\n"
         raise AssertionError("it was waited for after it had begun, or ended")
+
+    def get_address(self):
+        return "http://head:8265"
+
+    def get_job_status(self, _job):
+        self.asked += 1
+        if self.asked > 1:
+            raise TimeoutError
 
     def stop_job(self, job):
         for number in filter(lambda line: isinstance(line, int), self._lines):
@@ -163,6 +184,38 @@ def test_a_command_elsewhere_ends_with_the_one_that_sent_it(dreamer, monkeypatch
     code, said, complaint = dreamer("logs", "runs/pong", "--follow", "--on", "http://head:8265")
     assert (code, said, complaint) == (128 + number, "a line", "")
     assert server.stopped.startswith("dreamer-logs-")
+
+
+def test_a_silent_command_elsewhere_goes_on_while_its_server_answers(dreamer, monkeypatch):
+    server = JobServer("a line", None)
+    monkeypatch.setattr(remote, "_job_client", lambda _: server)
+    monkeypatch.setattr(remote, "_ANSWER_S", 0.1)
+    code, said, complaint = dreamer("logs", "runs/pong", "--follow", "--on", "http://head:8265")
+    assert (code, said, server.asked) == (1, "a line", 2)
+    assert "job server at http://head:8265, but no answer came within 0.1 s" in complaint
+    assert server.stopped.startswith("dreamer-logs-")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("status runs/pong --jsno", "--jsno"),
+        ("stop", "missing from dreamer stop: path"),
+        ("stop runs/pong --timeout-s inf", "timeout_s=inf must be finite"),
+        ("logs runs/pong --folow", "--folow"),
+        ("eval runs/pong --video here.txt", ".webm"),
+        ("attach runs/pong --evaluators 0", "--evaluators 0"),
+        ("replay verify", "missing from dreamer replay verify: path"),
+    ],
+)
+def test_a_command_for_a_cluster_is_checked_before_it_leaves(dreamer, words, why):
+    code, _, complaint = dreamer(*words.split(), "--on", "http://127.0.0.1:1")
+    assert code == 2 and why in complaint.lower()
+
+
+def test_help_of_a_command_for_a_cluster_is_told_here(dreamer):
+    code, said, complaint = dreamer("logs", "--help", "--on", "http://127.0.0.1:1")
+    assert (code, complaint) == (0, "") and "--follow" in said
 
 
 def test_a_command_that_is_interrupted_while_it_is_sent_ends_there_too(dreamer, monkeypatch):

@@ -232,9 +232,7 @@ def _broken() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    import requests  # noqa: PLC0415 (Ray's client has imported it)
-
-    if isinstance(error, TimeoutError | requests.Timeout):
+    if isinstance(error, TimeoutError) or "Read timed out" in str(error):  # the second: requests
         return (
             f"no answer came within {_ANSWER_S:g} s: see whether `ray job list` answers on the "
             "head, and whether something else listens there"

@@ -176,20 +176,29 @@ def test_a_job_is_stopped_before_its_pod_and_its_cluster_and_has_time_for_it(job
     assert limit_s + DRAIN_S < head["terminationGracePeriodSeconds"]
 
 
-def test_secrets_of_s3_reach_the_head_alone_which_may_ask_for_them(tmp_path):
-    overlay = (KUBERAY / "overlays/pong/kustomization.yaml").read_text()
-    assert "  # - ../../components/s3\n" in overlay
-    overlay = overlay.replace("# - ../../components/s3", "- ../../components/s3")
+@pytest.mark.parametrize(
+    ("directory", "line", "writers"),
+    [
+        ("overlays/pong", "- ../../components/s3\n", {"learner"}),
+        ("overlays/sweep", "components: [../../components/s3-runners]\n", {"learner", "runner"}),
+    ],
+)
+def test_secrets_of_s3_reach_what_writes_there_which_may_ask_for_it(
+    tmp_path, directory, line, writers
+):
+    overlay = (KUBERAY / directory / "kustomization.yaml").read_text()
+    assert f"# {line}" in overlay
     copied = tmp_path / "kuberay"
     shutil.copytree(KUBERAY, copied)
-    (copied / "overlays/pong/kustomization.yaml").write_text(overlay)
-    resources = rendered(copied / "overlays/pong")
+    (copied / directory / "kustomization.yaml").write_text(overlay.replace(f"# {line}", line))
+    resources = rendered(copied / directory)
     for resource in resources:
         validate(resource)
     policy, job = sorted(resources, key=lambda each: each["kind"])
     assert policy["spec"]["egress"] == [{"ports": [{"protocol": "TCP", "port": 443}]}]
+    (may_ask,) = policy["spec"]["podSelector"]["matchExpressions"]
     with_secret = {name for name, pod in pods(job).items() if "dreamer-s3" in str(pod)}
-    assert with_secret == {"learner"}
+    assert with_secret == writers <= set(may_ask["values"])
 
 
 def test_the_policy_lets_in_runs_their_operator_and_prometheus():

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -82,13 +83,26 @@ def log_to_stderr(service: str) -> None:
 
 
 def log_to(stream: TextIO, service: str) -> logging.Handler:
-    """Sends this process's log lines to a stream and nowhere else; returns what does it."""
+    """Sends this process's log lines to a stream and nowhere else; returns what does it.
+
+    What is said by `warnings.warn` is such a line too.
+    """
+    warnings.showwarning = _log_warning
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(service))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     return handler
+
+
+def _log_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
+) -> None:
+    """Stands for `warnings.showwarning`, which writes two lines to stderr."""
+    words = " ".join(str(message).split())
+    name = category.__name__
+    logging.getLogger("py.warnings").warning("%s: %s (%s:%d)", name, words, filename, lineno)
 
 
 class WithoutPrefixes:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import warnings
 from datetime import datetime
 
 import pytest
@@ -50,6 +51,19 @@ def test_as_json_each_record_is_one_object_its_trace_included():
     assert told["service"] == "replay" and told["level"] == "ERROR"
     assert told["message"].startswith("it failed\nTraceback")
     assert json.loads(line_of("a", "INFO", "b", BEGAN_S, step=3))["step"] == 3
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_python_warns_of_is_one_line_as_every_other(log_format):
+    use_log_format(log_format)
+    said = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        log_to(said, "learner")
+        warnings.warn("two\n lines", UserWarning, stacklevel=1)
+    (line,) = said.getvalue().splitlines()
+    level = json.loads(line)["level"] if log_format == "json" else line.split()[2]
+    assert level == "WARNING" and f"UserWarning: two lines ({__file__}:" in line
 
 
 @pytest.mark.parametrize(

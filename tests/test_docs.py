@@ -37,6 +37,13 @@ def test_the_figures_of_the_simulation_are_those_on_record():
         assert f"| {name} | {schedules:,} |" in page
 
 
+def test_every_fault_put_into_the_simulation_has_its_row():
+    faults = (ROOT / "tests" / "simulation" / "mutants.py").read_text()
+    names = re.findall(r'^    "(.+)": \(', faults, re.MULTILINE)
+    page = PAGES[ROOT / "docs" / "operations.md"]
+    assert names and [name for name in names if f"\n| {name} | " not in page] == []
+
+
 def test_every_member_that_the_architecture_names_is_there():
     members = {}
     for path in (*(ROOT / "dreamer_core").rglob("*.py"), *(ROOT / "services").rglob("*.py")):

@@ -19,12 +19,14 @@ from typing import Any, NoReturn
 
 from dreamer_core.envs.base import CLOSE_S, OWN_PACKAGES, EnvironmentCrashed
 from dreamer_core.envs.leaving import on_c_exit
+from dreamer_core.envs.process import ProcessSettings
 from dreamer_core.errors import DreamerError
 from dreamer_core.waiting import Patience
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
+_MOST_WORDS = 2000  # characters of an exception that are told
 
 
 class _Left(BaseException):
@@ -53,11 +55,17 @@ class _Call(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         _calls.begin(f"{self._doing} of {self._task}")
+        self._settings = ProcessSettings()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
+        left = self._settings.put_back()
         try:
+            if left is not None:
+                raise EnvironmentCrashed(
+                    f"{self._task} {left} during {self._doing}; have it leave that as it was"
+                ) from error
             if error is None or isinstance(error, DreamerError) or _is_ctrl_c(error):
                 return
             raise EnvironmentCrashed(self._words(error)) from error
@@ -72,15 +80,16 @@ class _Call(AbstractContextManager[None]):
             )
         name, said = type(error).__name__, _said_by(error)
         words = f"{self._task} raised {name} during {self._doing}: {said}".removesuffix(": ")
-        return words + _advice(error, said)
+        return words + _advice(error, said, self._doing)
 
 
 def _said_by(error: BaseException) -> str:
-    """The words of an exception, whose class may be of the user's making."""
+    """The words of an exception, whose class may be of the user's making; not all of a book."""
     try:
-        return str(error)
+        words = str(error)
     except Exception as failure:  # noqa: BLE001 (the first failure is the one to tell)
         return f"(its __str__ raised {type(failure).__name__})"
+    return words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
 
 
 @contextmanager
@@ -122,7 +131,7 @@ def _is_ctrl_c(error: BaseException) -> bool:
     return dis.opname[raised_by] != "RAISE_VARARGS"
 
 
-def _advice(error: BaseException, words: str) -> str:
+def _advice(error: BaseException, words: str, doing: str) -> str:
     """What may be done about an exception of which the usual reason is known."""
     if isinstance(error, ValueError) and "expected 5, got 4" in words:
         return (
@@ -131,6 +140,16 @@ def _advice(error: BaseException, words: str) -> str:
         )
     if isinstance(error, TypeError) and "unexpected keyword argument 'seed'" in words:
         return f". Gymnasium calls reset(seed=...) (old Gym interface); {OLD_INTERFACE}"
+    if isinstance(error, SystemExit) and doing.startswith("importing"):
+        return (
+            ". As a script it ends the program, or reads options that are not its own (argparse): "
+            "put what only a script does under `if __name__ == '__main__':`"
+        )
+    if isinstance(error, ImportError) and "relative import" in words:
+        return (
+            ". It belongs to a package: start from the directory that holds that, and name it as "
+            "`package.module:make_env`"
+        )
     return ""
 
 
@@ -162,7 +181,11 @@ class _Calls:
 
     def is_under_way(self) -> bool:
         """Whether this thread is in a call, and the process the one that made it."""
-        return self._pid == os.getpid() and threading.get_ident() in self._under_way
+        return self.is_here() and threading.get_ident() in self._under_way
+
+    def is_here(self) -> bool:
+        """Whether this process is the one that makes calls, and none that was forked from it."""
+        return self._pid == os.getpid()
 
     def left_in(self) -> str | None:
         """What is wrong with an exit of this thread; None where it is in no call."""
@@ -189,11 +212,20 @@ _exit = os._exit
 
 
 def _exit_unless_called(status: int) -> None:
-    """Ends the process as `os._exit` does, unless the user's code asks for that in a call."""
+    """Ends the process as `os._exit` does, unless the user's code asks for that in a call.
+
+    In a thread of its own there is no call that could fail instead: it ends, but with words, and
+    not as if all had been done.
+    """
     caller = inspect.currentframe()
     name = caller.f_back.f_globals.get("__name__", "") if caller and caller.f_back else ""
-    if _calls.is_under_way() and name.partition(".")[0] not in OWN_PACKAGES:
+    is_ours = name.partition(".")[0] in OWN_PACKAGES
+    if _calls.is_under_way() and not is_ours:
         raise _Left(status)
+    if _calls.is_here() and not is_ours:
+        words = f"the program was ended by os._exit({status}) of {name}, in a thread of its own"
+        os.write(2, f"dreamer: {words}; have it end that thread alone\n".encode())
+        status = status or 1
     _exit(status)
 
 

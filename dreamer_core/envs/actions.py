@@ -10,11 +10,13 @@ import numpy as np
 from gymnasium import spaces
 
 from dreamer_core.envs.base import (
+    MOST_NUMBERS,
     UNBOUNDED,
     UnsupportedEnvironment,
     bounded_action,
     one_hot_index,
 )
+from dreamer_core.envs.observations import foreign_space_flaw
 from dreamer_core.types import FloatArray
 
 _TRANSFORM = "gymnasium.wrappers.TransformAction"
@@ -39,8 +41,27 @@ def actions_of(task: str, space: Any) -> Actions:
     in [-1, 1] an entry, rescaled to its bounds.
 
     Raises:
-        UnsupportedEnvironment: the space is none of these, or its bounds are not known.
+        UnsupportedEnvironment: the space is none of these, its bounds are not known, or it has too
+            many values.
     """
+    actions = _known(space)
+    if actions is not None and actions.size > MOST_NUMBERS:
+        raise UnsupportedEnvironment(
+            f"{task} takes {space}, which is an action of {actions.size:,} numbers, one for each "
+            f"value of a choice; up to {MOST_NUMBERS:,} are taken. Split a choice into several, as "
+            "a MultiDiscrete"
+        )
+    if actions is not None:
+        return actions
+    foreign = foreign_space_flaw(space)
+    raise UnsupportedEnvironment(
+        f"{task} must take Discrete, MultiDiscrete or MultiBinary actions or a Box of bounded "
+        f"floats; it takes {space}. {_box_flaw(space) if foreign is None else f'It {foreign}'}"
+    )
+
+
+def _known(space: Any) -> Actions | None:
+    """Returns the action vectors of a space; None where it is of a kind that is not handled."""
     if isinstance(space, spaces.Discrete):
         start, count = int(space.start), int(space.n)
         return Actions(count, (count,), lambda action: start + one_hot_index(action, count))
@@ -48,13 +69,7 @@ def actions_of(task: str, space: Any) -> Actions:
         return _choices(space, space.nvec, space.start)
     if isinstance(space, spaces.MultiBinary):
         return _choices(space, np.full(space.shape, 2), np.zeros(space.shape, space.dtype))
-    flaw = _box_flaw(space)
-    if flaw is None:
-        return _box(space)
-    raise UnsupportedEnvironment(
-        f"{task} must take Discrete, MultiDiscrete or MultiBinary actions or a Box of bounded "
-        f"floats; it takes {space}. {flaw}"
-    )
+    return _box(space) if _box_flaw(space) is None else None
 
 
 def _choices(space: Any, counts: Any, start: Any) -> Actions:

@@ -20,6 +20,8 @@ IMAGE_SIZE = 64
 """Height and width of every image, in pixels (sec. 3)."""
 UNBOUNDED = 1e9
 """Declared bounds of this size or more say nothing about the values."""
+MOST_NUMBERS = 65_536
+"""Most entries of a vector or of an action: each is stored, and has weights, of its own."""
 FRAMES_PER_SECOND = 30.0
 """Of environments that do not say."""
 ACTION_TOLERANCE = 1e-5

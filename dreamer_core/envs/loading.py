@@ -89,6 +89,13 @@ def _import_registering(task: str, module: str, package: str) -> None:
 def _of_module(task: str) -> Callable[[], Any]:
     """Returns what makes `package.module:name`, where name is a callable of it or an id."""
     module_name, _, name = task.partition(":")
+    path = Path(module_name)
+    if path.suffix == ".py" and not path.is_dir():
+        where = f"start from {path.parent} and " if path.is_absolute() else ""
+        module = path.stem if where else ".".join(path.with_suffix("").parts)
+        raise UnknownTask(
+            f"task={task!r} names a file, but wanted is a module: {where}give `{module}:{name}`"
+        )
     is_module = all(part.isidentifier() for part in module_name.split("."))
     if not is_module or not _ID.fullmatch(name):
         raise UnknownTask(

@@ -164,8 +164,19 @@ def image_reader(
 def image_flaw(space: Any) -> str | None:
     """Returns why a part of an observation is not taken as an image; None if it is."""
     if not isinstance(space, spaces.Box):
-        return "is no Box"
+        return foreign_space_flaw(space) or "is no Box"
     return _shape_flaw(cast("tuple[int, ...]", cast(Any, space).shape)) or _value_flaw(space)
+
+
+def foreign_space_flaw(space: Any) -> str | None:
+    """Returns why what should be a space of Gymnasium is none; None if it is one."""
+    if isinstance(space, spaces.Space):
+        return None
+    kind: Any = type(space)
+    return (
+        f"is a {kind.__module__}.{kind.__qualname__} and no space of Gymnasium: take those of "
+        "gymnasium.spaces, which the ones of the older gym are not"
+    )
 
 
 def _shape_flaw(shape: tuple[int, ...]) -> str | None:

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.base import EnvironmentCrashed, UnsupportedEnvironment
-from dreamer_core.envs.observations import Part, names_of, parts_of
+from dreamer_core.envs.base import MOST_NUMBERS, EnvironmentCrashed, UnsupportedEnvironment
+from dreamer_core.envs.observations import Part, foreign_space_flaw, names_of, parts_of
 from dreamer_core.types import FloatArray
 
 _KINDS = (spaces.Box, spaces.MultiBinary, spaces.Discrete, spaces.MultiDiscrete)
@@ -63,7 +63,7 @@ class VectorReader:
     def _one_hot(self, space: Any, name: str, value: Any) -> FloatArray:
         counts = _counts(space)
         index = (value - space.start).ravel()
-        if not ((index >= 0) & (index < counts)).all():
+        if not ((index >= 0) & (index < counts) & (index == np.floor(index))).all():
             raise EnvironmentCrashed(
                 f"{self._task} declares {name} as {space}, but returned {value!r}; correct its "
                 "observation or its space"
@@ -86,7 +86,7 @@ def vector_reader(config: EnvConfig, space: Any) -> VectorReader | None:
     if whole is not None and not config.vector_keys:
         is_flat = not isinstance(whole.space, spaces.Box) or len(whole.space.shape) <= 1
         is_vector = is_flat and vector_flaw(whole.space) is None
-        return VectorReader(config.task, [whole]) if is_vector else None
+        return _reader(config.task, [whole]) if is_vector else None
     for key in config.vector_keys:
         flaw = vector_flaw(parts[key].space) if key in parts else "is no part of it"
         if flaw is not None:
@@ -95,13 +95,25 @@ def vector_reader(config: EnvConfig, space: Any) -> VectorReader | None:
                 f"{names_of(list(parts.values()))}"
             )
     chosen = [parts[key] for key in config.vector_keys]
-    return VectorReader(config.task, chosen) if chosen else None
+    return _reader(config.task, chosen) if chosen else None
+
+
+def _reader(task: str, parts: list[Part]) -> VectorReader:
+    """Returns what reads these parts, unless they are too many numbers."""
+    reader = VectorReader(task, parts)
+    if reader.size > MOST_NUMBERS:
+        raise UnsupportedEnvironment(
+            f"{task} observes {', '.join(str(part.space) for part in parts)}, which is a vector of "
+            f"{reader.size:,} numbers, one for each value of a choice; up to {MOST_NUMBERS:,} are "
+            "taken. Observe numbers of a Box instead, or fewer"
+        )
+    return reader
 
 
 def vector_flaw(space: Any) -> str | None:
     """Returns why a part of an observation is not taken as a vector; None if it is."""
     if not isinstance(space, _KINDS):
-        return "is no Box, Discrete, MultiDiscrete or MultiBinary"
+        return foreign_space_flaw(space) or "is no Box, Discrete, MultiDiscrete or MultiBinary"
     box = cast(Any, space)
     if box.dtype.kind not in "biuf" or not _width(box):
         return f"holds no numbers but {space}"

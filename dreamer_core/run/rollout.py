@@ -304,6 +304,9 @@ def random_action(rng: np.random.Generator, env: Environment) -> FloatArray:
     """A uniformly random action [A]: one-hot parts if discrete, in [-1, 1] if continuous."""
     size = env.spec.action_size
     if env.spec.is_discrete:
-        classes = env.spec.action_classes or (size,)
-        return np.concatenate([np.eye(n, dtype=np.float32)[rng.integers(n)] for n in classes])
+        classes = np.array(env.spec.action_classes or (size,))
+        picked = [rng.integers(n) for n in classes]
+        action = np.zeros(size, np.float32)
+        action[np.cumsum(classes) - classes + picked] = 1
+        return action
     return rng.uniform(-1, 1, size).astype(np.float32)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.suites import (
@@ -30,6 +31,25 @@ def test_grayscale_images_are_refused_where_colour_is_wanted(wrap: Wrap):
 def test_what_is_no_gymnasium_environment_is_refused(wrap: Wrap):
     with pytest.raises(UnsupportedEnvironment, match=r"must make a gymnasium\.Env, but made str"):
         wrap("environment")
+
+
+def test_spaces_of_another_package_are_told_as_such(wrap: Wrap):
+    old = type("Box", (), {"__module__": "gym.spaces.box", "shape": (64, 64, 1)})()
+    inner = Counting()
+    inner.observation_space = old
+    with pytest.raises(UnsupportedEnvironment, match=r"it is a gym\.spaces\.box\.Box and no space"):
+        wrap(inner)
+    with pytest.raises(UnsupportedEnvironment, match=r"It is a gym\.spaces\.box\.Box and no space"):
+        wrap(Counting(action_space=old))
+
+
+def test_choices_of_more_values_than_there_is_memory_for_are_refused(wrap: Wrap):
+    inner = Counting()
+    inner.observation_space = spaces.Discrete(10**9)
+    with pytest.raises(UnsupportedEnvironment, match="a vector of 1,000,000,000 numbers"):
+        wrap(inner)
+    with pytest.raises(UnsupportedEnvironment, match="an action of 70,000 numbers"):
+        wrap(Counting(action_space=spaces.MultiDiscrete([35_000, 35_000])))
 
 
 @pytest.mark.parametrize("reward", [np.nan, np.inf, np.ones(2), np.ones(1), "1", [1.0]])

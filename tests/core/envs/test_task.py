@@ -35,6 +35,8 @@ def test_an_exception_while_making_the_environment_is_a_crash():
         ("tests.no_such_module:make_env", "No module named 'tests.no_such_module'"),
         ("tests.learning.catch:make_evn", "callables defined there: Catch, best_action, make_env"),
         ("tests.learning.catch:BALLS", "needs a callable or an id 'BALLS'"),
+        ("games/pong.py:make_env", r"a file, but wanted is a module: give `games\.pong:make_env`"),
+        ("/opt/pong.py:make_env", "start from /opt and give `pong:make_env`"),
         (":make_env", "must have the form `package.module:make_env`"),
         ("tests:", "must have the form `package.module:make_env`"),
         (".game:make_env", "must have the form `package.module:make_env`"),

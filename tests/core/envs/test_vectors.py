@@ -131,6 +131,7 @@ def test_a_name_that_is_no_vector_is_refused_with_those_there_are(
         ("position", np.array([0, 1e300]), "number in position that is not finite in float32"),
         ("parts", np.array([1, 3]), r"declares parts as MultiDiscrete.*returned array\(\[1, 3\]\)"),
         ("parts", np.array([-1, 0]), "declares parts as MultiDiscrete"),
+        ("parts", np.array([0.5, 0]), "declares parts as MultiDiscrete"),
     ],
 )
 def test_numbers_unlike_the_declared_ones_are_a_crash(

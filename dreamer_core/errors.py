@@ -45,6 +45,17 @@ class StorageFailed(OSError, Failed):
     """A disk, or a place of checkpoints, failed while there was work on it; `errno` says how."""
 
 
+def remedy(error: OSError) -> str:
+    """What may be done where the place of a run cannot be written, and what then goes on."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        to_do = "raise the limit (ulimit -n), or see which files the environment leaves open"
+    elif error.errno in (errno.ENOENT, errno.ESTALE):
+        to_do = "it was removed, renamed or unmounted while it was in use: put it back"
+    else:
+        to_do = "free disk space or make the place writable"
+    return f"{to_do} and try again"
+
+
 @contextmanager
 def naming(wanted: str, to_do: str, refusal: type[BadInput] = BadInput) -> Generator[None]:
     """Turns an OSError over a path that the user named into words.

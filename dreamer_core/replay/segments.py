@@ -18,7 +18,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamer_core.errors import StorageFailed
+from dreamer_core.errors import StorageFailed, remedy
 from dreamer_core.files import whole_file, write_whole
 from dreamer_core.replay.format import (
     RECORD_MAGIC,
@@ -173,8 +173,8 @@ def explained(action: str, path: Path) -> Generator[None]:
     except OSError as error:
         raise StorageFailed(
             error.errno,
-            f"{action} failed: {error.strerror}; free disk space or make the place writable and "
-            "try again: what was stored before is untouched",
+            f"{action} failed: {error.strerror}; {remedy(error)}: what was stored before was "
+            "left as it was",
             str(path),
         ) from error
 

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dreamer_core.files import whole_file
 
@@ -74,10 +74,10 @@ def take_back(path: Path, *, policy_step: int, gradient_step: int) -> int:
 def _parsed(text: bytes) -> dict[str, Any]:
     """The line; empty for a damaged one."""
     try:
-        line: dict[str, Any] = json.loads(text)
+        line = json.loads(text)
     except ValueError:
         return {}
-    return line
+    return cast("dict[str, Any]", line) if isinstance(line, dict) else {}
 
 
 def _lines_backwards(path: Path) -> Generator[tuple[int, bytes]]:

@@ -123,7 +123,8 @@ class _Npz:
         if key not in self.keys:
             raise BadInput(
                 f"{self.path}: wanted the key {key!r}, but there are {', '.join(self.keys)}. "
-                "Wanted are image, action (or prev_action), reward and is_terminal or discount"
+                "Wanted are image, action (or prev_action), reward and is_terminal or discount, "
+                "and vector where the environment has numbers to be seen"
             )
         try:
             return self._file[key]
@@ -164,12 +165,15 @@ def _read_npz(path: Path, spec: EnvSpec) -> EpisodeChunk:
     prev_action = one_hot(action, spec, f"{path}: action")
     if action.ndim == 1 and first_step == 0:
         prev_action[:1][action[:1] == 0] = 0  # the number of a choice cannot say that there is none
-    vector = file.get("vector") if spec.vector_size else None
+    vector = file["vector"] if spec.vector_size else None
+    image = file["image"] if spec.image_shape[-1] else file.get("image")
+    if image is None:  # of an environment that is seen as numbers alone
+        image = np.zeros((rows, *spec.image_shape), np.uint8)
     return EpisodeChunk(
         incarnation=incarnation,
         episode=episode,
         first_step=first_step,
-        image=file["image"],
+        image=image,
         prev_action=prev_action,
         reward=reward,
         is_first=flags(is_first, f"{path}: is_first"),
@@ -184,6 +188,8 @@ def _is_terminal(file: _Npz, path: Path) -> Any:
     if "is_terminal" in file.keys or "discount" not in file.keys:
         return flags(file["is_terminal"], f"{path}: is_terminal")
     discount = numbers(file["discount"], f"{path}: discount")
+    if not ((discount >= 0) & (discount <= 1)).all():  # so that NaN is refused
+        raise BadInput(f"{path}: discount: wanted numbers from 0 to 1, 0 where the task has ended")
     return discount == 0
 
 

@@ -26,7 +26,7 @@ from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dreamer_core.errors import BadInput, Failed, StorageFailed, refusing_other_kinds
+from dreamer_core.errors import BadInput, Failed, StorageFailed, refusing_other_kinds, remedy
 from dreamer_core.storage.manifest import FORMS, MANIFEST, Damaged, Form, Manifest, name_of
 from dreamer_core.storage.store import TEMPORARY, Store
 
@@ -119,8 +119,8 @@ def save(
     except OSError as error:
         raise StorageFailed(
             error.errno,
-            f"saving checkpoint {step} failed: {error.strerror}; free disk space or make the "
-            "directory writable: the run resumes from the newest checkpoint that was completed",
+            f"saving checkpoint {step} failed: {error.strerror}; {remedy(error)}: the run resumes "
+            "from the newest checkpoint that was completed",
             store.location,
         ) from error
 

@@ -12,6 +12,7 @@ from dreamer_core.errors import (
     StorageFailed,
     naming,
     refusing_other_kinds,
+    remedy,
 )
 
 
@@ -32,6 +33,18 @@ def test_a_full_disk_is_no_fault_of_what_was_asked_for(number):
     with pytest.raises(Failed, match="Wanted to write a poem") as caught:
         over_a_path(OSError(number, "No space left on device"))
     assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "free disk space"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.ENOENT, "put it back"),
+    ],
+)
+def test_what_is_to_be_done_about_a_place_depends_on_what_is_wrong_with_it(number, words):
+    assert words in remedy(OSError(number, ""))
 
 
 class Unwritten(BadInput):

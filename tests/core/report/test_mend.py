@@ -28,6 +28,7 @@ LINES = [
     line("collector", 20, 2),
     line("learner", 20, 3),
     b"damaged\n",
+    b"null\n",
     line("collector", 20, 4),
     line("learner", 30, 4),
     line("collector", 40, 5),
@@ -44,10 +45,10 @@ def _block_bytes(request, monkeypatch):
     [
         (40, 5, ()),
         (99, 9, ()),
-        (30, 4, (6,)),
-        (20, 2, (2, 5, 6)),
-        (40, 2, (2, 5)),
-        (0, 0, (0, 1, 2, 4, 5, 6)),
+        (30, 4, (7,)),
+        (20, 2, (2, 6, 7)),
+        (40, 2, (2, 6)),
+        (0, 0, (0, 1, 2, 5, 6, 7)),
     ],
 )
 def test_lines_of_later_steps_are_left_out_and_others_kept_as_they_are(

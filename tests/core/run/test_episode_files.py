@@ -138,6 +138,7 @@ SHIFTED = np.concatenate([ACTION[1:], ACTION[:1]])
         ({"reward": STEP * 1e300}, "reward holds values that are not finite"),
         ({"image": None}, "wanted the key 'image', but there are action"),
         ({"is_terminal": None}, "wanted the key 'is_terminal'"),
+        ({"is_terminal": None, "discount": STEP * np.nan}, "discount: wanted numbers from 0 to 1"),
     ],
 )
 def test_what_is_malformed_is_told_with_file_and_key(tmp_path, change, words):
@@ -146,6 +147,17 @@ def test_what_is_malformed_is_told_with_file_and_key(tmp_path, change, words):
     with pytest.raises(BadInput, match=words) as told:
         read(path)
     assert str(path) in str(told.value)
+
+
+def test_numbers_are_wanted_where_they_are_seen_and_images_where_those_are(tmp_path):
+    spec = replace(SPEC, vector_size=2, image_shape=(64, 64, 0))
+    path = saved(tmp_path / "a.npz", {k: v for k, v in AUTHORS.items() if k != "image"})
+    with pytest.raises(BadInput, match=r"wanted the key 'vector'.*vector where the environment"):
+        read(path, spec=spec)
+    with np.load(path) as file:
+        saved(path, {**file, "vector": np.ones((ROWS, 2))})
+    (episode,) = read(path, spec=spec)
+    assert episode.image.shape == (ROWS, 64, 64, 0) and episode.vector.all()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 no zip", b"\x80\x04K\x01."])

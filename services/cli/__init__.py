@@ -1,7 +1,9 @@
 """The command `dreamer`: a module for each command, imported when it is called."""
 
+import faulthandler
 import os
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command that has something to finish takes the signal over (services/terminal/stop_request.py).
     """
     signal.signal(signal.SIGINT, _end)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # was closed before: the next file would take its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 (to the very end)
+    if not faulthandler.is_enabled():
+        faulthandler.enable(all_threads=False)  # a simulator that crashes in C says where
     from services.cli.dispatch import dispatch  # noqa: PLC0415 (with Ctrl-C taken care of)
 
     try:

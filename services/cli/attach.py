@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
         require_running(command.run_dir)
     from services.runtime.attach import attach  # noqa: PLC0415 (takes seconds)
 
-    console = Console()
+    console = Console(markup=False)
     should_stop = StopRequest(lambda _: None)  # an episode under way is given up
 
     def on_episode(episode: EpisodeSummary, version: int) -> None:

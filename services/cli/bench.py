@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     measurement = bench.measure(
         part, command.config, command.services, seconds=command.seconds, rows=command.rows
     )
-    Console().print(bench.render(measurement))
+    Console(markup=False).print(bench.render(measurement))
     if command.json is not None:
         with _result(command.json):
             command.json.write_text(json.dumps(measurement.to_json(), indent=1) + "\n")

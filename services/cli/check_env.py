@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
 
     config = command.env
     path = command.to or Path(f"check_{re.sub(r'[^A-Za-z0-9_-]+', '_', config.task)}.png")
-    console = Console()
+    console = Console(markup=False)
     console.print(
         f"{config.task} of suite {config.suite}: {command.steps:,} policy steps at random"
     )

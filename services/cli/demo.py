@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
     """Serves the page, opens it, and returns the exit code."""
     command = parse(DemoCommand, arguments, "dreamer demo")
     page = {name: value for name, value in asdict(command).items() if name != "browser"}
-    console = Console()
+    console = Console(markup=False)
     should_stop = StopRequest(lambda _: None)  # there is nothing to finish first
 
     def on_listening(url: str) -> None:

@@ -70,7 +70,7 @@ def run(arguments: list[str]) -> int:
     from dreamer_core.report.video import save_video  # noqa: PLC0415
     from dreamer_core.run.analysis import analyse_run  # noqa: PLC0415 (these take seconds)
 
-    console = Console()
+    console = Console(markup=False)
     paths = {name: getattr(command, name) for name in ("out", "json")}
     out, numbers = (None if path is None else path.absolute() for path in paths.values())
     analysis = analyse_run(

@@ -62,7 +62,7 @@ def run(arguments: list[str]) -> int:
     read_config(run_named(command.run_dir))  # a wrong directory is told before PyTorch is loaded
     from dreamer_core.run.evaluation import evaluate_run  # noqa: PLC0415 (takes seconds)
 
-    console = Console()
+    console = Console(markup=False)
     played: list[EpisodeSummary] = []
     videos: list[Video] = []
     for evaluation in evaluate_run(

@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
     """Exports, and returns the exit code."""
     command = parse(ExportCommand, arguments, "dreamer export")
     require_named(command.run)  # what is not there is told before PyTorch is loaded
-    console = Console()
+    console = Console(markup=False)
     if not command.to.suffix:
         from dreamer_core.run.handed_on import hand_on  # noqa: PLC0415 (takes seconds)
 

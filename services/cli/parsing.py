@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from tyro.constructors import (
 
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import require_finite
+
+_MOST_DIGITS = 30  # of a whole number that has an exponent
 
 Root = tyro.conf.arg(name="")
 """Marks a config whose fields are options without a prefix."""
@@ -109,6 +113,20 @@ def _registry() -> ConstructorRegistry:
             str_from_instance=list,
         )
 
+    @registry.primitive_rule
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        """Whole numbers may be written as 1e6; a path has a name, which "$UNSET" has not."""
+        kind: Any = info.type
+        if kind not in (int, Path):
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT" if kind is int else "PATH",
+            instance_from_str=lambda words: (_whole if kind is int else _path)(*words),
+            is_instance=lambda value: isinstance(value, kind),
+            str_from_instance=lambda value: [str(value)],
+        )
+
     @registry.struct_rule
     def _(info: StructTypeInfo) -> StructConstructorSpec | None:
         """A dataclass is made as tyro would, but what it raises is returned."""
@@ -124,6 +142,22 @@ def _registry() -> ConstructorRegistry:
         return replace(spec, instantiate=_keeping_errors(info.type))
 
     return registry
+
+
+def _whole(word: str) -> int:
+    with suppress(ValueError):
+        return int(word)
+    with suppress(ArithmeticError, ValueError):
+        number = Decimal(word)
+        if abs(number.adjusted()) < _MOST_DIGITS and number == int(number):
+            return int(number)
+    raise ValueError(f"wanted a whole number, such as 1000000 or 1e6, got {word!r}")
+
+
+def _path(word: str) -> Path:
+    if not word:
+        raise ValueError("wanted a path, got none; the directory where you are is `.`")
+    return Path(word)
 
 
 def _is_ours(kind: Any) -> bool:

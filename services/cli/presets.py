@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
         return 0
     if len(arguments) > 1:
         raise BadInput(f"Wanted one preset, but got {arguments}; name one at a time")
-    console = Console()
+    console = Console(markup=False)
     if not arguments:
         table = Table("preset", "what it is", "changes from atari", box=None)
         for name, preset in presets.PRESETS.items():

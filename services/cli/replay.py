@@ -91,7 +91,7 @@ def run(arguments: list[str]) -> int:
 
         return replay_import.run(arguments[1:])
     read_config(command.run_dir)
-    files, console = ReplayFiles(RunPaths(command.run_dir).replay), Console()
+    files, console = ReplayFiles(RunPaths(command.run_dir).replay), Console(markup=False)
     if isinstance(command, InspectCommand):
         return _inspect(files, console)
     if isinstance(command, VerifyCommand):

@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
             "Wanted `dreamer replay import DIR_OR_FILES... --run-dir DIR`, but "
             f"{'no files' if not command.paths else 'no --run-dir'} were named"
         )
-    console = Console()
+    console = Console(markup=False)
     with console.status("reading episodes"):
         imported = _imported(command.paths, command.run_dir, command.config)
     _tell(imported, command.run_dir, console)

@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
     """Writes the page, and returns the exit code."""
     command = parse(ReportCommand, arguments, "dreamer report")
     out = command.out.absolute()  # an environment may change directories
-    console = Console()
+    console = Console(markup=False)
 
     def look(record: RunRecord) -> Look:
         return _look(record, command, console)

@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
     if not collected.runs:
         raise BadInput(_nothing_scored(collected.left_out))
     summary = Summary(collected)
-    console = Console()
+    console = Console(markup=False)
     if command.json is not None:
         with _writing(command.json):
             write_json(command.json, summary.to_json())

@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
     if command.json:
         say(as_json(status))
     else:
-        Console().print(render_status(status))
+        Console(markup=False).print(render_status(status))
     return 0
 
 
@@ -50,5 +50,5 @@ def _of_sweep(command: StatusCommand) -> int:
     if command.json:
         say(status.as_json(found))
     else:
-        Console().print(table.render_status(found))
+        Console(markup=False).print(table.render_status(found))
     return 0

@@ -22,7 +22,7 @@ from services.terminal.stop_request import TERMINATED_EXIT, StopRequest
 def sweep_shown(command: SweepCommand) -> int:
     """Runs a sweep under the live display, or with lines; returns the exit code."""
     use_log_format(command.log_format)
-    console = Console(log_path=False)
+    console = Console(log_path=False, markup=False)
     plain_stderr = redirect_stderr(cast(TextIO, WithoutPrefixes(sys.stderr)))
     display = SweepDisplay(command.directory, console=console, is_plain=is_json())
     with plain_stderr, display:

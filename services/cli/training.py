@@ -56,7 +56,7 @@ def train_shown(
     use_log_format(log_format)
     is_json = log_format == "json"
     run_dir = run_dir or default_run_dir(config)
-    console = Console(file=cast(TextIO, LastingStream(sys.stdout)), log_path=False)
+    console = Console(file=cast(TextIO, LastingStream(sys.stdout)), log_path=False, markup=False)
     past = past_of(run_dir)
     is_offline = config.offline.is_on
     curve = None if is_offline else _return_curve(config).with_episodes(past.episodes)

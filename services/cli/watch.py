@@ -15,7 +15,7 @@ from services.watch.command import WatchCommand
 def run(arguments: list[str]) -> int:
     """Serves the page, and returns the exit code."""
     command = parse(WatchCommand, arguments, "dreamer watch")
-    console = Console()
+    console = Console(markup=False)
     should_stop = StopRequest(lambda _: None)  # there is nothing to finish first
 
     def on_listening(url: str) -> None:

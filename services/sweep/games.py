@@ -42,7 +42,11 @@ def named_games(games: str | None, config: Config) -> tuple[str, ...]:
         )
     if games == ALL_GAMES:
         return tuple(find_rom(game) for game in PAPER_GAMES)
-    named = [name.strip() for name in (games or config.env.task).split(",") if name.strip()]
+    named = [
+        name.strip()
+        for name in (config.env.task if games is None else games).split(",")
+        if name.strip()
+    ]
     if not named:
         raise BadInput(f"--games {games!r} names no game; name some, or {ALL_GAMES}")
     if config.env.suite == "atari":

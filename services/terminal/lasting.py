@@ -37,3 +37,7 @@ class LastingStream:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
+        except ValueError:
+            if not self._stream.closed:  # by the user's code; any other is a bug
+                raise
+            self._stream = open(os.devnull, "w")  # noqa: PTH123, SIM115 (to the very end)

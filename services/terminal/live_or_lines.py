@@ -43,7 +43,7 @@ class LiveOrLines(ABC):
         is_plain: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.console = console or Console()
+        self.console = console or Console(markup=False)
         self._clock_s, self._line_interval_s = clock_s, line_interval_s
         self._next_line_s = self._heard_s = self._written_s = clock_s()
         self._has_news = False

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.commands import exit_code_of
+
 END = """
 import sys, threading, time
 from services.cli.ending import end_despite_threads
@@ -32,6 +34,24 @@ def test_a_thread_that_does_not_end_is_named_and_the_exit_code_kept(code):
 @pytest.mark.parametrize(("seconds", "is_daemon"), [(0.3, False), (600, True)])
 def test_threads_that_end_soon_and_daemons_are_nobodys_concern(seconds, is_daemon):
     assert end_of(seconds, 0, is_daemon) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_an_output_that_was_closed_before_is_done_without(monkeypatch, name):
+    monkeypatch.setattr(sys, name, None)
+    assert exit_code_of("presets") == 0
+    getattr(sys, name).close()
+
+
+def test_a_crash_in_c_says_in_which_line_it_was():
+    lines = (
+        "import ctypes, services.cli; from services.cli import presets\n"
+        "def simulate(_): ctypes.string_at(0)\n"
+        "presets.run = simulate; services.cli.main(['presets'])"
+    )
+    command = [sys.executable, "-c", lines]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode < 0 and "line 2 in simulate" in done.stderr
 
 
 def test_a_command_ends_although_its_environment_left_a_thread(tmp_path):

@@ -1,6 +1,7 @@
 """A command line made into a command: whose mistake it is, in a dataclass of any depth."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -76,6 +77,32 @@ def test_a_bug_in_a_dataclass_is_raised_as_it_was(kind, option, size):
         parse(kind, [f"{option}={size}"], "dreamer test")
     assert not isinstance(caught.value, BadInput)
     assert caught.traceback[-1].name == "__post_init__"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    size: int | None = None
+    to: Path | None = None
+
+
+@pytest.mark.parametrize(
+    ("word", "size"), [("1e6", 10**6), ("2.5e1", 25), ("1_000", 1000), ("None", None)]
+)
+def test_a_whole_number_may_have_an_exponent(word, size):
+    assert parse(Placed, ["--size", word], "dreamer test") == Placed(size=size)
+
+
+@pytest.mark.parametrize("word", ["1.5", "1e-3", "nan", "1e400", "1e999999999", "0x10", ""])
+def test_what_is_no_whole_number_is_told_with_what_is(capsys, word):
+    with pytest.raises(SystemExit, match="2"):
+        parse(Inner, ["--size", word], "dreamer test")
+    assert "wanted a whole number, such as 1000000 or 1e6" in plain(capsys.readouterr().err)
+
+
+def test_an_empty_path_is_none_and_not_the_directory_where_one_is(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(Placed, ["--to", ""], "dreamer test")
+    assert "wanted a path, got none" in plain(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("words", [["--size", "many"], ["--sise", "1"], ["1"]])

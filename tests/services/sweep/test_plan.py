@@ -7,6 +7,7 @@ import pytest
 
 from dreamer_core.envs.base import UnknownTask
 from dreamer_core.envs.games import PAPER_GAMES
+from dreamer_core.errors import BadInput
 from dreamer_core.presets import preset
 from services.cli.options import LocalCommand, with_preset
 from services.sweep.command import SweepCommand
@@ -42,6 +43,11 @@ def test_all_are_the_games_of_the_paper_and_none_named_is_the_presets_own():
 
 def test_a_game_spelled_twice_is_one_run_directory():
     assert choose_games("MsPacman, ms_pacman,pong", DEBUG) == ("ms_pacman", "pong")
+
+
+def test_games_that_are_given_and_are_none_are_not_the_presets_own():
+    with pytest.raises(BadInput, match="--games '' names no game"):
+        choose_games("", DEBUG)
 
 
 @pytest.mark.parametrize("games", ["pong,breakoutt", "no.such:env"])

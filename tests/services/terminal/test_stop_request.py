@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from services.terminal.lasting import LastingStream
+
 ELSEWHERE = """
 import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 import hashlib, sys
@@ -81,6 +83,15 @@ def test_output_to_a_terminal_that_is_gone_is_lost_and_nothing_else():
         os.close(ours)
         assert process.communicate(timeout=10)[1] == b""
         assert process.returncode == 5
+
+
+def test_what_is_written_to_a_stream_that_was_closed_is_lost_and_nothing_else(tmp_path):
+    stream = (tmp_path / "out").open("w")
+    lasting = LastingStream(stream)
+    stream.close()
+    assert lasting.write("gone") == 4 and lasting.write("also gone") == 9
+    lasting.flush()
+    lasting.close()
 
 
 @pytest.mark.parametrize("after_s", [0.3, 1.0])

@@ -37,9 +37,9 @@ def observation_and_info(task: str, answer: Any) -> tuple[Any, Any]:
     Raises:
         EnvironmentCrashed: it is no (observation, info).
     """
-    is_pair = isinstance(answer, tuple) and len(cast("tuple[Any, ...]", answer)) == 2
+    is_pair = isinstance(answer, tuple | list) and len(cast("tuple[Any, ...]", answer)) == 2
     if is_pair and (answer[1] is None or isinstance(answer[1], Mapping)):
-        return cast("tuple[Any, Any]", answer)
+        return answer[0], answer[1]
     raise EnvironmentCrashed(
         f"{task}: reset returned {_words(answer)}, Gymnasium wants (observation, info), of which "
         f"info is a dict (old Gym interface?); {OLD_INTERFACE}"
@@ -52,10 +52,10 @@ def frame_of(task: str, answer: Any) -> Frame:
     Raises:
         EnvironmentCrashed: it is no (observation, reward, terminated, truncated, info).
     """
-    if not isinstance(answer, tuple) or len(cast("tuple[Any, ...]", answer)) != 5:
+    if not isinstance(answer, tuple | list) or len(cast("tuple[Any, ...]", answer)) != 5:
         values = cast("tuple[Any, ...]", answer)
-        count = f"{len(values)} values" if isinstance(answer, tuple) else _words(answer)
-        is_old = isinstance(answer, tuple) and len(values) == 4
+        count = f"{len(values)} values" if isinstance(answer, tuple | list) else _words(answer)
+        is_old = isinstance(answer, tuple | list) and len(values) == 4
         old = " (old Gym interface)" if is_old else ""
         raise EnvironmentCrashed(
             f"{task}: step returned {count}, Gymnasium wants 5{old}; {OLD_INTERFACE}"

@@ -106,7 +106,8 @@ class GymnasiumEnvironment:
         """The limit with which its id is registered."""
         with calling(self._config.task, "telling its limit"):
             limit: Any = getattr(self._env.spec, "max_episode_steps", None)
-        return None if limit is None else math.ceil(limit / self._config.action_repeat)
+        is_limit = isinstance(limit, int | float) and 0 < limit < math.inf
+        return math.ceil(limit / self._config.action_repeat) if is_limit else None
 
     @property
     def spaces(self) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from contextlib import chdir, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,18 +46,31 @@ __all__ = [
 ]
 
 
-def make_env(config: EnvConfig, seed: int) -> Environment:
+def make_env(config: EnvConfig, seed: int, spec: EnvSpec | None = None) -> Environment:
     """Returns the environment that a config names, not yet reset.
 
     Args:
         config: suite, task and protocol.
         seed: 0 or more. The same seed and actions give the same images and rewards.
+        spec: the sizes that it must have, of the one that the run was begun with; None for any.
 
     Raises:
         UnknownTask: the task names nothing that could be loaded.
-        UnsupportedEnvironment: the environment is of a kind that is not handled.
+        UnsupportedEnvironment: the environment is of a kind that is not handled, or of other sizes.
         EnvironmentCrashed: the user's code raised while the environment was made.
     """
+    env = _made(config, seed)
+    if spec is None or replace(env.spec, action_names=None) == replace(spec, action_names=None):
+        return env
+    close_or_warn(env)
+    raise UnsupportedEnvironment(
+        f"{config.task} made an environment of other sizes than before: {env.spec}, and the run's "
+        f"is {spec}. A run makes several: have all observe and act alike, and draw in reset what "
+        "is to differ"
+    )
+
+
+def _made(config: EnvConfig, seed: int) -> Environment:
     if config.suite == "atari":
         return AtariEnvironment(config, seed)
     if config.suite == "control":
@@ -85,20 +99,21 @@ def suite_of(task: str) -> Literal["atari", "gymnasium", "control"]:
 
 
 @contextmanager
-def opened(config: EnvConfig, seed: int) -> Generator[Environment]:
+def opened(config: EnvConfig, seed: int, spec: EnvSpec | None = None) -> Generator[Environment]:
     """Makes an environment and closes it after the block; one that fails to close is a warning.
 
     Where it changes the working directory, that is as before after the block.
 
     Args:
-        config: as in `make_env`, as is the seed.
+        config: as in `make_env`, as are the others.
         seed: 0 or more.
+        spec: the sizes that it must have; None for any.
 
     Raises:
         UnknownTask, UnsupportedEnvironment, EnvironmentCrashed: see `make_env`.
     """
     with chdir(Path.cwd()):
-        env = make_env(config, seed)
+        env = make_env(config, seed, spec)
         try:
             yield env
         finally:

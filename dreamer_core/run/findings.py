@@ -66,9 +66,9 @@ def _crashes(trial: Trial) -> Iterator[Finding]:
     if trial.crash is not None:
         advice = "Correct the environment: a run would stop here"
         yield Finding(f"It crashed at policy step {trial.num_steps}: {trial.crash}", advice, True)
-    if trial.second_crash is not None:
+    if trial.second_failure is not None:
         yield Finding(
-            f"A second one, made after the first was closed, failed: {trial.second_crash}",
+            f"A second one, made after the first was closed, failed: {trial.second_failure}",
             "A run makes several, one after the other and in processes at the same time: have "
             "close() give back whatever there is only one of, or claim nothing of that kind",
             is_wrong=True,

@@ -62,7 +62,7 @@ class LocalRun:
         counts, is_exact = self._replay.counts(), self._replay.is_rewound
         incarnation = next_incarnation(counts, target, is_exact=is_exact)
         make_policy = partial(policy_of, config, spec, self._trainer.agent.device)
-        self._env = make_env(config.env, env_seed(config.seed, incarnation))
+        self._env = make_env(config.env, env_seed(config.seed, incarnation), spec)
         self._rollout = Rollout(self._env, config, incarnation, make_policy())
         self._weights: WeightsSnapshot | None = None
         self._needs_resume_point = not is_exact

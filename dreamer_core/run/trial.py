@@ -13,7 +13,7 @@ import numpy as np
 
 from dreamer_core.bars import picture_of
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.base import Environment, EnvironmentCrashed, EnvStep
+from dreamer_core.envs.base import Environment, EnvironmentCrashed, EnvStep, UnsupportedEnvironment
 from dreamer_core.envs.suites import make_env, opened
 from dreamer_core.run.rollout import random_action
 from dreamer_core.types import EnvSpec, UInt8Array
@@ -73,7 +73,7 @@ class Trial:
     """Policy steps that were compared for that."""
     crash: EnvironmentCrashed | None = None
     """What ended the trial early."""
-    second_crash: EnvironmentCrashed | None = None
+    second_failure: EnvironmentCrashed | UnsupportedEnvironment | None = None
     """How the second environment failed, where the first did not."""
     close_failure: EnvironmentCrashed | None = None
     """How it failed to close."""
@@ -119,8 +119,8 @@ def try_environment(
     if is_repeated and trial.crash is None:
         try:
             _repeat(config, seed, seen, trial)
-        except EnvironmentCrashed as crash:
-            trial.second_crash = crash
+        except (EnvironmentCrashed, UnsupportedEnvironment) as failure:
+            trial.second_failure = failure
     return trial
 
 
@@ -196,7 +196,7 @@ def _take_picture(trial: Trial, step: EnvStep) -> None:
 
 def _repeat(config: EnvConfig, seed: int, seen: list[EnvStep], trial: Trial) -> None:
     """Plays the same again in an environment of its own, and compares."""
-    with opened(config, seed) as env:
+    with opened(config, seed, trial.spec) as env:
         again = _played(env, trial.num_steps, seed, {})
         for first, (is_reset, step) in zip(seen, again, strict=False):
             trial.num_repeated += not is_reset

@@ -84,7 +84,7 @@ class RayHost:
                 checkpoints = paths.checkpoints.absolute()
                 made = self._actor("learner", Learner).remote(config, self._spec, checkpoints)
             case "collector":
-                made = self._actor("collector", Collector).remote(config, *arguments)
+                made = self._actor("collector", Collector).remote(config, self._spec, *arguments)
             case "exchange":
                 made = self._actor("exchange", Exchange, name=EXCHANGE).remote(config)
             case _:

@@ -11,7 +11,7 @@ from dreamer_core.envs.suites import make_env
 from dreamer_core.run.rollout import Rollout
 from dreamer_core.run.schedule import CollectOrder
 from dreamer_core.seeds import env_seed
-from dreamer_core.types import EpisodeChunk, Report, WeightsSnapshot
+from dreamer_core.types import EnvSpec, EpisodeChunk, Report, WeightsSnapshot
 from services.cluster.signals import hear_sigterm
 from services.logs import log_to_stderr
 
@@ -24,16 +24,17 @@ class Collector:
 
     Args:
         config: of the run.
+        spec: of its environment.
         incarnation: which life of the collector this is.
 
     Raises:
         UnknownTask, UnsupportedEnvironment, EnvironmentCrashed: see `make_env`.
     """
 
-    def __init__(self, config: Config, incarnation: int) -> None:
+    def __init__(self, config: Config, spec: EnvSpec, incarnation: int) -> None:
         log_to_stderr("collector")
         hear_sigterm()
-        self._env = make_env(config.env, env_seed(config.seed, incarnation))
+        self._env = make_env(config.env, env_seed(config.seed, incarnation), spec)
         self._rollout = Rollout(self._env, config, incarnation)
         self._idle_since_s: float | None = None
         self._wait_s = 0.0

@@ -130,6 +130,16 @@ class OldReset(Counting):
         return IMAGE
 
 
+def test_lists_are_taken_as_the_tuples_that_they_stand_for(wrap: Wrap):
+    inner = Counting()
+    env = wrap(inner)
+    inner.reset = lambda **_: [IMAGE, {}]
+    env.reset()
+    inner.step = lambda _: [IMAGE, 2.0, True, False, {}]
+    step = env.step(one_hot(0))
+    assert (step.reward, step.is_terminal) == (2.0, True)
+
+
 def test_a_reset_that_takes_no_seed_is_told_apart(wrap: Wrap):
     with pytest.raises(EnvironmentCrashed, match=r"reset\(seed=\.\.\.\) \(old Gym interface\)"):
         wrap(OldReset()).reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -148,6 +149,15 @@ def test_an_id_that_skips_frames_itself_counts_them_at_the_pace_of_the_console(
     with opened(EnvConfig(suite="gymnasium", task=task, action_repeat=2), seed=0) as env:
         assert env.spec.frames_per_policy_step == 2 * frames
         assert env.frames_per_second == 60
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps"), [(7, 4), (float("inf"), None), ("7", None), (-1, None)]
+)
+def test_a_limit_of_its_own_is_known_if_it_is_one(wrap: Wrap, limit: Any, steps: int | None):
+    inner = Counting()
+    inner.spec = SimpleNamespace(max_episode_steps=limit)  # pyright: ignore[reportAttributeAccessIssue]
+    assert wrap(inner, action_repeat=2).own_limit_steps == steps
 
 
 def test_a_policy_step_has_the_frames_that_pass_in_it():

@@ -52,6 +52,16 @@ def test_choices_of_more_values_than_there_is_memory_for_are_refused(wrap: Wrap)
         wrap(Counting(action_space=spaces.MultiDiscrete([35_000, 35_000])))
 
 
+def test_one_of_other_sizes_than_the_runs_is_refused_and_closed(wrap: Wrap):
+    inner, closed = Counting(), list[bool]()
+    spec = wrap(inner).spec
+    inner.action_space, inner.close = spaces.Discrete(4), lambda: closed.append(True)
+    config = EnvConfig(suite="gymnasium", task="module_of_a_user:make_inner", action_repeat=1)
+    with pytest.raises(UnsupportedEnvironment, match=r"of other sizes than before.*action_size=4"):
+        make_env(config, 0, spec)
+    assert closed == [True]
+
+
 @pytest.mark.parametrize("reward", [np.nan, np.inf, np.ones(2), np.ones(1), "1", [1.0]])
 def test_a_reward_that_is_not_one_finite_number_is_a_crash(wrap: Wrap, reward: Any):
     inner = Counting()

@@ -108,6 +108,15 @@ class Single(Odd):
             raise OSError("the port is taken")
 
 
+class Varying(Odd):
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        Varying.made += 1
+        self.action_space = spaces.Discrete(2 + Varying.made)
+
+
 class Unclosable(Odd):
     def close(self):
         raise ConnectionError("the game server did not answer")

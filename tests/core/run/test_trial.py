@@ -60,6 +60,7 @@ def test_pictures_are_spread_over_the_trial_from_its_beginning():
         ("Still", "All that is observed in 100 policy steps is the same", True),
         ("Crashing", "It crashed at policy step 5: tests.core.run.odd_envs:Crashing", True),
         ("Single", "A second one, made after the first was closed, failed: tests", True),
+        ("Varying", "Varying made an environment of other sizes than before: EnvSpec", True),
         ("Unclosable", "It failed to close: tests.core.run.odd_envs:Unclosable raised", False),
         ("Idle", "There is one action only", True),
         ("Unseeded", "another episode from policy step 0 on", False),

@@ -81,11 +81,12 @@ class Trainer:
         """Of the checkpoint that this trainer began with, if that has one."""
         self._pictures = EvaluationClock(config.evaluation, spec.frames_per_policy_step)
         self._drawn_at = 0  # policy steps
+        self._begun_at = 0  # policy steps that the checkpoint was made from
         self._saved_wall_time_s: float | None = None
         found = restore(self.agent, self._store, config, spec)
         if found is not None:
             self._saved_wall_time_s = found.wall_time_s
-            self._drawn_at = int(found.facts["policy_step"])
+            self._drawn_at = self._begun_at = int(found.facts["policy_step"])
             self._pictures.evaluated(self._drawn_at)
             self.resume_point = unpack(found.tensors.get("resume"))
             logger.info("Resumed from %s", found.location)
@@ -124,6 +125,14 @@ class Trainer:
                 f"Wanted a batch for gradient step {self.gradient_step}, but it was drawn for "
                 f"{gradient_step}: a call was lost or done twice; restore from the checkpoint"
             )
+        if policy_step < self._begun_at:
+            logger.warning(
+                "The checkpoint was made from %s policy steps, but only %s are stored: the replay "
+                "was removed or replaced, and is collected anew",
+                f"{self._begun_at:,}",
+                f"{policy_step:,}",
+            )
+            self._begun_at = 0
         started_s = time.perf_counter()
         self._is_whole = False
         with num_threads(self._config.learner.num_threads), within_memory():

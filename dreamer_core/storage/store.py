@@ -68,7 +68,7 @@ def open_store(config: CheckpointConfig, directory: Path) -> Store:
         StoreUnavailable: the URL cannot be reached.
     """
     if config.url is None:
-        return LocalStore(directory)
+        return LocalStore(directory, is_in_run=True)
     import fsspec.core  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
 
     protocol, path = fsspec.core.split_protocol(config.url)
@@ -100,10 +100,12 @@ class LocalStore:
 
     Args:
         root: the directory.
+        is_in_run: lies in a run directory, which is never made anew: one that is gone was renamed
+            or removed under the run, and a checkpoint there would be none of it.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, is_in_run: bool = False) -> None:
+        self._root, self._is_in_run = root, is_in_run
         self.location = str(root)
         """Its path."""
 
@@ -129,6 +131,8 @@ class LocalStore:
     def write(self, name: str, content: bytes) -> None:
         """See Store."""
         path = self._root / name
+        if self._is_in_run:
+            self._root.parent.stat()
         make_directory(path.parent)
         write_whole(path, content, path.with_name(f"{TEMPORARY}{path.name}"))
 

@@ -117,14 +117,15 @@ def test_the_schedules_follow_the_policy_steps(tmp_path):
 # Saving and restoring
 
 
-def test_a_restored_trainer_goes_on_to_the_last_bit(tmp_path):
+def test_a_restored_trainer_goes_on_to_the_last_bit(tmp_path, caplog):
     trainer = make_trainer(tmp_path)
     train(trainer, 3)
-    trainer.save(policy_step=12)
+    trainer.save(policy_step=13)  # one more than are stored at the next step
     restored = make_trainer(tmp_path)
     assert restored.gradient_step == 3
     assert losses(train(restored, 3)) == losses(train(trainer, 3))
     assert same_tensors(restored.agent.state(), trainer.agent.state())
+    assert caplog.text.count("made from 13 policy steps, but only 12 are stored") == 1
 
 
 def test_a_checkpoint_says_what_it_was_made_from(tmp_path):

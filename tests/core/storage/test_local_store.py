@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dreamer_core.errors import BadInput
+from dreamer_core.config import CheckpointConfig
+from dreamer_core.errors import BadInput, StorageFailed
 from dreamer_core.storage.checkpoint import load, save
 from dreamer_core.storage.store import (
     LocalStore,
+    open_store,
     require_writable,
 )
 from tests.core.storage.saved_steps import is_step, save_steps, steps_in
@@ -119,6 +121,19 @@ def test_a_disk_that_becomes_read_only_is_named_and_the_checkpoint_before_stays(
     make_writable(disk)
     save_steps(store, 2)
     assert is_step(load(store), 2)
+
+
+def test_a_run_directory_that_went_away_is_told_and_not_made_anew(tmp_path):
+    run_dir, moved = tmp_path / "run", tmp_path / "moved"
+    run_dir.mkdir()
+    store = open_store(CheckpointConfig(), run_dir / "checkpoints")
+    save(store, step=1, tensors={}, facts={}, keep=1)
+    run_dir.rename(moved)
+    with pytest.raises(StorageFailed, match=r"renamed or unmounted .*: put it back and try again"):
+        save(store, step=2, tensors={}, facts={}, keep=1)
+    assert not run_dir.exists()
+    moved.rename(run_dir)
+    save(store, step=2, tensors={}, facts={}, keep=1)
 
 
 def test_a_place_below_a_file_is_named(tmp_path):

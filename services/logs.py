@@ -23,6 +23,8 @@ from dreamer_core.errors import DreamerError, naming
 LogFormat = Literal["text", "json"]
 STARTED, STOPPED = "Started at gradient step", "Stopped at gradient step"
 """How a run's log tells of a process of it."""
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""What colours a terminal and moves its cursor."""
 _TAIL_BYTES = 1 << 20
 _FORMAT_VARIABLE = "DREAMER_LOG_FORMAT"
 _STOPPED = re.compile(r'(?: (?:INFO|ERROR) |"message": ")Stopped\b')
@@ -100,7 +102,7 @@ def _log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
 ) -> None:
     """Stands for `warnings.showwarning`, which writes two lines to stderr."""
-    words = " ".join(str(message).split())
+    words = " ".join(ESCAPES.sub("", str(message)).split())  # Gymnasium colours its own
     name = category.__name__
     logging.getLogger("py.warnings").warning("%s: %s (%s:%d)", name, words, filename, lineno)
 

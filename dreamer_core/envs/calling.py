@@ -54,14 +54,16 @@ class _Call(AbstractContextManager[None]):
         self._task, self._doing = task, doing
 
     def __enter__(self) -> None:
-        _calls.begin(f"{self._doing} of {self._task}")
-        self._settings = ProcessSettings()
+        self._settings = None
+        if not _calls.is_under_way():  # else an environment calls another, as a part of itself
+            _calls.begin(f"{self._doing} of {self._task}")
+            self._settings = ProcessSettings()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
-        left = self._settings.put_back()
         try:
+            left = None if self._settings is None else self._settings.put_back()
             if left is not None:
                 raise EnvironmentCrashed(
                     f"{self._task} {left} during {self._doing}; have it leave that as it was"
@@ -70,7 +72,8 @@ class _Call(AbstractContextManager[None]):
                 return
             raise EnvironmentCrashed(self._words(error)) from error
         finally:
-            _calls.end()
+            if self._settings is not None:
+                _calls.end()
 
     def _words(self, error: BaseException) -> str:
         if isinstance(error, _Left):
@@ -222,7 +225,8 @@ def _exit_unless_called(status: int) -> None:
     is_ours = name.partition(".")[0] in OWN_PACKAGES
     if _calls.is_under_way() and not is_ours:
         raise _Left(status)
-    if _calls.is_here() and not is_ours:
+    is_main = threading.current_thread() is threading.main_thread()  # which is ending, if here
+    if _calls.is_here() and not is_main and not is_ours:
         words = f"the program was ended by os._exit({status}) of {name}, in a thread of its own"
         os.write(2, f"dreamer: {words}; have it end that thread alone\n".encode())
         status = status or 1

@@ -6,6 +6,7 @@ what it has set is set again in its next call. Signals stay with this program: C
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+# That of `signal` looks for an enum, which takes ten times as long.
+_handler_of: Any = importlib.import_module("_signal").getsignal
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _theirs: dict[str, Any] = {}  # what the user's code has set otherwise
 
@@ -35,9 +38,10 @@ class ProcessSettings:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
-        self._handlers = [signal.getsignal(number) for number in _SIGNALS]
+        self._handlers = [_handler_of(number) for number in _SIGNALS]
         self._ours = _settings()
-        _set(_theirs, self._ours)
+        if _theirs:
+            _set(_theirs, self._ours)
 
     def put_back(self) -> str | None:
         """Sets them again; returns what else the user's code left that nobody can go on with."""
@@ -45,15 +49,21 @@ class ProcessSettings:
             os.write(2, b"dreamer: a process that an environment forked came back from its call\n")
             os._exit(1)  # two of them would go on with one run
         now = _settings()
-        for name, value in self._ours.items():
-            if name in _theirs or now[name] != value:
-                _theirs[name] = now[name]
-        _set(self._ours, now)
+        if _theirs or now != self._ours:
+            for name, value in self._ours.items():
+                if name in _theirs or now[name] != value:
+                    _theirs[name] = now[name]
+            _set(self._ours, now)
         if threading.current_thread() is threading.main_thread():
             for number, handler in zip(_SIGNALS, self._handlers, strict=True):
-                if handler is not None and signal.getsignal(number) != handler:
+                if handler is not None and _handler_of(number) != handler:
                     signal.signal(number, handler)
         return None if all(map(_is_open, _outputs)) else "closed the program's output"
+
+
+def has_own_dtype() -> bool:
+    """Whether the user's code computes with another default dtype, which all threads share."""
+    return "dtype" in _theirs
 
 
 def _settings() -> dict[str, Any]:

@@ -22,6 +22,7 @@ import torch
 from dreamer_core.agent.captured_policy import policy_of
 from dreamer_core.config import Config
 from dreamer_core.envs.base import close_or_warn
+from dreamer_core.envs.process import has_own_dtype
 from dreamer_core.envs.suites import make_env
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.report.read import METRICS_FILE
@@ -69,7 +70,7 @@ class LocalRun:
         self._steps = GradientSteps(self._trainer, self._replay.sample, config.seed)
         self._insert_wait_s = 0.0
         self._saved_s = time.monotonic()
-        is_together = works_together(self._trainer.agent.device)
+        is_together = works_together(self._trainer.agent.device) and not has_own_dtype()
         self._learner = ThreadPoolExecutor(1) if is_together else None
         self.schedule = Schedule(
             config.schedule,

@@ -95,10 +95,8 @@ def _call(command: str, rest: list[str], cluster: str | None) -> int:
         sys.stdout.write(_SWEEP_ON_HELP if command == "sweep" else _ON_HELP)
     module = importlib.import_module(f"services.cli.{command.replace('-', '_')}")
     if cluster is not None:
-        cluster = _with_home(cluster)
-        remote.require_cluster(cluster)
         module.parsed(rest)  # what is wrong with it is told before anything is sent
-        return remote.run(cluster, [command, *rest], say)
+        return remote.run(_with_home(cluster), [command, *rest], say)
     if command == "submit":  # what follows the cluster is said to another machine
         rest[:1] = map(_with_home, rest[:1])
     else:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from dreamer_core.errors import BadInput, Failed, naming
 from services.cluster.signals import raised_by_signals
+from services.logs import ESCAPES
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,7 +34,6 @@ _JOB_SERVER = "http://127.0.0.1:8265"  # as seen from the head
 _TAIL_LINES = 5
 _ANSWER_S = 30.0  # of a job server; a busy head takes seconds
 _TEN_LINES = "printf '\\n%.0s' {1..10}"  # Ray hands on ten at once, and fewer after a second
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal
 STARTED = "Started at gradient step"
 """What a run says once it trains."""
 SWEEP_STARTED = "Started: "
@@ -153,7 +153,7 @@ class _Marked:
         self.code: int | None = None
 
     def take(self, line: str) -> None:
-        line = _ESCAPES.sub("", line.rstrip("\r\n"))
+        line = ESCAPES.sub("", line.rstrip("\r\n"))
         if line.startswith(f"{self._mark} "):
             self.code = int(line.split()[1])
         elif line == self._mark:

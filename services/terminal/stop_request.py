@@ -37,6 +37,7 @@ class StopRequest:
         reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         threading.Thread(target=self._follow, args=(reading,), daemon=True).start()
+        os.register_at_fork(after_in_child=self._leave_to_itself)
         self.listen()
 
     def listen(self) -> None:
@@ -55,6 +56,12 @@ class StopRequest:
     def exit_code(self) -> int:
         """128 + signal, so that whoever watches sees that the work is not done; 0 without one."""
         return 128 + self.signal if self.signal else 0
+
+    def _leave_to_itself(self) -> None:
+        """A process that an environment forks is no part of the run: SIGTERM ends it alone."""
+        if signal.getsignal(signal.SIGTERM) == self._on_signal:
+            signal.set_wakeup_fd(-1)  # it is the run's, which would stop
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         """Nothing: the thread has it."""

@@ -60,7 +60,7 @@ def test_what_python_warns_of_is_one_line_as_every_other(log_format):
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         log_to(said, "learner")
-        warnings.warn("two\n lines", UserWarning, stacklevel=1)
+        warnings.warn("\x1b[33mtwo\n lines\x1b[0m", UserWarning, stacklevel=1)
     (line,) = said.getvalue().splitlines()
     level = json.loads(line)["level"] if log_format == "json" else line.split()[2]
     assert level == "WARNING" and f"UserWarning: two lines ({__file__}:" in line

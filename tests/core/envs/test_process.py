@@ -68,6 +68,23 @@ def test_what_an_environment_sets_back_stays_so(wrap: Wrap, inner):
     assert theirs == [True] and torch.is_grad_enabled()
 
 
+def test_what_a_part_of_an_environment_sets_is_the_environments_own(wrap: Wrap, inner):
+    part, theirs, before = Counting(), [], settings()
+    part.observe = lambda: np.seterr(divide="raise") and Counting.observe(part)
+    env, within = wrap(inner), wrap(part)
+
+    def reset_both():
+        within.reset()
+        theirs.append(np.geterr()["divide"])
+        return Counting.observe(inner)
+
+    inner.observe = reset_both
+    env.reset()
+    inner.observe = lambda: theirs.append(np.geterr()["divide"]) or Counting.observe(inner)
+    env.reset()
+    assert theirs == ["raise", "raise"] and settings() == before
+
+
 def test_an_environment_that_closes_the_output_is_a_crash(wrap: Wrap, inner, monkeypatch):
     reading, writing = os.pipe()
     monkeypatch.setattr(process, "_outputs", [writing])

@@ -3,7 +3,9 @@
 import itertools
 
 import pytest
+import torch
 
+from dreamer_core.envs import process
 from dreamer_core.run import local
 from dreamer_core.run.local import train_local
 from dreamer_core.run.progress import Pulse
@@ -31,6 +33,17 @@ def test_it_takes_the_exact_counts_and_the_same_losses_each_time(tmp_path):
     assert (result.policy_steps, result.gradient_steps) == (STEPS, GRADIENT_STEPS)
     assert len(tape.losses) == GRADIENT_STEPS
     assert tape.losses == again.losses
+
+
+def test_it_takes_turns_with_an_environment_that_has_a_default_dtype_of_its_own(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(process, "_theirs", {"dtype": torch.float64})
+    _, tape = run(tmp_path / "own")
+    monkeypatch.setattr(process, "_theirs", {})
+    monkeypatch.setattr(local, "works_together", lambda _device: False)
+    _, turns = run(tmp_path / "turns")
+    assert tape.losses == turns.losses
 
 
 @pytest.mark.parametrize("config", [PONG, PRETRAINED])

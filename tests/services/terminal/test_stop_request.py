@@ -61,6 +61,20 @@ def test_a_signal_that_comes_twice_at_once_is_one(tmp_path):
     assert saved.exists()
 
 
+def test_a_worker_that_an_environment_forks_and_ends_does_not_stop_the_run():
+    code = WAITING.replace(
+        "import time\n",
+        (
+            "import multiprocessing, time\n"
+            "worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"
+            "worker.start(); time.sleep(0.1); worker.terminate(); worker.join(5); time.sleep(0.1)\n"
+            "sys.exit(0 if worker.exitcode == -15 and not should_stop() else 1)\n"
+        ),
+    )
+    with started(code) as process:
+        assert process.wait(20) == 0
+
+
 def test_under_nohup_a_terminal_may_go_away():
     with started(WAITING.replace("SIG_DFL", "SIG_IGN")) as process:
         process.send_signal(signal.SIGHUP)

@@ -22,7 +22,7 @@ class Task:
     asks: str
     best: float
     random: float
-    steps: int = 24_000
+    steps: int = 40_000
     """Policy steps of training."""
     wanted_score: float = 0.9
     """What the learning test wants of a greedy policy; see `score`."""

@@ -46,6 +46,9 @@ class ProcessSettings:
     def put_back(self) -> str | None:
         """Sets them again; returns what else the user's code left that nobody can go on with."""
         if os.getpid() != self._pid:
+            error = sys.exc_info()[1]
+            if isinstance(error, SystemExit):
+                os._exit(error.code if isinstance(error.code, int) else int(bool(error.code)))
             os.write(2, b"dreamer: a process that an environment forked came back from its call\n")
             os._exit(1)  # two of them would go on with one run
         now = _settings()

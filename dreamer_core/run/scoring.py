@@ -111,12 +111,7 @@ def evaluate_weights(
     how = config.evaluation
     seed = env_seed(config.seed, EVALUATOR_INCARNATION)
     policy.load(weights)
-    with opened(config.env, env_seed(seed, policy_step)) as env:
-        if env.spec != spec:
-            raise BadInput(
-                f"an environment that was made for it is {env.spec}, and the run's is {spec}; make "
-                "each of env.task the same, or set --evaluation.interval-frames None"
-            )
+    with opened(config.env, env_seed(seed, policy_step), spec) as env:
         played = [
             evaluate_episode(
                 env,

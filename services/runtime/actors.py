@@ -90,7 +90,9 @@ class RayHost:
             case _:
                 seed = env_seed(config.seed, EVALUATOR_INCARNATION + arguments[0])
                 limit = config.evaluation.episode_limit
-                made = self._actor("evaluator", Evaluator).remote(config, seed, is_canceled, limit)
+                made = self._actor("evaluator", Evaluator).remote(
+                    config, seed, is_canceled, limit, self._spec
+                )
         self._handles[service] = made
         self._places.pop(service, None)  # of its life before
 

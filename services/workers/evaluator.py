@@ -15,7 +15,7 @@ from dreamer_core.errors import Failed, naming
 from dreamer_core.report.video import save_episode
 from dreamer_core.run.rollout import Evaluation, evaluate_episode
 from dreamer_core.run.scoring import evaluation_report
-from dreamer_core.types import Report, WeightsSnapshot
+from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
 from services.cluster.signals import hear_sigterm
 from services.logs import log_to_stderr
 
@@ -32,6 +32,10 @@ class Evaluator:
         env_seed: of the environment; differs from the collector's.
         is_given_up: asked between two policy steps; the episode ends then, without a result.
         episode_limit: policy steps after which an episode is cut off.
+        spec: the sizes that the environment must have; None for any.
+
+    Raises:
+        UnknownTask, UnsupportedEnvironment, EnvironmentCrashed: see `make_env`.
     """
 
     def __init__(
@@ -40,13 +44,14 @@ class Evaluator:
         env_seed: int,
         is_given_up: Callable[[], bool] = lambda: False,
         episode_limit: int = EPISODE_LIMIT,
+        spec: EnvSpec | None = None,
     ) -> None:
         log_to_stderr("evaluator")
         hear_sigterm()
         with contextlib.suppress(OSError, AttributeError):  # where the system allows it
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
         self._env_seed = env_seed
-        self._env = make_env(config.env, env_seed)
+        self._env = make_env(config.env, env_seed, spec)
         self._policy = Policy(config, self._env.spec)
         self._is_given_up = is_given_up
         self._episode_limit = episode_limit

@@ -113,6 +113,7 @@ print("went on")
             0,
         ),
         ("child = os.fork(); child and os.waitpid(child, 0)", 0, "that an environment forked", 1),
+        ("child = os.fork() or sys.exit(7); assert os.waitpid(child, 0)[1] >> 8 == 7", 0, "", 1),
     ],
 )
 def test_neither_a_thread_nor_a_forked_process_takes_a_run_with_it(line, code, words, told):

@@ -72,7 +72,7 @@ _SMALL_RATE = (
     "measured on two small tasks: latents collapse at 6e-3, and 2e-3 learns as fast as 3e-3"
 )
 _SMALL_KL = "measured on a small task: with 0.1 the prior hardly learns what moves"
-_MANY_ROWS = "measured on two small tasks: goes further in as many gradient steps than with 2 or 8"
+_MANY_ROWS = "measured on two small tasks: with more, as many gradient steps go further"
 _WIDER = "measured on a small task: dreams half as wrong at a fifth more of cost"
 _REWARDS = "measured on a small task: rewards are known sooner than with 30"
 _GOALS = "measured on a small task: goes on learning where 0.005 and 64 units stop"

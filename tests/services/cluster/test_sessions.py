@@ -48,8 +48,10 @@ def test_what_is_not_ours_or_not_over_is_left(tmp_path):
         (session / LOCK).touch()
     os.chown(of_another / LOCK, 12345, -1) if os.geteuid() == 0 else (of_another / LOCK).unlink()
     before = left(tmp_path)
-    words = [sys.executable, "-c", "input()", "session_ending_24601"]
-    with take_lock(running / LOCK), subprocess.Popen(words, stdin=subprocess.PIPE) as raylet:
+    words = [sys.executable, "-c", "print(flush=True); input()", "session_ending_24601"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with take_lock(running / LOCK), subprocess.Popen(words, **pipes) as raylet:
+        raylet.stdout.readline()  # its command line can be read by now
         with own_session(make(tmp_path, "own")):
             assert left(tmp_path) == sorted([*before, "session_own"])
         raylet.communicate(b"\n")

@@ -181,7 +181,11 @@ def test_a_command_elsewhere_is_over_with_its_last_mark(dreamer, monkeypatch):
 def test_a_command_elsewhere_ends_with_the_one_that_sent_it(dreamer, monkeypatch, number):
     server = JobServer("a line", int(number))
     monkeypatch.setattr(remote, "_job_client", lambda _: server)
-    code, said, complaint = dreamer("logs", "runs/pong", "--follow", "--on", "http://head:8265")
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
+    try:
+        code, said, complaint = dreamer("logs", "runs/pong", "--follow", "--on", "http://head:8265")
+    finally:
+        signal.signal(number, before)
     assert (code, said, complaint) == (128 + number, "a line", "")
     assert server.stopped.startswith("dreamer-logs-")
 

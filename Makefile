@@ -174,7 +174,7 @@ bench: $(RUN) ## Measure this machine: gradient step, policy, replay, environmen
 	$(MAKE) bench-tables
 
 .PHONY: bench-tables
-bench-tables: $(RUN) ## Write the tables of README.md, benchmarks/ and docs/ from the results.
+bench-tables: $(RUN) ## Write the tables of benchmarks/ and docs/ from the results.
 	$(BIN)/python benchmarks/tables.py
 
 .PHONY: check

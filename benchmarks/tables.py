@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, docs/performance.md and benchmarks/README.md from the results.
+"""Writes the tables of docs/performance.md and benchmarks/README.md from the results.
 
     .venv/bin/python benchmarks/tables.py
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PAGES = (HERE / "README.md", HERE.parent / "README.md", HERE.parent / "docs" / "performance.md")
+PAGES = (HERE / "README.md", HERE.parent / "docs" / "performance.md")
 LEARNERS = {
     "learner_50x50": "gradient step, 50 x 50, Atari size",
     "learner_16x50": "gradient step, 16 x 50, Atari size",

@@ -1,6 +1,6 @@
 """Every command of `dreamer`: its words, what it does, and the module that does it.
 
-The help and the table of README.md are made from this.
+The help and the table of docs/usage.md are made from this.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def usage(presets: tuple[str, ...]) -> str:
     )
 
 
-def readme_rows() -> list[str]:
-    """Returns the rows of the table in README.md, without its links."""
+def table_rows() -> list[str]:
+    """Returns the rows of the table in docs/usage.md, without its links."""
     escaped = [(c.words.replace("|", "\\|"), c.help) for c in COMMANDS]
     return [f"| `dreamer {words}` | {help_text} |" for words, help_text in escaped]

@@ -11,20 +11,20 @@ import pytest
 
 from dreamer_core.storage import provenance
 from services import cli
-from services.cli.commands import NAMES, readme_rows
+from services.cli.commands import NAMES, table_rows
 from tests.runs import ROOT
 
 HEAVY = ("torch", "ray", "tensorboard", "matplotlib", "cv2")
 
 
-def test_the_readme_lists_what_the_help_lists():
-    readme = (ROOT / "README.md").read_text()
+def test_the_usage_page_lists_what_the_help_lists():
+    page = (ROOT / "docs" / "usage.md").read_text()
     rows = [
         re.sub(r" \(\[\w+\]\([^)]*\)\)", "", line)
-        for line in readme.splitlines()
+        for line in page.splitlines()
         if line.startswith("| `dreamer ")
     ]
-    assert rows == readme_rows()
+    assert rows == table_rows()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -61,12 +61,17 @@ class Progress:
 
     @property
     def time_left_s(self) -> float | None:
-        """Seconds to the end at the present speed; None while that is not known."""
-        done, total, rate = self.policy_step, self.total_policy_steps, self.policy_steps_per_second
-        if self.total_gradient_steps is not None:
-            done, total = self.gradient_step, self.total_gradient_steps
-            rate = self.gradient_steps_per_second
-        return max(0, total - done) / rate if rate else None
+        """Seconds to the end at the present speed; None while that is not known.
+
+        The speed is that of gradient steps: in the last seconds the policy steps may have been
+        those of the random play, which is faster than what follows.
+        """
+        total, rate = self.total_gradient_steps, self.gradient_steps_per_second
+        if total is not None:
+            return max(0, total - self.gradient_step) / rate if rate else None
+        ratio = self.values.get("dreamer_policy_steps_per_gradient_step")
+        left = max(0, self.total_policy_steps - self.policy_step)
+        return left / (rate * ratio) if rate and ratio else None
 
     def advance(self, report: Report, *, policy_step: int, gradient_step: int) -> Progress:
         """Returns the progress after one more report; evaluations of old weights are left out."""

@@ -9,6 +9,7 @@ is written by hand; --note is for what is not, and stands at its top.
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import statistics
 import time
@@ -23,6 +24,7 @@ from dreamer_core.run.handed_on import hand_on
 from dreamer_core.storage.checkpoint import Checkpoint
 from dreamer_core.storage.identity import saved_config
 from dreamer_core.storage.named import DEMO_DIRECTORY
+from services.sweep.plan import option_of
 
 CARD = "MODEL_CARD.md"
 _OF_THE_PLACE = ("preset", "env.task", "steps", "seed", "init_from", "checkpoint.")
@@ -118,7 +120,7 @@ def _command(config: Config, changes: dict[str, Any], policy_steps: int) -> str:
     """The command line that trains such an agent."""
     words = ["dreamer", "local", config.preset, f"--env.task {config.env.task}"]
     words += [f"--steps {policy_steps}", f"--seed {config.seed}"]
-    words += [f"--{name.replace('_', '-')} {value}" for name, value in changes.items()]
+    words += [shlex.join(option_of(name, value)) for name, value in changes.items()]
     return " \\\n        ".join(
         [" ".join(words[:5]), *words[5:], f"--run-dir runs/{config.env.task}"]
     )

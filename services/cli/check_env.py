@@ -17,6 +17,7 @@ from dreamer_core.config import EnvConfig
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.presets import PRESETS, preset
 from services.cli.parsing import parse, take_option
+from services.sweep.plan import option_of
 from services.terminal.format import format_duration, format_number
 
 if TYPE_CHECKING:
@@ -125,18 +126,11 @@ def _parsed(arguments: list[str]) -> tuple[str, CheckEnvCommand]:
 
 def _options(name: str, config: EnvConfig, suggested: list[str]) -> str:
     """The preset, and how the environment differs from the preset's."""
-    options, before = [name], preset(name).env
+    words, before = [name], preset(name).env
     for key in EnvConfig.__dataclass_fields__:
-        value = getattr(config, key)
-        if value == getattr(before, key):
-            continue
-        option = key.replace("_", "-")
-        if isinstance(value, bool):
-            options.append(f"--env.{'' if value else 'no-'}{option}")
-        else:
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
-            options.append(f"--env.{option} {shlex.quote(text)}")
-    return " ".join([*options, *suggested])
+        if (value := getattr(config, key)) != getattr(before, key):
+            words += option_of(f"env.{key}", value)
+    return " ".join([shlex.join(words), *suggested])
 
 
 def _facts(config: EnvConfig, trial: Trial) -> Iterator[tuple[str, str]]:

@@ -92,12 +92,14 @@ def local_command(config: Config, run_dir: Path) -> list[str]:
     options = ["local", config.preset, "--run-dir", str(run_dir)]
     for path, value in leaves(config):
         if path != "preset" and (path in always or value != defaults[path]):
-            options += _option(path, value)
+            options += option_of(path, value)
     return options
 
 
-def _option(path: str, value: Any) -> list[str]:
+def option_of(path: str, value: Any) -> list[str]:
+    """Returns the words of the command line that set a config's field, by its dotted path."""
     *sections, name = re.sub(r"_(?!$)", "-", path).split(".")  # `lambda_` keeps what it ends with
     if isinstance(value, bool):
         return ["--" + ".".join([*sections, name if value else f"no-{name}"])]
-    return ["--" + ".".join([*sections, name]), str(value)]
+    words = ",".join(value) if isinstance(value, tuple) else str(value)
+    return ["--" + ".".join([*sections, name]), words]

@@ -81,7 +81,14 @@ def test_the_command_of_a_run_gives_exactly_its_config(name):
     config = replace(preset(name), seed=3, steps=77)
     config = replace(
         config,
-        env=replace(config.env, time_limit_steps=None, is_grayscale=False, task="a.b:make"),
+        env=replace(
+            config.env,
+            time_limit_steps=None,
+            is_grayscale=False,
+            task="a.b:make",
+            suite="gymnasium",
+            log_info=("episode/r", "success"),
+        ),
         behavior=replace(config.behavior, lambda_=0.9, entropy_scale_end=1e-05),
         world_model=replace(config.world_model, has_layer_norm=False),
         learner=replace(config.learner, device="cuda"),

@@ -80,7 +80,7 @@ class ScreenTerms:
         )
 
 
-def terms_of(config: EnvConfig, spec: EnvSpec, env: gymnasium.Env[Any, Any] | None = None) -> Terms:
+def terms_of(config: EnvConfig, spec: EnvSpec, env: gymnasium.Env[Any, Any] | None) -> Terms:
     """Returns the terms of the environment that a config names.
 
     Args:

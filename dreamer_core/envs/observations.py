@@ -129,7 +129,7 @@ class ImageReader:
 
 
 def image_reader(
-    config: EnvConfig, env: gymnasium.Env[Any, Any], *, has_vector: bool = False
+    config: EnvConfig, env: gymnasium.Env[Any, Any], *, has_vector: bool
 ) -> ImageReader | None:
     """Returns what reads the image out of an environment's observations; None if a vector is all.
 

@@ -19,12 +19,11 @@ EPISODE_STEPS = 900
 _SEED = 0
 
 
-def play(run_dir: Path, *, limit: int = EPISODE_STEPS) -> Played:
+def play(run_dir: Path) -> Played:
     """Plays the begin of a greedy episode with the newest checkpoint of a run.
 
     Args:
         run_dir: of the run, or `demo`.
-        limit: policy steps after which it is cut off.
 
     Raises:
         BadInput: there is no checkpoint, or the environment cannot be made.
@@ -44,13 +43,13 @@ def play(run_dir: Path, *, limit: int = EPISODE_STEPS) -> Played:
             words=(_SEED, 0),
             policy_step=policy_step,
             has_frames=True,
-            limit=limit,
+            limit=EPISODE_STEPS,
         )
         return Played(
             frames=np.stack(played.frames),
             fps=env.frames_per_second / env.spec.frames_per_policy_step,
             episode_return=played.summary.episode_return,
             length=played.summary.length,
-            is_cut=played.summary.length >= limit,
+            is_cut=played.summary.length >= EPISODE_STEPS,
             policy_step=policy_step,
         )

@@ -47,7 +47,6 @@ def read_report(
     look: Callable[[RunRecord], Look],
     *,
     most_pictured: int = MOST_PICTURED,
-    made_at: datetime | None = None,
 ) -> Report:
     """Reads runs and looks at some of them.
 
@@ -55,7 +54,6 @@ def read_report(
         paths: run directories, or directories of sweeps.
         look: at one run, which takes its time.
         most_pictured: runs that are looked at.
-        made_at: that the page says; None for now.
 
     Raises:
         BadInput: a path is none of these, or a run cannot be read.
@@ -68,7 +66,7 @@ def read_report(
         variants=grouped,
         scores=Scores.of(grouped),
         looks=[(record, look(record)) for record in chosen],
-        made_at=made_at or datetime.now().astimezone(),
+        made_at=datetime.now().astimezone(),
     )
 
 

@@ -126,9 +126,7 @@ def replay_report(counts: ReplayCounts, frames_per_policy_step: int) -> Report:
     )
 
 
-def next_incarnation(
-    counts: ReplayCounts, target: RewindTarget | None, *, is_exact: bool = False
-) -> int:
+def next_incarnation(counts: ReplayCounts, target: RewindTarget | None, *, is_exact: bool) -> int:
     """Number of the collector's next life, from 0.
 
     Args:

@@ -24,17 +24,14 @@ from dreamer_core.storage.store import Store, open_store
 from dreamer_core.types import EnvSpec, WeightsSnapshot
 
 
-def restore(
-    agent: DreamerAgent, store: Store, config: Config, spec: EnvSpec, step: int | None = None
-) -> Checkpoint | None:
-    """Gives an agent the state that a checkpoint of its run holds.
+def restore(agent: DreamerAgent, store: Store, config: Config, spec: EnvSpec) -> Checkpoint | None:
+    """Gives an agent the state that the newest whole checkpoint of its run holds.
 
     Args:
         agent: of the run.
         store: of the run's checkpoints.
         config: of the run.
         spec: of its environment.
-        step: gradient steps of the checkpoint; None for the newest that is whole.
 
     Returns:
         The checkpoint; None if there is none yet.
@@ -44,7 +41,7 @@ def restore(
             model; or as in `checkpoint.load`.
         CheckpointCorrupt, StorageFailed: as in `checkpoint.load`.
     """
-    found = checkpoint.load(store, step)
+    found = checkpoint.load(store)
     if found is not None:
         require_same_run(found.facts, found.location, config, spec)
         if "optimizers" not in found.tensors:

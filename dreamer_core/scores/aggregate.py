@@ -95,9 +95,14 @@ def intervals(
         [row[draw] for row, draw in zip(by_gamer, draws, strict=True)],
         [row[draw] for row, draw in zip(by_record, draws, strict=True)],
     )
+    return {name: percentiles(each) for name, each in samples.items()}
+
+
+def percentiles(samples: NDArray[np.float64]) -> Interval:
+    """Returns where CONFIDENCE of the samples lie, as many of the others below as above."""
     tail = 50 * (1 - CONFIDENCE)
-    bounds = {name: np.percentile(each, [tail, 100 - tail]) for name, each in samples.items()}
-    return {name: Interval(low=float(a), high=float(b)) for name, (a, b) in bounds.items()}
+    low, high = np.percentile(samples, [tail, 100 - tail])
+    return Interval(low=float(low), high=float(high))
 
 
 def to_json(aggregates: Aggregates, of: Mapping[str, Interval] | None) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamer_core.scores.aggregate import CONFIDENCE, RESAMPLES, Interval, Scores
+from dreamer_core.scores.aggregate import RESAMPLES, Interval, Scores, percentiles
+
+_SEED = 0  # of the draws
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +31,13 @@ class Improvement:
     """That both played; the others do not count."""
 
 
-def improvement(
-    scores: Scores, over: Scores, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Improvement | None:
+def improvement(scores: Scores, over: Scores, *, resamples: int = RESAMPLES) -> Improvement | None:
     """Returns P(X > Y) of the agent with `scores` over the other one, over their common games.
 
     Args:
         scores: X, of each game its seeds; higher is better.
         over: Y, the same.
         resamples: bootstrap samples behind the interval.
-        seed: of the draws.
 
     Returns:
         None without a game that both played.
@@ -50,21 +49,19 @@ def improvement(
     probability = float(np.mean([_share(x[None], y[None])[0] for x, y in pairs]))
     if all(len(x) < 2 and len(y) < 2 for x, y in pairs):
         return Improvement(probability, None, games)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     samples = np.mean(
         [_share(_drawn(x, resamples, rng), _drawn(y, resamples, rng)) for x, y in pairs], axis=0
     )
-    return Improvement(probability, _percentiles(samples), games)
+    return Improvement(probability, percentiles(samples), games)
 
 
-def interval_of_mean(
-    scores: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval | None:
+def interval_of_mean(scores: Sequence[float]) -> Interval | None:
     """Returns where the mean over seeds lies, by the percentile bootstrap; None of a single one."""
     if len(scores) < 2:
         return None
-    drawn = _drawn(np.asarray(scores, float), resamples, np.random.default_rng(seed))
-    return _percentiles(drawn.mean(axis=1))
+    drawn = _drawn(np.asarray(scores, float), RESAMPLES, np.random.default_rng(_SEED))
+    return percentiles(drawn.mean(axis=1))
 
 
 def _share(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,9 +75,3 @@ def _drawn(
 ) -> NDArray[np.float64]:
     """Returns as many of the seeds, with replacement: [resamples, seeds]."""
     return scores[rng.integers(len(scores), size=(resamples, len(scores)))]
-
-
-def _percentiles(samples: NDArray[np.float64]) -> Interval:
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(samples, [tail, 100 - tail])
-    return Interval(low=float(low), high=float(high))

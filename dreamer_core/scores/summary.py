@@ -22,6 +22,7 @@ from dreamer_core.scores.scored import Collected, ScoredRun
 from dreamer_core.scores.stamp import differences
 from dreamer_core.scores.table import AGENTS, Agent, GameRow, table_k1
 
+_SEED = 0  # of the bootstrap
 _SAME_FRAMES = 1.1  # times as many are taken for the same
 
 
@@ -59,11 +60,10 @@ class Summary:
 
     Args:
         collected: at least one scored run.
-        seed: of the bootstrap.
     """
 
-    def __init__(self, collected: Collected, *, seed: int = 0) -> None:
-        self.collected, self._seed = collected, seed
+    def __init__(self, collected: Collected) -> None:
+        self.collected = collected
         by_game: dict[str, list[ScoredRun]] = {}
         for run in collected.runs:
             by_game.setdefault(run.game, []).append(run)
@@ -86,7 +86,7 @@ class Summary:
     @functools.cached_property
     def intervals(self) -> dict[str, Interval] | None:
         """Of the aggregates; None where every game has one seed."""
-        return intervals(self.scores, seed=self._seed)
+        return intervals(self.scores, seed=_SEED)
 
     @functools.cached_property
     def references(self) -> dict[Agent, Aggregates]:
@@ -143,7 +143,7 @@ class Summary:
                 "method": "percentiles of the stratified bootstrap over the seeds of each game",
                 "confidence": CONFIDENCE,
                 "resamples": RESAMPLES,
-                "seed": self._seed,
+                "seed": _SEED,
                 "games_with_one_seed": self.num_single,
             },
             "references": {agent: asdict(each) for agent, each in self.references.items()},

@@ -51,7 +51,7 @@ class GameRow:
 
     def of(self, agent: Agent) -> float:
         """Returns the score of an agent."""
-        return {"rainbow": self.rainbow, "iqn": self.iqn, "dreamerv2": self.dreamerv2}[agent]
+        return getattr(self, agent)
 
 
 @functools.cache

@@ -85,7 +85,7 @@ class Leaving:
 
 
 @contextmanager
-def leaving(interval_s: float = _INTERVAL_S) -> Generator[Leaving]:
+def leaving() -> Generator[Leaving]:
     """Yields what a thread sees of the nodes, since a cluster that is gone keeps others waiting.
 
     This process has to be connected to its cluster.
@@ -101,7 +101,7 @@ def leaving(interval_s: float = _INTERVAL_S) -> Generator[Leaving]:
     is_over = threading.Event()
 
     def follow() -> None:
-        while not is_over.wait(interval_s) and seen.why is None:
+        while not is_over.wait(_INTERVAL_S) and seen.why is None:
             try:
                 seen.look()
             except RayError as error:

@@ -84,14 +84,14 @@ class Endpoint:
 
 
 def own_registry(
-    info: Mapping[str, str], *, info_name: str = "dreamer_run_info", directory: Path | None = None
+    info: Mapping[str, str], *, info_name: str = "dreamer_run_info", directory: Path | None
 ) -> CollectorRegistry:
     """Returns a registry with what a process knows of itself, the usual process_* among it.
 
     Args:
         info: labels of what is run here; empty for none.
         info_name: of the metric that has them, which is always 1.
-        directory: whose disk is watched.
+        directory: whose disk is watched; None for none.
     """
     prometheus_client.disable_created_metrics()  # else each counter has a twin `_created`
     registry = CollectorRegistry()

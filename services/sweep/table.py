@@ -16,7 +16,7 @@ from services.logs import line_of
 from services.sweep.progress import PHASES, RunState, SweepProgress
 from services.sweep.status import SweepStatus
 from services.terminal.format import UNKNOWN, format_duration, format_number
-from services.terminal.live_or_lines import LINE_INTERVAL_S, LiveOrLines
+from services.terminal.live_or_lines import LiveOrLines
 
 _FIXED_LINES = 8  # of the table: frame, totals, headings, the line that counts what is left out
 _NAMES, _NAME_WIDTH = ("game", "node"), 24
@@ -188,7 +188,6 @@ class SweepDisplay(LiveOrLines):
     Args:
         sweep_dir: where it writes.
         console: see `LiveOrLines`, as of those that follow.
-        line_interval_s: between lines.
         is_plain: lines on a terminal too.
         clock_s: seconds, running evenly.
     """
@@ -198,15 +197,12 @@ class SweepDisplay(LiveOrLines):
         sweep_dir: Path,
         *,
         console: Console | None = None,
-        line_interval_s: float = LINE_INTERVAL_S,
         is_plain: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sweep_dir, self._started_s = sweep_dir, clock_s()
         self._progress: SweepProgress | None = None
-        super().__init__(
-            console=console, line_interval_s=line_interval_s, is_plain=is_plain, clock_s=clock_s
-        )
+        super().__init__(console=console, is_plain=is_plain, clock_s=clock_s)
 
     def update(self, progress: SweepProgress) -> None:
         """Takes over where the sweep stands."""

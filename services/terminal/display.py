@@ -174,7 +174,6 @@ class Display(LiveOrLines):
         curve: to which the returns are added; None draws none.
         returns: of the last training episodes before this process, oldest first.
         values: newest of each metric before this process.
-        metrics_url: where Prometheus scrapes it; None if nowhere.
         console: see `LiveOrLines`, as of those that follow.
         line_interval_s: between lines.
         is_plain: lines on a terminal too.
@@ -190,13 +189,13 @@ class Display(LiveOrLines):
         curve: ReturnCurve | None = None,
         returns: tuple[float, ...] = (),
         values: Mapping[str, float] | None = None,
-        metrics_url: str | None = None,
         console: Console | None = None,
         line_interval_s: float = LINE_INTERVAL_S,
         is_plain: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._run_dir, self._metrics_url = run_dir, metrics_url
+        self._run_dir = run_dir
+        self._metrics_url: str | None = None
         self._reported_s = clock_s()
         self._progress = Progress(
             total_policy_steps=total_policy_steps,

@@ -21,29 +21,13 @@ from dreamer_core.config import EnvConfig
 from dreamer_core.envs.atari import AtariEnvironment, is_game
 from dreamer_core.envs.base import (
     Environment,
-    EnvironmentCrashed,
-    EnvStep,
     UnknownTask,
     UnsupportedEnvironment,
     close_or_warn,
-    resize_image,
 )
 from dreamer_core.envs.control import ControlEnvironment
 from dreamer_core.envs.gymnasium import GymnasiumEnvironment
 from dreamer_core.types import EnvSpec
-
-__all__ = [
-    "EnvStep",
-    "Environment",
-    "EnvironmentCrashed",
-    "UnknownTask",
-    "UnsupportedEnvironment",
-    "environment_spec",
-    "make_env",
-    "opened",
-    "resize_image",
-    "suite_of",
-]
 
 
 def make_env(config: EnvConfig, seed: int, spec: EnvSpec | None = None) -> Environment:

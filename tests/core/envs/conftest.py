@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.suites import Environment, make_env
+from dreamer_core.envs.base import Environment
+from dreamer_core.envs.suites import make_env
 from tests.core.envs.gymnasium_games import Wrap
 
 

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from dreamer_core.envs.suites import Environment
+from dreamer_core.envs.base import Environment
 from dreamer_core.types import FloatArray
 
 

@@ -9,7 +9,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import TransformAction
 
-from dreamer_core.envs.suites import UnsupportedEnvironment
+from dreamer_core.envs.base import UnsupportedEnvironment
 from tests.core.envs.gymnasium_games import Counting, Wrap, one_hot, vector
 
 

@@ -9,14 +9,9 @@ import pytest
 
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.atari import find_rom
-from dreamer_core.envs.suites import (
-    Environment,
-    EnvStep,
-    UnknownTask,
-    UnsupportedEnvironment,
-    make_env,
-)
-from dreamer_core.envs.suites import resize_image as resize
+from dreamer_core.envs.base import Environment, EnvStep, UnknownTask, UnsupportedEnvironment
+from dreamer_core.envs.base import resize_image as resize
+from dreamer_core.envs.suites import make_env
 from dreamer_core.types import FloatArray
 from tests.core.envs import make_golden_atari_frames as slow
 

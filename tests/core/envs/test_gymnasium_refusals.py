@@ -9,11 +9,8 @@ import pytest
 from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.suites import (
-    EnvironmentCrashed,
-    UnsupportedEnvironment,
-    make_env,
-)
+from dreamer_core.envs.base import EnvironmentCrashed, UnsupportedEnvironment
+from dreamer_core.envs.suites import make_env
 from tests.core.envs.gymnasium_games import Counting, Wrap, one_hot
 
 

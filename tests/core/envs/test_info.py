@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.suites import EnvironmentCrashed
+from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.errors import BadInput
 from dreamer_core.run.rollout import Rollout
 from tests.core.envs.gymnasium_games import Counting, Wrap, one_hot

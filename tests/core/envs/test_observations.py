@@ -10,8 +10,8 @@ import pytest
 from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
+from dreamer_core.envs.base import EnvironmentCrashed, UnsupportedEnvironment
 from dreamer_core.envs.observations import image_flaw
-from dreamer_core.envs.suites import EnvironmentCrashed, UnsupportedEnvironment
 from dreamer_core.errors import BadInput
 from tests.core.envs.gymnasium_games import Counting, Wrap, one_hot
 

@@ -8,7 +8,8 @@ import gymnasium
 import pytest
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.suites import Environment, EnvironmentCrashed, UnknownTask, make_env
+from dreamer_core.envs.base import Environment, EnvironmentCrashed, UnknownTask
+from dreamer_core.envs.suites import make_env
 from tests.core.envs.test_gymnasium_env import Counting
 
 

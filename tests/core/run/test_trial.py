@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dreamer_core.config import EnvConfig
-from dreamer_core.envs.suites import UnknownTask, suite_of
+from dreamer_core.envs.base import UnknownTask
+from dreamer_core.envs.suites import suite_of
 from dreamer_core.presets import preset
 from dreamer_core.report.contact_sheet import save_contact_sheet
 from dreamer_core.run.findings import findings, suggestions

@@ -23,17 +23,17 @@ class About:
 def about(config: Config) -> About:
     """Returns what a run with this config is."""
     settings = dict(leaves(config))
-    rows = [(path, _words(value)) for path, value in settings.items()]
+    rows = [(path, str(value)) for path, value in settings.items()]
     return About(
         texts={"run": _run(config), "config": _table(("setting", "value"), rows)},
         settings={
-            path: value if isinstance(value, bool | int | float | str) else _words(value)
+            path: value if isinstance(value, bool | int | float | str) else str(value)
             for path, value in settings.items()
         },
     )
 
 
-def differing(config: Config) -> dict[str, tuple[Any, Any]]:
+def _differing(config: Config) -> dict[str, tuple[Any, Any]]:
     """Returns (value, the preset's) by path of what differs from the preset; {} if it is unknown.
 
     Task and seed are among it.
@@ -47,10 +47,10 @@ def differing(config: Config) -> dict[str, tuple[Any, Any]]:
 def _run(config: Config) -> str:
     known = PRESETS.get(config.preset)
     lines = [f"Preset **{config.preset}**{f': {known.summary}' if known else ''}.", ""]
-    changed = differing(config)
+    changed = _differing(config)
     if not changed:
         return "\n".join([*lines, "No setting differs from it." if known else "It is not known."])
-    rows = [(path, _words(value), _words(own)) for path, (value, own) in changed.items()]
+    rows = [(path, str(value), str(own)) for path, (value, own) in changed.items()]
     return "\n".join([*lines, _table(("setting", "here", "preset"), rows)])
 
 
@@ -58,7 +58,3 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-
-
-def _words(value: Any) -> str:
-    return str(value)

@@ -111,10 +111,6 @@ class LastEvaluations:
         """The env frames at which there are evaluations of a mode, ascending, each once."""
         return sorted({frame for frame, _ in self._by_mode.get(mode, {})})
 
-    def interval_frames(self, mode: str = "greedy") -> float:
-        """Env frames from one evaluation to the next, as most are; 0 if there is none."""
-        return interval_of(self.frames(mode))
-
     def last(
         self,
         mode: str = "greedy",

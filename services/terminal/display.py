@@ -197,7 +197,7 @@ class Display(LiveOrLines):
         self._run_dir = run_dir
         self._metrics_url: str | None = None
         self._reported_s = clock_s()
-        self._progress = Progress(
+        self.progress = Progress(
             total_policy_steps=total_policy_steps,
             total_gradient_steps=total_gradient_steps,
             started_s=clock_s(),
@@ -205,14 +205,10 @@ class Display(LiveOrLines):
             returns=returns[-RECENT_EPISODES:],
             values=MappingProxyType(dict(values or {})),
         )
+        """Where the run stands, by the reports so far."""
         super().__init__(
             console=console, line_interval_s=line_interval_s, is_plain=is_plain, clock_s=clock_s
         )
-
-    @property
-    def progress(self) -> Progress:
-        """Where the run stands, by the reports so far."""
-        return self._progress
 
     def set_metrics_url(self, url: str) -> None:
         """Shows where Prometheus scrapes the run, once that is known."""
@@ -223,21 +219,21 @@ class Display(LiveOrLines):
     def update(self, report: Report, policy_step: int, gradient_step: int) -> None:
         """Takes over one report and where the run stood when it came."""
         self._reported_s = self._clock_s()
-        self._progress = self._progress.advance(
+        self.progress = self.progress.advance(
             report, policy_step=policy_step, gradient_step=gradient_step
         )
         self._show()
 
     def _render(self) -> RenderableType:
         return render(
-            self._progress,
+            self.progress,
             run_dir=self._run_dir,
             metrics_url=self._metrics_url,
             now_s=self._clock_s(),
         )
 
     def _line(self) -> str:
-        progress, age_s = self._progress, self._clock_s() - self._reported_s
+        progress, age_s = self.progress, self._clock_s() - self._reported_s
         is_old = age_s >= self._line_interval_s
         return line_of(
             "progress",

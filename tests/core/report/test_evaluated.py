@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dreamer_core.report.evaluated import LastEvaluations, LastTraining
+from dreamer_core.report.evaluated import LastEvaluations, LastTraining, interval_of
 from tests.core.scores.examples import line
 
 
@@ -23,7 +23,7 @@ def test_the_last_ten_of_twelve_are_the_score():
     evaluations = taken(*(line(10 * k, float(k)) for k in range(1, 13)))
     last = evaluations.last()
     assert returns(last) == [3, 4, 5, 6, 7, 8, 9, 10, 11, 12] and last.mean == 7.5
-    assert last.frames == (120, 480) and evaluations.interval_frames() == 40
+    assert last.frames == (120, 480) and interval_of(evaluations.frames()) == 40
 
 
 def test_up_to_a_frame_later_evaluations_do_not_count_and_the_frame_itself_does():
@@ -67,7 +67,7 @@ def test_all_evaluators_of_a_frame_count_and_each_counts_once():
         line(23, 5.0, made_at=20, evaluator=second),
     )
     assert returns(evaluations.last()) == [1, 2, 3, 5] and evaluations.modes == {"greedy": 4}
-    assert evaluations.frames() == [40, 80] and evaluations.interval_frames() == 40
+    assert evaluations.frames() == [40, 80] and interval_of(evaluations.frames()) == 40
 
 
 def test_a_run_that_went_back_voids_the_evaluations_of_all_evaluators():
@@ -101,7 +101,7 @@ def test_modes_are_never_mixed():
 def test_a_run_without_evaluations_has_none():
     evaluations = taken(line(10, 1.0, service="collector"))
     assert evaluations.last() is None and evaluations.modes == {}
-    assert evaluations.interval_frames() == 0 and evaluations.reached_frame == 40
+    assert interval_of(evaluations.frames()) == 0 and evaluations.reached_frame == 40
 
 
 def test_training_episodes_count_once_and_up_to_a_frame():

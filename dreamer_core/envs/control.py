@@ -28,6 +28,7 @@ from dreamer_core.envs.base import (
 from dreamer_core.envs.calling import calling, closing
 from dreamer_core.envs.rendering import choose_renderer
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
+from dreamer_core.words import plural
 
 _STEPS_OF_SUITE = 1_000
 _SCREEN_SIZE = 240  # height and width of what a person looks at, in pixels
@@ -90,7 +91,7 @@ class ControlEnvironment:
     def spaces(self) -> tuple[str, str]:
         """Observations and actions in the environment's own words."""
         size = f"{IMAGE_SIZE} x {IMAGE_SIZE} pixels of camera {self._camera}"
-        return size, f"{self._actions.size} joint{'s' * (self._actions.size > 1)}, each in [-1, 1]"
+        return size, f"{plural(self._actions.size, 'joint')}, each in [-1, 1]"
 
     def reset(self) -> EnvStep:
         """Starts an episode from the next initial state."""

@@ -9,5 +9,5 @@ learning  their curves, and bands over seeds
 looks     what is shown of a run besides its log           play     an episode of it
 pictures  what a world model predicts, and an episode, as moving pictures
 settings  the config, and what differs from its preset
-charts    charts as SVG    markup  HTML in which nothing is forgotten to be escaped    words
+charts    charts as SVG    markup  HTML in which nothing is forgotten to be escaped
 """

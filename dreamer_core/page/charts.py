@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dreamer_core.page.markup import Html, tag
-from dreamer_core.page.words import number
 from dreamer_core.report.read import Point
+from dreamer_core.words import number
 
 WIDTH, HEIGHT = 360.0, 220.0
 NUM_COLORS = 8

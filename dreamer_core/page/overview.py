@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from dreamer_core.page.markup import Html, joined, tag
 from dreamer_core.page.records import RunRecord
 from dreamer_core.page.report import Report
-from dreamer_core.page.scored import chip, headings, last_evaluations, last_training, wide_table
-from dreamer_core.page.words import UNKNOWN, duration, number, score
+from dreamer_core.page.scored import (
+    chip,
+    from_to,
+    headings,
+    last_evaluations,
+    last_training,
+    wide_table,
+)
 from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES
+from dreamer_core.words import UNKNOWN, duration, few, number, score
 
-_SHOWN_NAMES = 6
+SHOWN_NAMES = 6
+"""Of tasks, presets and seeds."""
 _SHOWN_WARNINGS = 6
 
 
@@ -23,13 +31,13 @@ def header(report: Report, title: str) -> Html:
     seeds = sorted({each.seed for each in records})
     facts = (
         ("runs", str(len(records))),
-        ("task" if len(report.tasks) == 1 else "tasks", few(report.tasks)),
+        ("task" if len(report.tasks) == 1 else "tasks", few(report.tasks, SHOWN_NAMES)),
         (
             "preset" if len(report.variants) == 1 else "presets",
-            few([v.label for v in report.variants], "; "),
+            few([v.label for v in report.variants], SHOWN_NAMES, "; "),
         ),
-        ("seed" if len(seeds) == 1 else "seeds", few([str(each) for each in seeds])),
-        ("frames of a run", _range([number(each) for each in frames])),
+        ("seed" if len(seeds) == 1 else "seeds", few([str(each) for each in seeds], SHOWN_NAMES)),
+        ("frames of a run", from_to([number(each) for each in frames])),
         ("training, all runs", duration(sum(each.wall_s for each in records))),
     )
     return joined((tag("h1", title), listed(facts, "facts"), _warnings(report)))
@@ -55,16 +63,6 @@ def _warnings(report: Report) -> Html | None:
     more = tag("details", tag("summary", f"{len(others)} more"), tag("ul", *others))
     kept = (title, tag("ul", *shown), more if others else None)
     return tag("div", *kept, class_="notice", role="note")
-
-
-def few(names: Sequence[str], between: str = ", ") -> str:
-    """Returns some of the names, and how many others there are."""
-    more = len(names) - _SHOWN_NAMES
-    return between.join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _range(values: Sequence[str]) -> str:
-    return " to ".join(dict.fromkeys((values[0], values[-1]))) if values else UNKNOWN
 
 
 _HEADINGS = (

@@ -23,9 +23,9 @@ from dreamer_core.page.records import RunRecord, Variant
 from dreamer_core.page.report import Report
 from dreamer_core.page.scored import aggregates, chip, improvement_matrix, score_table
 from dreamer_core.page.settings import config_section
-from dreamer_core.page.words import plural, score
 from dreamer_core.report.evaluated import SCORED_EPISODES
 from dreamer_core.report.read import RUNNING_MEAN_EPISODES
+from dreamer_core.words import few, plural, score
 
 _FEW_TASKS = 3  # whose diagnostics are shown at once
 _POINTS, _FEWER_POINTS = 160, 60  # of a curve, of few tasks and of many
@@ -34,7 +34,7 @@ _POINTS, _FEWER_POINTS = 160, 60  # of a curve, of few tasks and of many
 def page(report: Report) -> str:
     """Returns the page: one file that asks for no other."""
     place = files("dreamer_core") / "page" / "data"
-    title = f"DreamerV2: {overview.few(report.tasks)}"
+    title = f"DreamerV2: {few(report.tasks, overview.SHOWN_NAMES)}"
     sections = list(_sections(report))
     links = [tag("a", each.title, href=f"#{each.id}") for each in sections]
     return Template((place / "page.html").read_text(encoding="utf-8")).substitute(

@@ -17,9 +17,9 @@ from PIL import Image
 
 from dreamer_core.page.charts import Curve, line_chart
 from dreamer_core.page.markup import Html, tag
-from dreamer_core.page.words import plural
 from dreamer_core.report.analysis import WorldModelAnalysis
 from dreamer_core.types import FloatArray, UInt8Array
+from dreamer_core.words import plural
 
 FILM_BYTES = 900_000
 """Of a sheet as a file; a larger one is written with losses, then with fewer images."""

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.page.diagnostics import DRAWN
-from dreamer_core.page.words import plural
 from dreamer_core.report.evaluated import LastEpisodes, LastEvaluations, LastTraining
 from dreamer_core.report.metrics import is_of_newest_weights
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader, Point
@@ -22,6 +21,7 @@ from dreamer_core.scores.runs import CONFIG_FILE, SWEEP_FILE
 from dreamer_core.scores.stamp import Stamp, protocol_of
 from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import RunPaths, holder
+from dreamer_core.words import few, plural
 
 _ALL = 10**9  # episodes
 _KEPT_POINTS = 1_000  # of a curve, twice as many at most
@@ -214,6 +214,4 @@ def _label(same: _Same, others: Sequence[_Same]) -> str:
     ]
     if not telling:
         return preset if len(rivals) == 1 else f"{preset}, as it is"
-    more = len(telling) - _SHOWN_SETTINGS
-    words = ", ".join(telling[:_SHOWN_SETTINGS]) + (f" and {more} more" if more > 0 else "")
-    return f"{preset}, {words}"
+    return f"{preset}, {few(telling, _SHOWN_SETTINGS)}"

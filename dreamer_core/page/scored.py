@@ -11,7 +11,6 @@ from dreamer_core.page.charts import NUM_COLORS, Span, interval_chart
 from dreamer_core.page.learning import paper_game
 from dreamer_core.page.markup import Html, joined, tag
 from dreamer_core.page.records import RunRecord, Variant
-from dreamer_core.page.words import UNKNOWN, number, plural, score
 from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES, LastEpisodes
 from dreamer_core.scores.aggregate import AGGREGATES, RESAMPLES
 from dreamer_core.scores.improvement import Improvement, improvement, interval_of_mean
@@ -20,6 +19,7 @@ from dreamer_core.scores.scored import Collected, ScoredRun
 from dreamer_core.scores.stamp import Stamp, differences, protocol_of, shown
 from dreamer_core.scores.summary import Summary
 from dreamer_core.scores.table import AGENTS, TITLES, table_k1
+from dreamer_core.words import UNKNOWN, number, plural, score
 
 _MANY_SEEDS = 5  # from which on the bootstrap over seeds covers about what it says
 _TITLES = {
@@ -151,8 +151,8 @@ def _score_cells(
     yield _cell(tag("b", score(statistics.fmean(scores))) if scores else UNKNOWN)
     yield _cell(f"{score(interval.low)} to {score(interval.high)}" if interval else UNKNOWN)
     yield _cell(f"{len(scores)}" if len(scores) == len(runs) else f"{len(scores)} of {len(runs)}")
-    yield _cell(_from_to(counts) if counts else UNKNOWN)
-    yield _cell(_from_to([number(frames[0]), number(frames[-1])]) if frames else UNKNOWN)
+    yield _cell(from_to(counts))
+    yield _cell(from_to([number(each) for each in frames]))
     if is_paper:
         game = paper_game(runs)
         row = table_k1()[game] if game else None
@@ -160,8 +160,9 @@ def _score_cells(
         yield from (_cell(score(getattr(row, each)) if row else UNKNOWN) for each in others)
 
 
-def _from_to(values: Sequence[str | int]) -> str:
-    ends = list(dict.fromkeys((values[0], values[-1])))
+def from_to(values: Sequence[str | int]) -> str:
+    """Returns the first and the last of values, or that both are the same."""
+    ends = dict.fromkeys((values[0], values[-1])) if values else (UNKNOWN,)
     return " to ".join(map(str, ends))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from dreamer_core.page.markup import Html, joined, tag
 from dreamer_core.page.records import RunRecord, Variant
 from dreamer_core.page.scored import wide_table
-from dreamer_core.page.words import plural
 from dreamer_core.presets import PRESETS, changes, leaves, preset, sources
 from dreamer_core.scores.stamp import as_words, settings_of
+from dreamer_core.words import few, plural
 
 _OF_A_RUN = ("preset", "seed", "env.task")
 _SHOWN_VALUES = 4
@@ -32,11 +32,16 @@ def config_section(variant: Variant) -> Html:
     elif not differing:
         parts.append(tag("p", f"As in the preset {name}, but for task and seed."))
     else:
-        rows = [(path, _several(settings[path]), _shown(own.get(path))) for path in differing]
+        rows = [
+            (path, few(settings[path], _SHOWN_VALUES), _shown(own.get(path))) for path in differing
+        ]
         headings = ("setting", "here", f"in {name}")
         parts.append(_table(headings, rows, f"What differs from {name}"))
     sourced = dict(_sources(name)) if own else {}
-    rows = [(path, _several(values), sourced.get(path, "")) for path, values in settings.items()]
+    rows = [
+        (path, few(values, _SHOWN_VALUES), sourced.get(path, ""))
+        for path, values in settings.items()
+    ]
     whole = _table(("setting", "value", "source of the preset's value"), rows, "Every setting")
     summary = tag("summary", f"Every setting ({len(rows)})")
     return joined((*parts, tag("details", summary, whole)))
@@ -61,11 +66,6 @@ def _sources(name: str) -> Iterator[tuple[str, str]]:
     yield from sources().items()
     for path, change in changes(name).items():
         yield path, change.source
-
-
-def _several(values: Sequence[str]) -> str:
-    more = len(values) - _SHOWN_VALUES
-    return ", ".join(values[:_SHOWN_VALUES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(value: Any) -> str:

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dreamer_core.report.open_loop import IMAGINED_COLOR, SEEN_COLOR
 from dreamer_core.types import UInt8Array
+from dreamer_core.words import plural
 
 FRAMES_PER_SECOND = 8
 _PANEL = 256  # pixels that an image is enlarged to, or a little more
@@ -58,7 +59,7 @@ def _drawn(truth: UInt8Array, model: UInt8Array, t: int, context: int) -> UInt8A
     colors[t + 1 :] = [_PALE] * (len(truth) - t - 1)
     _draw_bar(draw, colors, size[0] - 2 * _GAP, _TITLE + height + 14)
     ahead = t - context + 1
-    words = "image seen" if is_seen else f"{ahead} step{'s' * (ahead > 1)} after the last one seen"
+    words = "image seen" if is_seen else f"{plural(ahead, 'step')} after the last one seen"
     draw.text((_GAP, size[1] - 9), words, color, _font(14), anchor="ls")
     return np.asarray(canvas)
 

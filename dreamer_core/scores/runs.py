@@ -26,6 +26,7 @@ from dreamer_core.scores.scored import LARGEST_SCORE, Collected, LeftOut, Scored
 from dreamer_core.scores.stamp import Stamp, protocol_of, written_by
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named
 from dreamer_core.storage.provenance import VERSIONS_FILE, read_versions
+from dreamer_core.words import plural
 
 Returns = Literal["evaluation", "training"]
 CONFIG_FILE, SWEEP_FILE = "config.json", "sweep.json"
@@ -116,7 +117,7 @@ def _take(run_dir: Path, wanted: Wanted, collected: Collected) -> None:
     except (NoScore, BadInput) as error:
         collected.left_out.append(LeftOut(str(run_dir), str(error)))
     if damaged:
-        lines = f"{len(damaged)} damaged line{'s' * (len(damaged) > 1)}"
+        lines = plural(len(damaged), "damaged line")
         what = f"{run_dir}: its score leaves out {lines}: {damaged[0]}"
         collected.warnings.append(what)
 

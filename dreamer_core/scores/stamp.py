@@ -13,6 +13,7 @@ from dreamer_core.config import Config
 from dreamer_core.presets import PRESETS, leaves, preset
 from dreamer_core.storage.identity import MAY_CHANGE
 from dreamer_core.storage.provenance import Versions, short
+from dreamer_core.words import plural
 
 Stamp: TypeAlias = dict[str, str | int | float | bool | None]
 """Name of each fact to its value."""
@@ -88,14 +89,12 @@ def differences(stamps: Sequence[Stamp]) -> list[str]:
             value = shown(stamp[name]) if name in stamp else absent
             counts[value] = counts.get(value, 0) + 1
         if len(counts) > 1:
-            lines.append(f"{name}: " + ", ".join(f"{v} for {_runs(k)}" for v, k in counts.items()))
+            lines.append(
+                f"{name}: " + ", ".join(f"{v} for {plural(k, 'run')}" for v, k in counts.items())
+            )
     if known and len(known) < len(stamps):
-        lines.append(f"the protocol of {_runs(len(stamps) - len(known))} is not known")
+        lines.append(f"the protocol of {plural(len(stamps) - len(known), 'run')} is not known")
     return lines
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"
 
 
 def shown(value: Any) -> str:

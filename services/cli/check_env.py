@@ -16,9 +16,10 @@ from rich.console import Console
 from dreamer_core.config import EnvConfig
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.presets import PRESETS, preset
+from dreamer_core.words import duration, plural
 from services.cli.parsing import parse, take_option
 from services.sweep.plan import option_of
-from services.terminal.format import format_duration, format_number
+from services.terminal.format import format_number
 
 if TYPE_CHECKING:
     from dreamer_core.run.trial import Trial  # imports PyTorch
@@ -142,18 +143,18 @@ def _facts(config: EnvConfig, trial: Trial) -> Iterator[tuple[str, str]]:
         colours = "gray" if spec.image_shape[-1] == 1 else "colour"
         parts.append(f"an image of 64 x 64, {colours}")
     if spec.vector_size:
-        parts.append(_counted(spec.vector_size, "number"))
+        parts.append(plural(spec.vector_size, "number"))
     yield "agent sees", " and ".join(parts)
     yield "actions", trial.spaces[1]
     kind = "one of" if spec.action_classes is None else "a choice of each of"
     classes = spec.action_classes or (spec.action_size,)
     counts = ", ".join(map(str, classes))
-    numbers = f"{_counted(spec.action_size, 'number')} in [-1, 1]"
+    numbers = f"{plural(spec.action_size, 'number')} in [-1, 1]"
     yield "agent acts", f"{kind} {counts}" if spec.is_discrete else numbers
     frames = spec.frames_per_policy_step
     yield (
         "policy step",
-        f"{_counted(frames, 'frame')} (action repeat {config.action_repeat})",
+        f"{plural(frames, 'frame')} (action repeat {config.action_repeat})",
     )
     if not trial.num_steps:
         return
@@ -186,10 +187,6 @@ def _episodes(config: EnvConfig, trial: Trial) -> str:
     )
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def _milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{1e3 * seconds:,.0f} ms"
 
@@ -204,5 +201,5 @@ def _speed(trial: Trial) -> str:
         f"{_milliseconds(step_s / steps)} a step, {_milliseconds(reset_s / max(1, resets))} a reset"
         + (render if seconds["render"] else "")
         + f"; made in {seconds['make']:.2g} s; a million policy steps take "
-        + format_duration(1e6 / trial.steps_per_second)
+        + duration(1e6 / trial.steps_per_second)
     )

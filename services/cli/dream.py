@@ -16,6 +16,7 @@ from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import write_json
 from dreamer_core.report.analysis import CONTEXT, HORIZON, SEQUENCES, WorldModelAnalysis
 from dreamer_core.storage.named import require_named
+from dreamer_core.words import plural
 from services.cli.parsing import parse, require_video_suffix
 from services.terminal.format import format_number
 
@@ -110,8 +111,7 @@ def as_json(analysis: WorldModelAnalysis) -> dict[str, Any]:
 def _told(analysis: WorldModelAnalysis) -> list[Table | str]:
     """Returns what to print."""
     of = f"{analysis.gradient_step:,} gradient steps, {analysis.policy_step:,} policy steps"
-    plural = "s" * (analysis.sequences > 1)
-    seen = f"{analysis.sequences} sequence{plural}, rows seen of each: {analysis.context}"
+    seen = f"{plural(analysis.sequences, 'sequence')}, rows seen of each: {analysis.context}"
     return [f"world model of {of}; {seen}", _table(analysis), *_lines(analysis), "", _HELP]
 
 

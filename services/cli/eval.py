@@ -16,6 +16,7 @@ from dreamer_core.report.metrics import mean_info
 from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EpisodeSummary
+from dreamer_core.words import plural
 from services.cli.parsing import parse, require_video_suffix
 
 if TYPE_CHECKING:
@@ -82,9 +83,8 @@ def run(arguments: list[str]) -> int:
             f"{evaluation.length} policy steps{_told(evaluation.info)}{_end(evaluation, command)}"
         )
     mean = sum(episode.episode_return for episode in played) / len(played)
-    plural = "s" * (len(played) > 1)
     console.print(
-        f"mean return {mean:g} over {len(played)} episode{plural}, mode {command.mode}"
+        f"mean return {mean:g} over {plural(len(played), 'episode')}, mode {command.mode}"
         f"{_told(mean_info(played))}"
     )
     for video in videos:

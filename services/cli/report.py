@@ -15,6 +15,7 @@ from dreamer_core.page.page import page
 from dreamer_core.page.records import RunRecord
 from dreamer_core.page.report import MOST_PICTURED, read_report
 from dreamer_core.report.analysis import WorldModelAnalysis
+from dreamer_core.words import plural
 from services.cli.parsing import parse
 
 
@@ -56,7 +57,7 @@ def run(arguments: list[str]) -> int:
         f"write the page to {command.out}", "Name a file with --out, in a directory that is there"
     ):
         write_whole(out, content)
-    runs = f"{len(report.records)} run{'s' * (len(report.records) > 1)}"
+    runs = plural(len(report.records), "run")
     console.print(f"{command.out}: {runs}, {len(content) / 1e3:,.0f} kB", soft_wrap=True)
     return 0
 

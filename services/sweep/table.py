@@ -12,10 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dreamer_core.words import UNKNOWN, duration, plural
 from services.logs import line_of
 from services.sweep.progress import PHASES, RunState, SweepProgress
 from services.sweep.status import SweepStatus
-from services.terminal.format import UNKNOWN, format_duration, format_number
+from services.terminal.format import format_number
 from services.terminal.live_or_lines import LiveOrLines
 
 _FIXED_LINES = 8  # of the table: frame, totals, headings, the line that counts what is left out
@@ -43,7 +44,7 @@ def render(
     body = _rows(shown[:num_rows])
     if len(shown) > num_rows:
         body.add_row(Text(f"and {len(shown) - num_rows} more", style="dim"))
-    spent, left = format_duration(now_s - started_s), format_duration(progress.time_left_s)
+    spent, left = duration(now_s - started_s), duration(progress.time_left_s)
     foot = Text(
         f"{spent} so far, {left} left, "
         f"{format_number(progress.policy_steps_per_second)} policy steps/s in all",
@@ -104,9 +105,7 @@ def _mean_return(run: RunState) -> str:
 def render_line(progress: SweepProgress) -> str:
     """Returns the progress as one line for a log."""
     speed, left = progress.policy_steps_per_second, progress.time_left_s
-    return (
-        f"{_counts(progress)}  {format_number(speed)} policy steps/s  {format_duration(left)} left"
-    )
+    return f"{_counts(progress)}  {format_number(speed)} policy steps/s  {duration(left)} left"
 
 
 def render_status(status: SweepStatus) -> RenderableType:
@@ -122,14 +121,13 @@ def render_status(status: SweepStatus) -> RenderableType:
         ("sweep", str(status.sweep)),
         (
             "preset",
-            f"{status.preset}, {games} game{'s' * (games > 1)} with {seeds} "
-            f"seed{'s' * (seeds > 1)} each",
+            f"{status.preset}, {plural(games, 'game')} with {plural(seeds, 'seed')} each",
         ),
         ("state", state),
         ("runs", f"{_counts(progress)}"),
         ("games done", f"{progress.games_done} of {games}"),
         ("env frames", f"{progress.env_frames:,}"),
-        ("speed", f"{speed}, {format_duration(progress.time_left_s)} left"),
+        ("speed", f"{speed}, {duration(progress.time_left_s)} left"),
     ):
         head.add_row(name, Text(text))
     parts: list[RenderableType] = [head]

@@ -20,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dreamer_core.types import Report
+from dreamer_core.words import duration
 from services.logs import line_of
-from services.terminal.format import format_duration, format_number
+from services.terminal.format import format_number
 from services.terminal.live_or_lines import LINE_INTERVAL_S, LiveOrLines
 from services.terminal.progress import RECENT_EPISODES, Progress
 from services.terminal.sparkline import ReturnCurve, sparkline
@@ -123,7 +124,7 @@ def render(
         Text(f"{progress.share:.0%} · {progress.done}"),
     )
     body = _Sections(_rows(progress))
-    spent, left = format_duration(now_s - progress.started_s), format_duration(progress.time_left_s)
+    spent, left = duration(now_s - progress.started_s), duration(progress.time_left_s)
     foot = Text(f"{spent} so far, {left} left", style="bold")
     below = [_collecting(progress), progress.curve and sparkline(progress.curve)]
     title = Text.assemble(("DreamerV2", "bold"), f" · {run_dir}")
@@ -145,7 +146,7 @@ def render_line(progress: Progress) -> str:
     collecting = _collecting(progress)
     curve = progress.curve and sparkline(progress.curve)
     error = next(label for label in cells if label.endswith(" MSE"))
-    left = format_duration(progress.time_left_s)
+    left = duration(progress.time_left_s)
     if progress.total_gradient_steps is not None:
         done = f"{progress.share:4.0%}  {progress.done} ({cells['gradient steps/s']}/s)"
         losses = f"{error} {cells[error]}  KL {cells['KL, nats']}"

@@ -12,7 +12,8 @@ from rich.text import Text
 from dreamer_core.scores.aggregate import AGGREGATES
 from dreamer_core.scores.summary import GameScore, Summary
 from dreamer_core.scores.table import AGENTS, TITLES, Agent, table_k1
-from services.terminal.format import UNKNOWN, format_number
+from dreamer_core.words import UNKNOWN, plural, score
+from services.terminal.format import format_number
 
 _WIDE = 110  # columns from which on scores are shown in full
 _SHOWN_SOURCES = 20
@@ -49,9 +50,7 @@ def _what(summary: Summary, of: str) -> str:
     by = f"by the {of} (there are {' to '.join(map(str, counts))})" if counts else "as files say"
     frames = [run.to_frame for run in runs if run.to_frame is not None]
     at = f", at {_frames((min(frames), max(frames)))} frames" if frames else ""
-    num_games = len(summary.games)
-    of_games = f"{num_games} game{'s' * (num_games > 1)}"
-    return f"{len(runs)} run{'s' * (len(runs) > 1)} of {of_games}{at}, {by}."
+    return f"{plural(len(runs), 'run')} of {plural(len(summary.games), 'game')}{at}, {by}."
 
 
 def _games(summary: Summary, *, is_wide: bool) -> Table:
@@ -63,7 +62,7 @@ def _games(summary: Summary, *, is_wide: bool) -> Table:
         *("random", "gamer", "record", *(titles[agent] for agent in _AGENTS)),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    number = _in_full if is_wide else format_number
+    number = score if is_wide else format_number
     for game in summary.games:
         table.add_row(*_cells(game, number, is_wide=is_wide))
     return table
@@ -86,11 +85,6 @@ def _frames(frames: tuple[float, float] | None) -> str:
         return UNKNOWN
     low, high = (format_number(frame) for frame in frames)
     return low if low == high else f"{low} to {high}"
-
-
-def _in_full(value: float) -> str:
-    is_small = abs(value) < 100 and value != int(value)
-    return f"{value:,.1f}" if is_small else f"{value:,.0f}"
 
 
 def _aggregates(summary: Summary, *, is_wide: bool) -> Table:

@@ -18,7 +18,8 @@ from dreamer_core.report.read import METRICS_FILE, read_jsonl
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.storage.store import open_store
-from services.terminal.format import format_duration, format_number
+from dreamer_core.words import duration
+from services.terminal.format import format_number
 
 _TAIL_BYTES = 1_000_000
 _SHOWN = (
@@ -158,7 +159,7 @@ def _progress(status: RunStatus) -> Iterator[tuple[str, str]]:
 
 def _ago(wall_time_s: float) -> str:
     """How long ago that was; nothing is in the future, whatever a clock says that was set back."""
-    return f"{format_duration(max(0.0, time.time() - wall_time_s))} ago"
+    return f"{duration(max(0.0, time.time() - wall_time_s))} ago"
 
 
 def _newest_checkpoint(config: Config, paths: RunPaths) -> CheckpointStatus | str | None:

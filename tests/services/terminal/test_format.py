@@ -1,10 +1,10 @@
-"""Numbers and durations as a terminal shows them."""
+"""Numbers as a terminal shows them."""
 
 import math
 
 import pytest
 
-from services.terminal.format import format_duration, format_number
+from services.terminal.format import format_number
 
 
 @pytest.mark.parametrize(
@@ -33,19 +33,3 @@ from services.terminal.format import format_duration, format_number
 )
 def test_numbers_have_three_digits(value, text):
     assert format_number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, "–"),
-        (math.inf, "–"),
-        (0.4, "0 s"),
-        (59.6, "1 min 00 s"),
-        (250, "4 min 10 s"),
-        (3_900, "1 h 05 min"),
-        (180_000, "2 d 02 h"),
-    ],
-)
-def test_durations_have_two_units(seconds, text):
-    assert format_duration(seconds) == text

@@ -1,8 +1,9 @@
-"""Numbers and durations as the page shows them."""
+"""Numbers, durations and lists in words, for people."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 UNKNOWN = "–"
 
@@ -46,3 +47,9 @@ def duration(seconds: float | None) -> str:
 def plural(count: int, noun: str) -> str:
     """Returns how many, and the noun: `1 run`, `3 runs`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def few(names: Sequence[str], most: int, between: str = ", ") -> str:
+    """Returns some of the names, `most` of them, and how many others there are."""
+    more = len(names) - most
+    return between.join(names[:most]) + (f" and {more} more" if more > 0 else "")

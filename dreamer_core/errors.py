@@ -45,6 +45,11 @@ class StorageFailed(OSError, Failed):
     """A disk, or a place of checkpoints, failed while there was work on it; `errno` says how."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error of third parties says, without what follows; its kind if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def remedy(error: OSError) -> str:
     """What may be done where the place of a run cannot be written, and what then goes on."""
     if error.errno in (errno.EMFILE, errno.ENFILE):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dreamer_core.config import LearnerConfig
-from dreamer_core.errors import BadInput, Failed
+from dreamer_core.errors import BadInput, Failed, first_line
 from dreamer_core.model.world_model import TensorBatch
 from dreamer_core.types import Batch
 
@@ -33,10 +33,9 @@ def within_memory() -> Generator[None]:
         is_too_small = isinstance(error, (MemoryError, torch.OutOfMemoryError))
         if not (is_too_small or any(words in str(error) for words in _OUT_OF_MEMORY)):
             raise
-        reason = str(error).strip().partition("\n")[0]
         raise OutOfMemory(
-            f"There is too little memory: {reason}. Lower replay.batch_size or the sizes of the "
-            "model, or end what else takes the memory"
+            f"There is too little memory: {first_line(error)}. Lower replay.batch_size or the "
+            "sizes of the model, or end what else takes the memory"
         ) from error
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 
+from dreamer_core.errors import first_line
 from dreamer_core.storage import safetensors
 from dreamer_core.storage.manifest import Form
 
@@ -41,8 +42,7 @@ def unpack(blob: bytes) -> dict[str, Any]:
     try:
         tensors = torch.load(io.BytesIO(blob), weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises many types on what it did not write
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"no tensors ({reason})") from error
+        raise ValueError(f"no tensors ({first_line(error)})") from error
     if not isinstance(tensors, dict):
         raise ValueError(f"a {type(tensors).__name__}, wanted a dictionary")  # noqa: TRY004
     return cast("dict[str, Any]", tensors)

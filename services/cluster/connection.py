@@ -21,7 +21,7 @@ from ray._private import services as ray_services
 from ray.exceptions import RayError, RayTaskError
 
 from dreamer_core.envs.base import OWN_PACKAGES
-from dreamer_core.errors import BadInput, Failed, naming
+from dreamer_core.errors import BadInput, Failed, first_line, naming
 from services.cluster.cluster_address import AUTO, require_address
 from services.cluster.ray_errors import deliberate, reason
 from services.cluster.sessions import own_session
@@ -120,7 +120,7 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
         ray.shutdown()
         kind = BadInput if isinstance(error, ValueError) else NoCluster
         raise kind(
-            f"Wanted to start Ray on this machine, but {_first_line(error)}. It needs "
+            f"Wanted to start Ray on this machine, but {first_line(error)}. It needs "
             f"{object_store_bytes or 'some'} bytes of shared memory (--runtime.object-store-bytes "
             "where there is that option), free ports, and room in /tmp or RAY_TMPDIR"
         ) from error
@@ -189,7 +189,7 @@ def _join(address: str, namespace: str) -> None:
             ray.init(address=found, namespace=namespace, logging_level=logging.ERROR)
     except (OSError, RuntimeError, UnicodeError, RayError) as error:  # UnicodeError: of a host
         raise NoCluster(
-            f"Wanted to join the Ray cluster at {address}, but {_first_line(error)}. This machine "
+            f"Wanted to join the Ray cluster at {address}, but {first_line(error)}. This machine "
             "has to be a node of it, with its token in RAY_AUTH_TOKEN or ~/.ray/auth_token; if it "
             "is just starting or ending, try again"
         ) from error
@@ -221,10 +221,6 @@ def _address_here() -> str:
         raise FileNotFoundError(f"{note} names no address; name it by HOST:PORT")
     require_address(address, str(note))
     return address
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _require_own_packages() -> None:

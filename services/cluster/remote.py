@@ -20,22 +20,17 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing, closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dreamer_core.errors import BadInput, Failed, naming
+from dreamer_core.errors import BadInput, Failed, first_line, naming
 from services.cluster.signals import raised_by_signals
-from services.logs import ESCAPES
-
-if TYPE_CHECKING:
-    import asyncio
+from services.logs import ESCAPES, STARTED
 
 _RELAYED = "DREAMER_IS_RELAYED"  # set where `run` has sent a command to
 _JOB_SERVER = "http://127.0.0.1:8265"  # as seen from the head
 _TAIL_LINES = 5
 _ANSWER_S = 30.0  # of a job server; a busy head takes seconds
 _TEN_LINES = "printf '\\n%.0s' {1..10}"  # Ray hands on ten at once, and fewer after a second
-STARTED = "Started at gradient step"
-"""What a run says once it trains."""
 SWEEP_STARTED = "Started: "
 """What a sweep says once it hands out runs."""
 
@@ -237,8 +232,7 @@ def _reason(error: Exception) -> str:
             f"no answer came within {_ANSWER_S:g} s: see whether `ray job list` answers on the "
             "head, and whether something else listens there"
         )
-    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return line.partition(". ")[0].rstrip(".")
+    return first_line(error).partition(". ")[0].rstrip(".")
 
 
 def _unreachable(address: str, error: Exception) -> ClusterUnreachable:
@@ -262,19 +256,36 @@ def _followed(client: Any, job: str, mark: str, say: Say, *, until: str | None) 
 
 
 async def _follow(client: Any, job: str, mark: str, say: Say, *, until: str | None) -> int:
-    """Shows a job's output until its end, or until a line with these words; 0 then."""
+    """Shows a job's output until its end, or until a line with these words; 0 then.
+
+    A server that no longer answers may hold the line all the same, so it is asked now and then.
+    """
     import asyncio  # noqa: PLC0415 (for jobs alone)
 
-    reader, tail = _Marked(mark, say), list[str]()
-    async with asyncio.timeout(None) as wait, aclosing(_job_lines(client, job)) as lines:
-        _end_without_answers(client, job, wait, asyncio.get_running_loop().call_later)
-        async for line in lines:
-            reader.take(line)
-            tail = [*tail, line][-_TAIL_LINES:]
-            if until is not None and until in line:
-                return 0
-            if reader.code is not None:  # Ray takes seconds more to notice that the job has ended
-                break
+    reader, tail, lost = _Marked(mark, say), list[str](), list[Exception]()
+    call_later = asyncio.get_running_loop().call_later
+
+    def ask() -> None:  # no task: SystemExit, which a signal raises in it, just goes through
+        try:
+            client.get_job_status(job)
+        except _broken() as error:
+            lost.append(error)
+            wait.reschedule(0.0)
+        else:
+            call_later(_ANSWER_S, ask)
+
+    try:
+        async with asyncio.timeout(None) as wait, aclosing(_job_lines(client, job)) as lines:
+            call_later(_ANSWER_S, ask)
+            async for line in lines:
+                reader.take(line)
+                tail = [*tail, line][-_TAIL_LINES:]
+                if until is not None and until in line:
+                    return 0
+                if reader.code is not None:  # Ray takes seconds more to notice that it has ended
+                    break
+    except TimeoutError as error:
+        raise (lost or [error])[0] from None
     return reader.code_or_raise(tail)
 
 
@@ -286,22 +297,6 @@ async def _job_lines(client: Any, job: str) -> AsyncGenerator[str]:
             yield line
     if rest:
         yield rest
-
-
-def _end_without_answers(
-    client: Any, job: str, wait: asyncio.Timeout, call_later: Callable[..., Any]
-) -> None:
-    """Has a wait time out once the job's server no longer answers, even if it holds the line."""
-
-    def ask() -> None:  # no task: SystemExit, which a signal raises in it, just goes through
-        try:
-            client.get_job_status(job)
-        except _broken():
-            wait.reschedule(0.0)
-        else:
-            call_later(_ANSWER_S, ask)
-
-    call_later(_ANSWER_S, ask)
 
 
 def is_relayed() -> bool:

@@ -137,7 +137,7 @@ class JobServer:
 
     def __init__(self, *lines, submitting=lambda: None):
         self.entrypoint, self._lines, self.stopped = None, lines, None
-        self._submitting, self.asked = submitting, 0
+        self._submitting, self.asked, self.failure = submitting, 0, TimeoutError()
         remote._broken()  # imports what the client that it stands for has imported
 
     def submit_job(self, *, entrypoint, submission_id):
@@ -162,7 +162,7 @@ class JobServer:
     def get_job_status(self, _job):
         self.asked += 1
         if self.asked > 1:
-            raise TimeoutError
+            raise self.failure
 
     def stop_job(self, job):
         for number in filter(lambda line: isinstance(line, int), self._lines):
@@ -190,13 +190,26 @@ def test_a_command_elsewhere_ends_with_the_one_that_sent_it(dreamer, monkeypatch
     assert server.stopped.startswith("dreamer-logs-")
 
 
-def test_a_silent_command_elsewhere_goes_on_while_its_server_answers(dreamer, monkeypatch):
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (TimeoutError(), "no answer came within 0.1 s"),
+        (
+            RuntimeError("Request failed with status code 500: no. And a page of HTML"),
+            "code 500: no",
+        ),
+    ],
+)
+def test_a_silent_command_elsewhere_goes_on_while_its_server_answers(
+    dreamer, monkeypatch, failure, reason
+):
     server = JobServer("a line", None)
+    server.failure = failure
     monkeypatch.setattr(remote, "_job_client", lambda _: server)
     monkeypatch.setattr(remote, "_ANSWER_S", 0.1)
     code, said, complaint = dreamer("logs", "runs/pong", "--follow", "--on", "http://head:8265")
     assert (code, said, server.asked) == (1, "a line", 2)
-    assert "job server at http://head:8265, but no answer came within 0.1 s" in complaint
+    assert "job server at http://head:8265, but" in complaint and reason in complaint
     assert server.stopped.startswith("dreamer-logs-")
 
 

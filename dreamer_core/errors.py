@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 BUG_EXIT = 70
 """Exit code of a command that met a bug."""
@@ -79,8 +80,10 @@ def naming(wanted: str, to_do: str, refusal: type[BadInput] = BadInput) -> Gener
     except DreamerError:
         raise
     except OSError as error:
-        kind = Failed if error.errno in NO_ROOM else refusal
-        raise kind(f"Wanted to {wanted}, but {error.strerror or error}. {to_do}") from error
+        kind, reason = Failed if error.errno in NO_ROOM else refusal, error.strerror or error
+        if error.errno == errno.EEXIST and error.filename and not Path(error.filename).exists():
+            reason = f"{error.filename} is a link that leads nowhere"
+        raise kind(f"Wanted to {wanted}, but {reason}. {to_do}") from error
 
 
 @contextmanager

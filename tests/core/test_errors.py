@@ -28,6 +28,15 @@ def test_a_path_that_cannot_be_used_is_bad_input_with_what_to_do():
     assert str(caught.value) == words and caught.value.exit_code == 2
 
 
+def test_a_link_that_leads_nowhere_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "run").symlink_to("gone")
+    with (
+        pytest.raises(BadInput, match=r"but .*/run is a link that leads nowhere. Name another"),
+        naming("write there", "Name another place"),
+    ):
+        (tmp_path / "run").mkdir(parents=True, exist_ok=True)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_no_fault_of_what_was_asked_for(number):
     with pytest.raises(Failed, match="Wanted to write a poem") as caught:

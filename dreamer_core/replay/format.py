@@ -30,7 +30,7 @@ import numpy as np
 
 from dreamer_core.errors import BadInput
 from dreamer_core.replay.codec import compress, decompress
-from dreamer_core.types import EpisodeChunk
+from dreamer_core.types import EnvSpec, EpisodeChunk
 
 FORMAT_VERSION = 2
 SEGMENT_MAGIC = b"DSEG"
@@ -70,6 +70,11 @@ class Layout:
     """A."""
     vector_size: int = 0
     """V; without a vector there is no such column."""
+
+    @staticmethod
+    def of(spec: EnvSpec) -> Layout:
+        """Returns that of rows of an environment."""
+        return Layout(spec.image_shape, spec.action_size, spec.vector_size)
 
     @property
     def columns(self) -> dict[str, tuple[str, tuple[int, ...]]]:

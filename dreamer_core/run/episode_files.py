@@ -35,11 +35,6 @@ class EpisodeFile:
     """(incarnation, episode, first step)."""
 
 
-def layout_of(spec: EnvSpec) -> Layout:
-    """The shapes of a row."""
-    return Layout(tuple(spec.image_shape), spec.action_size, spec.vector_size)
-
-
 def find_files(paths: Sequence[Path]) -> list[EpisodeFile]:
     """Returns the episode files that are named or lie in directories that are, in order.
 
@@ -63,7 +58,7 @@ def read_files(files: Sequence[EpisodeFile], spec: EnvSpec) -> Iterator[EpisodeC
     Raises:
         BadInput: a file cannot be read, or holds something else; names it and the key.
     """
-    layout, number = layout_of(spec), 0
+    layout, number = Layout.of(spec), 0
     before: tuple[Path, EpisodeChunk] | None = None
     for file in files:
         if is_minari(file.path):

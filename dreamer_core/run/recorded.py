@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreamer_core.config import Config
@@ -148,21 +148,13 @@ def _of_rows(config: Config, layout: Layout, actions: Actions | None) -> EnvSpec
 
 def _counted(config: Config, spec: EnvSpec) -> EnvSpec:
     """The same sizes, with env frames counted by the config's action repeat."""
-    return EnvSpec(
-        image_shape=spec.image_shape,
-        action_size=spec.action_size,
-        is_discrete=spec.is_discrete,
-        action_names=spec.action_names,
-        action_classes=spec.action_classes,
-        vector_size=spec.vector_size,
-        frames_per_policy_step=config.env.action_repeat,
-    )
+    return replace(spec, frames_per_policy_step=config.env.action_repeat)
 
 
 def _require_fit(
     config: Config, spec: EnvSpec, layout: Layout, directories: Sequence[Path]
 ) -> None:
-    wanted = Layout(spec.image_shape, spec.action_size, spec.vector_size)
+    wanted = Layout.of(spec)
     if wanted != layout:
         raise BadInput(
             f"The environment {config.env.task} has {wanted}, but {directories[0]} holds rows of "

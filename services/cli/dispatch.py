@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dreamer_core.errors import BUG_EXIT, BadInput, DreamerError, Failed, naming
 from services.cli.commands import ANYWHERE, NAMES, usage
+from services.cli.say import say
 from services.cluster import remote
 from services.terminal.never_silent import never_silent
 
@@ -115,12 +116,6 @@ def _say_version() -> int:
         say(f"{name} {own.libraries.get(name, 'not installed')}")
     say(f"Python {own.python}")
     return 0
-
-
-def say(line: str) -> None:
-    """Writes a line, at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def _with_home(argument: str) -> str:

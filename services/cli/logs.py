@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.cli.dispatch import say
 from services.cli.parsing import parse
 from services.cli.places import place_of
+from services.cli.say import say
 from services.terminal import control
 
 

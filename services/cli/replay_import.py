@@ -13,8 +13,9 @@ from rich.console import Console
 from dreamer_core import presets
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
+from dreamer_core.replay.format import Layout
 from dreamer_core.replay.importing import Imported, import_episodes, require_no_replay
-from dreamer_core.run.episode_files import find_files, layout_of, read_files
+from dreamer_core.run.episode_files import find_files, read_files
 from dreamer_core.run.front import check
 from dreamer_core.storage.run_directory import RunPaths, open_run, read_config, require_free
 from services.cli.options import PresetConfig, with_settings
@@ -85,7 +86,7 @@ def _imported(paths: Sequence[Path], run_dir: Path, config: Config) -> Imported:
         pass
     with open_run(run_dir, config) as places:
         rows = config.replay.segment_steps
-        return import_episodes(places.replay, layout_of(spec), rows, read_files(files, spec))
+        return import_episodes(places.replay, Layout.of(spec), rows, read_files(files, spec))
 
 
 def _tell(imported: Imported, run_dir: Path, console: Console) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from services.cli.dispatch import say
 from services.cli.parsing import parse
+from services.cli.say import say
 from services.sweep import is_sweep
 from services.terminal.status import as_json, read_status, render_status
 

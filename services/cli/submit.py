@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dreamer_core.errors import BadInput
-from services.cli.dispatch import say
 from services.cli.options import TrainCommand, with_preset
+from services.cli.say import say
 from services.cluster import remote
 
 

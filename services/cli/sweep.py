@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dreamer_core.errors import BadInput
-from services.cli.dispatch import say
 from services.cli.options import with_preset
+from services.cli.say import say
 from services.cluster import remote
 from services.sweep.command import SweepCommand
 from services.sweep.plan import refuse_options_of_one_run

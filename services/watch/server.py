@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
@@ -22,7 +23,7 @@ from dreamer_core.storage.store import Store, open_store
 from services.watch.command import PageOptions, WatchCommand
 from services.watch.curves import RunCurves
 from services.watch.orders import Choice, PlayerOptions
-from services.watch.site import Endpoint, file, guarded_app, serve
+from services.watch.site import file, guarded_app, serve
 from services.watch.stage import Stage, play
 
 SLOW_CLIENT_S = 10.0
@@ -89,7 +90,7 @@ def make_app(command: WatchCommand, config: Config, stage: Stage) -> web.Applica
     return app
 
 
-def endpoints(command: WatchCommand, config: Config, stage: Stage) -> dict[str, Endpoint]:
+def endpoints(command: WatchCommand, config: Config, stage: Stage) -> dict[str, Handler]:
     """Returns what answers for the page of a run, by the place below it; `` is the page itself.
 
     `stream` has the frames, `curve` the run, `last-episode.webp` the game to keep; `choice` takes,
@@ -104,7 +105,7 @@ def endpoints(command: WatchCommand, config: Config, stage: Stage) -> dict[str, 
     }
 
 
-def page_files(directory: Path) -> dict[str, Endpoint]:
+def page_files(directory: Path) -> dict[str, Handler]:
     """Returns what answers with the files of a page by their names; with its HTML at ``."""
     return {
         "" if path.suffix == ".html" else path.name: file(path, _KINDS[path.suffix])
@@ -117,7 +118,7 @@ def new_stage(command: PageOptions) -> Stage:
     return Stage(Choice(mode=command.mode, speed=command.speed))
 
 
-def _stream(stage: Stage) -> Endpoint:
+def _stream(stage: Stage) -> Handler:
     """Server-sent events: the newest message whenever the client has taken the one before."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -139,7 +140,7 @@ def _stream(stage: Stage) -> Endpoint:
     return handle
 
 
-def _curve(command: WatchCommand, config: Config, stage: Stage) -> Endpoint:
+def _curve(command: WatchCommand, config: Config, stage: Stage) -> Handler:
     """JSON of what the run is, where it stands, its learning curves, and how it is played."""
     curves = RunCurves(command.run_dir / METRICS_FILE)
     model = config.world_model
@@ -167,7 +168,7 @@ def _curve(command: WatchCommand, config: Config, stage: Stage) -> Endpoint:
     return handle
 
 
-def _choice(stage: Stage) -> Endpoint:
+def _choice(stage: Stage) -> Handler:
     """Takes JSON of what is to change in the `Choice`; answers with all of it."""
 
     async def handle(request: web.Request) -> web.Response:
@@ -182,7 +183,7 @@ def _choice(stage: Stage) -> Endpoint:
     return handle
 
 
-def _last_episode(real_speed: float, stage: Stage) -> Endpoint:
+def _last_episode(real_speed: float, stage: Stage) -> Handler:
     """A film of the last episode that was played to its end."""
 
     async def handle(_request: web.Request) -> web.Response:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from dreamer_core.errors import BadInput
 from services.addresses import host_port
@@ -27,8 +28,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
-"""What answers requests for one place."""
 
 
 class PageNotServed(BadInput):
@@ -90,7 +89,7 @@ def _guard(address: str) -> Any:
     own = {"localhost", "127.0.0.1", "::1", address} if _is_loopback(address) else None
 
     @web.middleware
-    async def guard(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if own is not None and _host_name(request) not in own:
             return web.Response(
                 status=403,
@@ -125,7 +124,7 @@ def _host_name(request: web.Request) -> str | None:
         return None
 
 
-def file(path: Path, kind: str) -> Endpoint:
+def file(path: Path, kind: str) -> Handler:
     """Answers with a file, as it is now."""
     content = path.read_text(encoding="utf-8")
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from dreamer_core.errors import DreamerError
 from dreamer_core.replay.reader import newest_image
@@ -23,7 +24,7 @@ from dreamer_core.storage.run_directory import RunPaths, read_config
 from services.watch.command import WatchCommand
 from services.watch.curves import RunCurves
 from services.watch.server import endpoints, new_stage, player_options
-from services.watch.site import Endpoint, file, guarded_app, serve
+from services.watch.site import file, guarded_app, serve
 from services.watch.stage import play
 
 logger = logging.getLogger(__name__)
@@ -211,7 +212,7 @@ class _RunPage:
         self._playing: asyncio.Task[None] | None = None
         self._is_ending = False  # which takes a moment, in which somebody may come
         self._is_over = False
-        self.endpoints: Mapping[str, Endpoint] = endpoints(command, config, self._stage)
+        self.endpoints: Mapping[str, Handler] = endpoints(command, config, self._stage)
 
     def begin(self) -> None:
         """Has the game played while somebody looks, if it is not."""

@@ -52,8 +52,8 @@ def test_a_game_that_is_paused_or_not_looked_at_waits_for_an_order_and_takes_the
     pipe, order
 ):
     os.write(pipe[1], PLAY + order)
-    threading.Timer(0.2, os.write, (pipe[1], PLAY)).start()
     began_s = time.monotonic()
+    threading.Timer(0.2, os.write, (pipe[1], PLAY)).start()
     went_on_s = Orders(pipe[0]).wait(began_s)
     assert time.monotonic() >= went_on_s >= began_s + 0.2
 

@@ -4,8 +4,7 @@ config, spec = check(config, run_dir)       before anything is written
 with open_front(config, spec, run_dir, observe) as front:
     ...                                     train; hand every report to front.observe
     front.draw(...)                         the open-loop picture
-    return front.result(schedule)
-                                            draw the curve, say what was left behind
+    return front.result(schedule)           draw the curve, say what was left behind
 
 A run in one process hands all of that over: `return front.trained(run, should_stop)`.
 """

@@ -200,15 +200,12 @@ class LocalRun:
 
     def _train(self, should_stop: Callable[[], bool]) -> None:
         """Takes the gradient steps that fell due."""
-        while self.schedule.may_train() and not should_stop():
-            self._train_once()
-
-    def _train_once(self) -> None:
         schedule = self.schedule
-        report = self._steps.take(schedule.training(), schedule.policy_steps)
-        schedule.trained()
-        if report is not None:
-            self._report(report)
+        while schedule.may_train() and not should_stop():
+            report = self._steps.take(schedule.training(), schedule.policy_steps)
+            schedule.trained()
+            if report is not None:
+                self._report(report)
 
     def _beat_if_due(self) -> None:
         if self._pulse.is_due():

@@ -8,7 +8,7 @@
         manifest.json                  facts, size and SHA-256 of the tensors, SHA-256 of itself
 
 A step is written in this order and then named by LATEST; each write is atomic by itself
-(checkpoint_store.py). A crash at any point leaves the checkpoint before it in force, and a step
+(store.py). A crash at any point leaves the checkpoint before it in force, and a step
 without a manifest is an unfinished save. Loading changes nothing, so that evaluators may load
 while the learner saves.
 """

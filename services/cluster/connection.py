@@ -85,8 +85,11 @@ def connected(
     except SystemExit as end:  # what Ray makes of a SIGTERM that comes while it starts
         raise SystemExit(128 + signal.SIGTERM) from end
     try:
-        with session, _until_shut_down():
-            yield
+        with session:
+            try:
+                yield
+            finally:
+                _shut_down()
     except RayTaskError as error:  # what a worker raised; a bug, unless it meant it
         cause = deliberate(error)
         if cause is None:
@@ -147,14 +150,6 @@ def _ray_directory() -> str | None:
     directory = os.environ.get("TMPDIR", "")
     is_short = len(directory + _SOCKET) <= _LONGEST_SOCKET
     return None if "RAY_TMPDIR" in os.environ or is_short else "/tmp/ray"  # noqa: S108
-
-
-@contextmanager
-def _until_shut_down() -> Generator[None]:
-    try:
-        yield
-    finally:
-        _shut_down()
 
 
 def _shut_down() -> None:

@@ -7,9 +7,11 @@ import logging
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+
+import ray
 
 from dreamer_core.errors import naming
 from dreamer_core.files import write_json
@@ -27,7 +29,6 @@ def told_to_prometheus(
     root: Path,
     endpoint: Endpoint,
     labels: Mapping[str, str],
-    node_address: Callable[[], str],
 ) -> AbstractContextManager[None]:
     """Advertises what is run in a directory, under its path; see `advertised`.
 
@@ -36,10 +37,9 @@ def told_to_prometheus(
         root: directory of the run or of the sweep.
         endpoint: what it is scraped at.
         labels: of everything scraped there.
-        node_address: gives that of this machine for others.
     """
     is_everywhere = endpoint.address in ("0.0.0.0", "::")  # noqa: S104 (asked for)
-    host = node_address() if is_everywhere else endpoint.address
+    host = ray.util.get_node_ip_address() if is_everywhere else endpoint.address
     target = host_port(host, endpoint.port)
     return advertised(targets_dir, target_name(root), target, labels)
 

@@ -42,11 +42,6 @@ class ClusterAddress:
     """Where the run's actors have their names."""
 
 
-def node_address() -> str:
-    """Returns the IP address at which the cluster knows this machine."""
-    return ray.util.get_node_ip_address()
-
-
 def write_address(paths: RunPaths) -> None:
     """Tells in the run directory where the cluster of this run is.
 

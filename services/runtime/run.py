@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping, Set
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from services.prometheus.targets import (
     told_to_prometheus,
 )
 from services.runtime.actors import RayHost
-from services.runtime.address import forget_address, node_address, ray_cluster, write_address
+from services.runtime.address import forget_address, ray_cluster, write_address
 from services.runtime.config import ServiceConfig
 from services.runtime.crew import Crew
 from services.runtime.evaluations import Evaluations
@@ -78,15 +78,15 @@ def train(
     run_dir = run_dir.absolute()  # an environment may change the working directory
     require_free(run_dir)  # the holder, and not its port, is what a second command has to know
     config, spec = check(config, run_dir, is_trained_here=services.runtime.ray_address is None)
+    where, labels = services.metrics, labels_of(config, run_dir)
     with ExitStack() as stack:
         exporter = stack.enter_context(
             PrometheusExporter(
-                services.metrics.port,
-                services.metrics.address,
-                info=_labels(config, run_dir)
-                | {"version": importlib.metadata.version("dreamerv2-service")},
+                where.port,
+                where.address,
+                info=labels | {"version": importlib.metadata.version("dreamerv2-service")},
                 directory=run_dir,
-                avoided=targets_of_others(services.metrics.targets_dir, target_name(run_dir)),
+                avoided=targets_of_others(where.targets_dir, target_name(run_dir)),
             )
         )
 
@@ -110,7 +110,7 @@ def train(
         should_stop = nodes.or_end(should_stop)
         await_roles(services.runtime.await_roles, ray.nodes)
         write_address(front.paths)
-        stack.enter_context(_told_to_prometheus(config, services, run_dir, exporter))
+        stack.enter_context(told_to_prometheus(where.targets_dir, run_dir, exporter, labels))
         on_start(exporter.url)
         logger.info("Starting the replay server, the learner and the collector")
         supervisor = make_supervisor(config, services, front, spec, lambda: nodes.drained)
@@ -208,16 +208,8 @@ def _dropped_reports(log: RunLog) -> Report:
     return Report(service="supervisor", values=values)
 
 
-def _told_to_prometheus(
-    config: Config, services: ServiceConfig, run_dir: Path, exporter: PrometheusExporter
-) -> AbstractContextManager[None]:
-    """Advertises this run under the path of its directory, from home where it is there."""
-    targets_dir, labels = services.metrics.targets_dir, _labels(config, run_dir)
-    return told_to_prometheus(targets_dir, run_dir, exporter, labels, node_address)
-
-
-def _labels(config: Config, run_dir: Path) -> dict[str, str]:
-    """What tells this run from others in Prometheus."""
+def labels_of(config: Config, run_dir: Path) -> dict[str, str]:
+    """Returns what tells this run from others in Prometheus."""
     return {
         "run": run_label(run_dir),
         "preset": config.preset,

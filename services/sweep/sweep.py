@@ -53,7 +53,7 @@ def sweep(
         RunDirectoryError: see `open_sweep`.
         BadInput: a game is not known, no node of the cluster is large enough, or metrics cannot be
             served where they were to be.
-        ClusterUnreachable: there is no cluster at the address, or it was lost.
+        NoCluster: there is no cluster at the address, none can be started here, or it was lost.
     """
     plan = SweepPlan(
         config=command.config,
@@ -87,9 +87,7 @@ def sweep(
         runs = SweepRuns(plan, directory, limits, _both(exporter.observe, observe))
         nodes = stack.enter_context(leaving())
         logger.info("Metrics at %s", exporter.url)
-        told = told_to_prometheus(
-            where.targets_dir, root, exporter, labels, ray.util.get_node_ip_address
-        )
+        told = told_to_prometheus(where.targets_dir, root, exporter, labels)
         with suppress(_RunsFailed), told:
             runs.run(nodes.or_end(should_stop), lambda: nodes.drained)
             if runs.progress.is_over and runs.progress.where("failed"):

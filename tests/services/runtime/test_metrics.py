@@ -16,12 +16,10 @@ from dreamer_core.presets import preset
 from dreamer_core.report.metrics import METRICS
 from dreamer_core.types import EpisodeSummary, Report
 from services.prometheus import endpoint
-from services.prometheus.config import MetricsConfig
 from services.prometheus.endpoint import PortInUse
 from services.prometheus.targets import advertised, targets_of_others, told_to_prometheus
-from services.runtime import run
-from services.runtime.config import ServiceConfig
 from services.runtime.metrics import PrometheusExporter
+from services.runtime.run import labels_of
 
 
 @pytest.fixture
@@ -266,24 +264,20 @@ def test_a_run_that_failed_stays_told_of_with_its_end(tmp_path):
 
 def test_runs_whose_directories_have_the_same_name_are_told_apart(tmp_path, exporter):
     targets = tmp_path / "targets"
-    services = ServiceConfig(metrics=MetricsConfig(port=0, targets_dir=targets))
+    run_dirs = (tmp_path / "one" / "pong", tmp_path / "other" / "pong")
     told = [
-        run._told_to_prometheus(preset("debug"), services, tmp_path / owner / "pong", exporter)
-        for owner in ("one", "other")
+        told_to_prometheus(targets, run_dir, exporter, labels_of(preset("debug"), run_dir))
+        for run_dir in run_dirs
     ]
     with told[0], told[1]:
         (first,), (second,) = (json.loads(file.read_text()) for file in sorted(targets.iterdir()))
-    assert {first["labels"]["run"], second["labels"]["run"]} == {
-        str(tmp_path / "one" / "pong"),
-        str(tmp_path / "other" / "pong"),
-    }
+    assert {first["labels"]["run"], second["labels"]["run"]} == set(map(str, run_dirs))
 
 
 def test_a_run_whose_path_is_long_or_no_text_is_told_of_too(tmp_path, exporter):
-    services = ServiceConfig(metrics=MetricsConfig(targets_dir=tmp_path))
     for name in ("a" * 150 + "/" + "ö" * 100, "\udcf6"):
-        told = run._told_to_prometheus(preset("debug"), services, tmp_path / name, exporter)
-        with told:
+        labels = labels_of(preset("debug"), tmp_path / name)
+        with told_to_prometheus(tmp_path, tmp_path / name, exporter, labels):
             (found,) = tmp_path.glob("*.json")
             (group,) = json.loads(found.read_text())
             info = {"run": group["labels"]["run"]}
@@ -295,7 +289,7 @@ def test_an_address_of_ipv6_is_told_in_brackets(tmp_path):
     with PrometheusExporter(0, "::1") as exporter:
         place = f"[::1]:{exporter.port}"
         assert exporter.url == f"http://{place}/metrics"
-        with told_to_prometheus(tmp_path, tmp_path, exporter, {}, lambda: ""):
+        with told_to_prometheus(tmp_path, tmp_path, exporter, {}):
             assert targets_of_others(tmp_path, "another") == {place}
 
 

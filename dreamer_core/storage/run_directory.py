@@ -113,9 +113,14 @@ def _saved_values(root: Path) -> Any:
     paths = RunPaths(root)
     with _naming(f"read the run in {root}"):
         if not paths.config.is_file():
+            runs = sorted(str(path.parent) for path in root.glob(f"*/{paths.config.name}"))
             raise RunDirectoryError(
                 f"Wanted a run directory, but {root} holds no {paths.config.name}. "
-                "Name the directory that `dreamer train` or `dreamer local` printed"
+                + (
+                    f"Name one of the runs in it, such as {' or '.join(runs[:3])}"
+                    if runs
+                    else "Name the directory that `dreamer train` or `dreamer local` printed"
+                )
             )
         content = paths.config.read_bytes()
     try:

@@ -157,6 +157,11 @@ def usage(presets: tuple[str, ...]) -> str:
             "",
             *names,
             "",
+            "Begin with:",
+            "  dreamer demo",
+            "  dreamer train atari_tiny --env.task road_runner --steps 30000",
+            "  dreamer watch runs/atari_tiny_road_runner_0",
+            "",
         ]
     )
 

@@ -18,6 +18,10 @@ from services.watch.command import PageOptions, WatchCommand
 _SHOWS_PAGES = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 """Variables without which only browsers within the terminal are left, which would take it over."""
 
+_WORDS = """\
+The white boxer is the agent. Beside the game is what its world model dreams meanwhile.
+Random play scores 0 here, a human gamer 12, this agent 32.7 (mean of 20 greedy episodes)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoCommand(PageOptions):
@@ -36,6 +40,7 @@ def run(arguments: list[str]) -> int:
 
     def on_listening(url: str) -> None:
         console.print(f"The demo is at {url} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
+        console.print(_WORDS, soft_wrap=True, highlight=False)
         if command.browser and any(map(os.environ.get, _SHOWS_PAGES)):
             Thread(target=_show, args=(url,), daemon=True).start()  # some last while they are open
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
@@ -69,9 +70,9 @@ def _run(arguments: list[str]) -> int:
     with naming("work in the present directory", "Change to one that is there"):
         Path.cwd()
     if command not in NAMES:
-        raise BadInput(
-            f"There is no command {command!r}; known are {', '.join(NAMES)}. See `dreamer --help`"
-        )
+        close = difflib.get_close_matches(command, NAMES)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(NAMES)}."
+        raise BadInput(f"There is no command {command!r}: {hint} See `dreamer --help`")
     cluster = None
     if command in ANYWHERE:
         from services.cli.parsing import take_option  # noqa: PLC0415 (imports tyro)

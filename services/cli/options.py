@@ -101,10 +101,27 @@ def with_preset(command: Any, arguments: list[str], usage: str) -> Any:
             f"{', '.join(presets.PRESETS)}. See `dreamer presets`"
         )
     name, rest = (arguments[0], arguments[1:]) if has_preset else ("atari", arguments)
+    _refuse_game(name, rest, usage)
     prog = f"{usage.rsplit(' ', 1)[0]} {name if has_preset else 'PRESET'}"
     preset = presets.preset(name)
     settings = _offline(preset) if command is OfflineCommand else preset
     return with_settings(command, rest, prog, settings)
+
+
+def _refuse_game(name: str, rest: list[str], usage: str) -> None:
+    """Raises BadInput where a game stands for the preset, or is named by `--game`."""
+    option = "--games" if usage.startswith("dreamer sweep") else "--env.task"
+    if any(word.partition("=")[0] == "--game" for word in rest):
+        raise BadInput(f"There is no option --game: name the game with {option}")
+    if name in presets.PRESETS:
+        return
+    from dreamer_core.envs.atari import is_game  # noqa: PLC0415 (imports ALE)
+
+    if is_game(name):
+        raise BadInput(
+            f"Wanted {usage}, but {name!r} is a game: name a preset first, such as atari_tiny, and "
+            f"the game with {option} {name}. See `dreamer presets`"
+        )
 
 
 def with_settings(command: Any, arguments: list[str], prog: str, settings: Config) -> Any:

@@ -22,6 +22,7 @@ from dreamer_core.storage.run_directory import default_run_dir
 from dreamer_core.types import EpisodeSummary
 from services.logs import LogFormat, WithoutPrefixes, line_of, log_to, use_log_format
 from services.terminal.display import Display
+from services.terminal.format import called_as
 from services.terminal.lasting import LastingStream
 from services.terminal.progress import RECENT_EPISODES
 from services.terminal.sparkline import ReturnCurve
@@ -97,6 +98,9 @@ def train_shown(
     console.print(words)
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
+    if not is_offline:
+        words = f"To see it play: {called_as()} watch {run_dir}"
+        console.print(words, soft_wrap=True, highlight=False)
     return should_stop.exit_code or (0 if result.is_finished else TERMINATED_EXIT)
 
 
@@ -107,7 +111,7 @@ def _written(config: Config, run_dir: Path, result: RunResult) -> dict[str, str 
         "replay": ", ".join(config.offline.replays) or run_dir / "replay",
         "TensorBoard": run_dir / "tensorboard",
         "JSONL": run_dir / "metrics.jsonl",
-        **{path.stem.replace("_", " "): path for path in result.pictures},
+        **{path.stem.replace("_", " "): run_dir / path.name for path in result.pictures},
     }
 
 

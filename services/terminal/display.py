@@ -22,7 +22,7 @@ from rich.text import Text
 from dreamer_core.types import Report
 from dreamer_core.words import duration
 from services.logs import line_of
-from services.terminal.format import format_number
+from services.terminal.format import called_as, format_number
 from services.terminal.live_or_lines import LINE_INTERVAL_S, LiveOrLines
 from services.terminal.progress import RECENT_EPISODES, Progress
 from services.terminal.sparkline import ReturnCurve, sparkline
@@ -126,6 +126,8 @@ def render(
     body = _Sections(_rows(progress))
     spent, left = duration(now_s - progress.started_s), duration(progress.time_left_s)
     foot = Text(f"{spent} so far, {left} left", style="bold")
+    if progress.total_gradient_steps is None:
+        foot.append(f"   to see it play: {called_as()} watch {run_dir}", style="not bold dim")
     below = [_collecting(progress), progress.curve and sparkline(progress.curve)]
     title = Text.assemble(("DreamerV2", "bold"), f" · {run_dir}")
     return Panel(

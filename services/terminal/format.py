@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
+from shutil import which
 
 from dreamer_core.words import UNKNOWN
 
@@ -28,3 +31,10 @@ def _three_digits(value: float) -> str:
     """Returns the number in fixed notation; trailing zeros stay, so that columns do not jump."""
     magnitude = 0 if value == 0 else math.floor(math.log10(abs(float(f"{value:.2e}"))))
     return f"{value:.{max(0, 2 - magnitude)}f}"
+
+
+def called_as() -> str:
+    """Returns what calls this program here: `dreamer`, or where that is on no path its file."""
+    name = sys.argv[0]
+    is_ours = Path(name).name == "dreamer" and which("dreamer") is None
+    return name if is_ours else "dreamer"

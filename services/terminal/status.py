@@ -22,19 +22,20 @@ from dreamer_core.words import duration
 from services.terminal.format import format_number
 
 _TAIL_BYTES = 1_000_000
-_SHOWN = (
-    "dreamer_policy_steps_per_second",
-    "dreamer_gradient_steps_per_second",
-    "dreamer_policy_steps_per_gradient_step",
-    "dreamer_policy_lag_gradient_steps",
-    "dreamer_episodes_total",
-    "dreamer_episode_return",
-    "dreamer_evaluation_return",
-    "dreamer_image_mean_squared_error",
-    "dreamer_kl_nats",
-    "dreamer_replay_steps",
-    "dreamer_replay_bytes",
-)
+_SHOWN = {
+    "dreamer_policy_steps_per_second": "policy steps/s",
+    "dreamer_gradient_steps_per_second": "gradient steps/s",
+    "dreamer_policy_steps_per_gradient_step": "live ratio",
+    "dreamer_policy_lag_gradient_steps": "policy lag",
+    "dreamer_episodes_total": "episodes",
+    "dreamer_episode_return": "last return",
+    "dreamer_evaluation_return": "evaluation",
+    "dreamer_image_mean_squared_error": "image MSE",
+    "dreamer_kl_nats": "KL, nats",
+    "dreamer_replay_steps": "replay rows",
+    "dreamer_replay_bytes": "replay bytes",
+}
+"""Metrics, in the words of the table that a terminal shows while a run is on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +153,9 @@ def _progress(status: RunStatus) -> Iterator[tuple[str, str]]:
         yield "env frames", f"{status.env_frame:,}"
         yield "gradient steps", f"{status.gradient_step:,}"
     yield "newest report", _ago(status.reported_wall_time_s)
-    for name in _SHOWN:
+    for name, words in _SHOWN.items():
         if name in status.values:
-            yield name, format_number(status.values[name])
+            yield words, format_number(status.values[name])
 
 
 def _ago(wall_time_s: float) -> str:

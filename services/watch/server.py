@@ -151,6 +151,7 @@ def _curve(command: WatchCommand, config: Config, stage: Stage) -> Handler:
         "task": config.env.task,
         "seed": config.seed,
         "total_policy_steps": config.steps,
+        "is_demo": command.run_dir == DEMO_DIRECTORY,
         "free_nats": model.free_nats,
         "most_nats": model.stoch * math.log(model.classes) if is_categorical else None,
     }

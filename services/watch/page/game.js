@@ -41,7 +41,7 @@ function drawDream(frame, screen, tiles, imagined) {
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
   context.drawImage(image, index * TILE, 0, TILE, TILE, 0, 0, canvas.width, canvas.height);
-  put("ahead", ahead ? `${ahead} step${ahead > 1 ? "s" : ""} unseen` : "it looks");
+  put("ahead", ahead ? `${ahead} step${ahead > 1 ? "s" : ""} blind` : "it looks");
 }
 
 function drawFacts(frame) {

@@ -28,14 +28,14 @@ export function drawRun(told) {
   document.title = `${run.task}: dreamer watch`;
   put("task", run.task);
   put("run", `run ${run.run}, preset ${run.preset}, seed ${run.seed}`);
-  const isDone = run.policy_step >= run.total_policy_steps;
+  const isDone = run.is_demo || run.policy_step >= run.total_policy_steps;
   const ended = isDone ? "Training has ended" : "Training is stopped";
   put("training", run.trainer ? "Training is running" : ended);
   byId("training").dataset.is = run.trainer ? "running" : "ended";
   drawEnd(isDone);
   put("env-frames", short(run.env_frame));
   put("gradient-steps", short(run.gradient_step));
-  put("share", `${Math.floor((100 * run.policy_step) / run.total_policy_steps)}%`);
+  put("share", `${run.is_demo ? 100 : Math.floor((100 * run.policy_step) / run.total_policy_steps)}%`);
   put("policy-speed", short(run.values.dreamer_policy_steps_per_second));
   put("gradient-speed", short(run.values.dreamer_gradient_steps_per_second));
   put("ratio", short(run.values.dreamer_policy_steps_per_gradient_step));
@@ -49,9 +49,11 @@ export function drawRun(told) {
 function drawEnd(isDone) {
   byId("ended").hidden = Boolean(run.trainer) || !run.reported_s;
   const { score } = run;
-  const result = score ? `final score ${short(score.mean)}` : "no score";
+  const isSampled = score?.played === "training"; // which is no score as the paper has it
+  const result = score ? `${isSampled ? "return" : "final score"} ${short(score.mean)}` : "no score";
   put("took", `${isDone ? "Done" : "Stopped"} after ${duration(run.trained_s)}, ${result}`);
-  put("scored", score ? `mean of the last ${score.episodes} ${score.played} episodes` : "no episode ended");
+  const how = isSampled ? ", actions sampled" : "";
+  put("scored", score ? `mean of the last ${score.episodes} ${score.played} episodes${how}` : "no episode ended");
 }
 
 function drawCurves(curves) {

@@ -231,3 +231,9 @@ def test_a_config_with_a_value_out_of_range_is_refused_with_the_reason(tmp_path)
 def test_a_directory_without_a_run_cannot_be_read(tmp_path, below):
     with refused("holds no config.json", "dreamer train"):
         read_config(tmp_path / below)
+
+
+def test_a_directory_of_runs_is_told_which_it_has(tmp_path):
+    start_run(tmp_path / "one")
+    with refused(f"such as {tmp_path / 'one'}"):
+        read_config(tmp_path)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import time
 
@@ -47,7 +48,13 @@ def test_the_agent_boxes_and_dreams(shown):
 def test_the_page_says_what_it_shows(shown):
     run = json.loads(shown[0].get("/curve")[2])
     assert (run["run"], run["task"]) == ("demo", "boxing")
-    assert run["trainer"] is None and run["curves"]["kl"]
+    assert run["trainer"] is None and run["curves"]["kl"] and run["is_demo"]
+
+
+def test_the_terminal_says_what_the_model_card_says():
+    score, episodes = re.search(r"this agent ([\d.]+) \(mean of (\d+) greedy", demo._WORDS).groups()
+    card = (DEMO_DIRECTORY / "MODEL_CARD.md").read_text()
+    assert f"**{score}**, mean return of {episodes} greedy episodes" in card
 
 
 def test_it_takes_processor_time_as_any_program_does(shown):

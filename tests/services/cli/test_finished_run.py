@@ -42,7 +42,7 @@ def test_status_says_where_a_run_stands(dreamer, finished):
         "env frames 60",
         "gradient steps 2",
         "newest checkpoint gradient step 2",
-        "dreamer_episode_return",
+        "last return",
     ):
         assert part in plain(stdout), part
 

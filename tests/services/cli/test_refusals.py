@@ -154,8 +154,21 @@ def test_a_home_directory_that_no_shell_expanded_is_meant(dreamer, finished, mon
 
 
 def test_an_unknown_command_is_refused_with_the_known_ones(refused):
-    message = refused("trains")
-    assert "'trains'" in message and all(name in message for name in NAMES)
+    message = refused("xyz")
+    assert "'xyz'" in message and all(name in message for name in NAMES)
+    assert "no command 'trains': did you mean train?" in refused("trains")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("train pong", "'pong' is a game: name a preset first, such as atari_tiny"),
+        ("sweep MsPacman --seeds 1", "the game with --games MsPacman"),
+        ("local debug --game pong", "no option --game: name the game with --env.task"),
+    ],
+)
+def test_a_game_in_the_wrong_place_is_told_where_it_belongs(refused, words, part):
+    assert part in refused(*words.split())
 
 
 def test_presets_of_an_unknown_name_suggests_the_closest(refused):

@@ -60,20 +60,20 @@ def test_the_newest_of_each_number_is_shown_with_where_the_run_stands(tmp_path, 
     rows = shown(tmp_path)
     assert rows["policy steps"].startswith("100 of ")
     assert (rows["env frames"], rows["gradient steps"]) == ("400", "25")
-    assert (rows[KL], rows[EVALUATION]) == ("3", "7")
+    assert (rows["KL, nats"], rows["evaluation"]) == ("3", "7")
 
 
 def test_a_run_that_went_back_is_where_it_is_now(tmp_path, log):
     for policy_step in (40, 80, 60):
         log(policy_step, KL, policy_step)
     rows = shown(tmp_path)
-    assert rows["policy steps"].startswith("60 of ") and rows[KL] == "60"
+    assert rows["policy steps"].startswith("60 of ") and rows["KL, nats"] == "60"
 
 
 def test_an_evaluation_of_an_old_checkpoint_is_no_number_of_now(tmp_path, log):
     log(40, EVALUATION, 7.0)
     log(80, EVALUATION, 1.0, weights="4")
-    assert shown(tmp_path)[EVALUATION] == "7"
+    assert shown(tmp_path)["evaluation"] == "7"
 
 
 def test_as_json_it_has_what_a_program_asks_for(tmp_path, log):

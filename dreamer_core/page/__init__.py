@@ -2,7 +2,7 @@
 
 page      what the page says, section after section        (begin here)
 overview  its begin, and the table of runs
-report    what it is made of: records, looks, scores
+contents  what it is made of: records, looks, scores
 records   runs as they lie there, and which of them belong together
 scored    their scores, aggregates and warnings
 learning  their curves, and bands over seeds

@@ -98,7 +98,7 @@ def line_chart(
     """
     drawn = [curve for curve in curves if curve.points]
     if not drawn:
-        return _framed(name, (tag("text", empty, x=WIDTH / 2, y=HEIGHT / 2, class_="mid"),))
+        return framed(name, (tag("text", empty, x=WIDTH / 2, y=HEIGHT / 2, class_="mid"),))
     marked = [y for curve in drawn for _, y in curve.points]
     is_log = may_be_log and min(marked) > 0 and max(marked) > _LOG_FROM * min(marked)
     least = min(marked) / 2 if is_log else -math.inf  # a band may reach to 0
@@ -117,7 +117,7 @@ def line_chart(
         *(part for curve in drawn for part in _marks(curve, x, y)),
         *_labels(near, far, x, y),
     ]
-    return _framed(f"{name}. {_ends(drawn)}", parts)
+    return framed(f"{name}. {_ends(drawn)}", parts)
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
@@ -129,8 +129,9 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     return [round(i * step, 12) if i else 0.0 for i in range(first, last + 1)]
 
 
-def _framed(name: str, parts: Sequence[Html]) -> Html:
-    box = f"0 0 {WIDTH:g} {HEIGHT:g}"
+def framed(name: str, parts: Sequence[Html], height: float = HEIGHT) -> Html:
+    """Returns the parts as one picture; `name` says what it shows to those who cannot see it."""
+    box = f"0 0 {WIDTH:g} {height:g}"
     return tag("svg", tag("title", name), *parts, viewBox=box, role="img", class_="chart")
 
 
@@ -292,10 +293,8 @@ def interval_chart(spans: Sequence[Span], *, name: str, x_title: str) -> Html:
         parts += _span(each, 6 + step * (row + 0.5), x)
     middle = (x.start + x.end) / 2
     parts.append(tag("text", x_title, x=middle, y=bottom + 30, class_="mid title"))
-    box = f"0 0 {WIDTH:g} {bottom + 36:g}"
     told = "; ".join(f"{each.label} {_told(each)}" for each in spans)
-    name = f"{name}. {told}"
-    return tag("svg", tag("title", name), *parts, viewBox=box, role="img", class_="chart")
+    return framed(f"{name}. {told}", parts, bottom + 36)
 
 
 def _span(each: Span, y: float, x: _Axis) -> Iterator[Html]:

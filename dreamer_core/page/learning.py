@@ -9,7 +9,7 @@ import numpy as np
 
 from dreamer_core.errors import BadInput
 from dreamer_core.page.charts import Curve, Reference, line_chart
-from dreamer_core.page.diagnostics import Metric
+from dreamer_core.page.diagnostics import Diagnostic
 from dreamer_core.page.markup import Html
 from dreamer_core.page.records import RunRecord, Variant
 from dreamer_core.report.evaluated import LastEpisodes
@@ -109,20 +109,22 @@ def returns_chart(task: str, variants: Sequence[Variant], limit: int) -> Html:
     )
 
 
-def metric_chart(metric: Metric, task: str, variants: Sequence[Variant], limit: int) -> Html | None:
+def metric_chart(
+    drawn: Diagnostic, task: str, variants: Sequence[Variant], limit: int
+) -> Html | None:
     """Returns one number of a task's runs over their frames; None if none reported it."""
     curves: list[Curve] = []
     for color, variant in enumerate(variants):
-        points = [run.series.get(metric.name, []) for run in variant.of(task)]
+        points = [run.series.get(drawn.name, []) for run in variant.of(task)]
         curves += _seeds(points, variant.label, color, limit)
     if not any(curve.points for curve in curves):
         return None
     return line_chart(
         curves,
-        name=f"{metric.title}, {task}",
+        name=f"{drawn.title}, {task}",
         x_title=FRAMES,
-        y_title=metric.title,
-        may_be_log=metric.may_be_log,
+        y_title=drawn.title,
+        may_be_log=drawn.may_be_log,
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from dreamer_core.page.contents import Contents
 from dreamer_core.page.markup import Html, joined, tag
 from dreamer_core.page.records import RunRecord
-from dreamer_core.page.report import Report
 from dreamer_core.page.scored import (
     chip,
     from_to,
@@ -23,24 +23,24 @@ SHOWN_NAMES = 6
 _SHOWN_WARNINGS = 6
 
 
-def header(report: Report, title: str) -> Html:
+def header(contents: Contents, title: str) -> Html:
     """Returns what the page is about, and what has to be known."""
-    records = report.records
+    records = contents.records
     reached = [each.newest for each in records if each.newest is not None]
     frames = sorted(each.env_frame for each in reached)
     seeds = sorted({each.seed for each in records})
     facts = (
         ("runs", str(len(records))),
-        ("task" if len(report.tasks) == 1 else "tasks", few(report.tasks, SHOWN_NAMES)),
+        ("task" if len(contents.tasks) == 1 else "tasks", few(contents.tasks, SHOWN_NAMES)),
         (
-            "preset" if len(report.variants) == 1 else "presets",
-            few([v.label for v in report.variants], SHOWN_NAMES, "; "),
+            "preset" if len(contents.variants) == 1 else "presets",
+            few([v.label for v in contents.variants], SHOWN_NAMES, "; "),
         ),
         ("seed" if len(seeds) == 1 else "seeds", few([str(each) for each in seeds], SHOWN_NAMES)),
         ("frames of a run", from_to([number(each) for each in frames])),
         ("training, all runs", duration(sum(each.wall_s for each in records))),
     )
-    return joined((tag("h1", title), listed(facts, "facts"), _warnings(report)))
+    return joined((tag("h1", title), listed(facts, "facts"), _warnings(contents)))
 
 
 def listed(facts: Iterable[tuple[str, str]], kind: str) -> Html:
@@ -48,9 +48,9 @@ def listed(facts: Iterable[tuple[str, str]], kind: str) -> Html:
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", x)) for name, x in facts), class_=kind)
 
 
-def _warnings(report: Report) -> Html | None:
-    found = report.scores.warnings(report.records)
-    differences = report.scores.differences(report.records)
+def _warnings(contents: Contents) -> Html | None:
+    found = contents.scores.warnings(contents.records)
+    differences = contents.scores.differences(contents.records)
     items = [tag("li", each) for each in found]
     if differences:
         lines = tag("ul", *(tag("li", each) for each in differences))
@@ -80,10 +80,10 @@ _HEADINGS = (
 _NUMBERS = ("seed", "frames", "gradient steps", "time", "evaluation", "training")
 
 
-def runs_table(report: Report) -> Html:
+def runs_table(contents: Contents) -> Html:
     """Returns a row for each run: how far it is, and its numbers."""
     head = headings(_HEADINGS, numbers=_NUMBERS)
-    rows = [tag("tr", *_run_cells(report, record)) for record in report.records]
+    rows = [tag("tr", *_run_cells(contents, record)) for record in contents.records]
     words = (
         f"Evaluation: mean of up to {SCORED_EPISODES} last greedy episodes. Training: mean of up "
         f"to {SCORED_TRAINING_EPISODES} last ones, a number of its own. Time: from the first "
@@ -93,11 +93,11 @@ def runs_table(report: Report) -> Html:
     return joined((tag("p", words, class_="muted"), table))
 
 
-def _run_cells(report: Report, record: RunRecord) -> Iterator[Html]:
-    color, label = report.variant_of(record)
+def _run_cells(contents: Contents, record: RunRecord) -> Iterator[Html]:
+    color, label = contents.variant_of(record)
     newest = record.newest
     evaluated, trained = last_evaluations(record), last_training(record)
-    yield tag("th", report.name_of(record), scope="row", title=str(record.run_dir))
+    yield tag("th", contents.name_of(record), scope="row", title=str(record.run_dir))
     yield tag("td", record.task)
     yield tag("td", chip(color), label, class_="name")
     for each in (

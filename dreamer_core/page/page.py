@@ -15,12 +15,12 @@ from importlib.resources import files
 from string import Template
 
 from dreamer_core.page import overview, pictures
-from dreamer_core.page.diagnostics import GROUPS
+from dreamer_core.page.contents import Contents
+from dreamer_core.page.diagnostics import DIAGNOSTICS
 from dreamer_core.page.learning import metric_chart, returns_chart
 from dreamer_core.page.looks import Look, Played
 from dreamer_core.page.markup import Child, Html, joined, tag
 from dreamer_core.page.records import RunRecord, Variant
-from dreamer_core.page.report import Report
 from dreamer_core.page.scored import aggregates, chip, improvement_matrix, score_table
 from dreamer_core.page.settings import config_section
 from dreamer_core.report.evaluated import SCORED_EPISODES
@@ -31,20 +31,20 @@ _FEW_TASKS = 3  # whose diagnostics are shown at once
 _POINTS, _FEWER_POINTS = 160, 60  # of a curve, of few tasks and of many
 
 
-def page(report: Report) -> str:
+def page(contents: Contents) -> str:
     """Returns the page: one file that asks for no other."""
     place = files("dreamer_core") / "page" / "data"
-    title = f"DreamerV2: {few(report.tasks, overview.SHOWN_NAMES)}"
-    sections = list(_sections(report))
+    title = f"DreamerV2: {few(contents.tasks, overview.SHOWN_NAMES)}"
+    sections = list(_sections(contents))
     links = [tag("a", each.title, href=f"#{each.id}") for each in sections]
     return Template((place / "page.html").read_text(encoding="utf-8")).substitute(
         title=joined([title]),
         style=(place / "page.css").read_text(encoding="utf-8"),
         script=(place / "page.js").read_text(encoding="utf-8"),
-        header=overview.header(report, title),
+        header=overview.header(contents, title),
         links=joined(links),
         sections=joined(each.html for each in sections),
-        footer=_footer(report),
+        footer=_footer(contents),
     )
 
 
@@ -61,25 +61,27 @@ class _Section:
         )
 
 
-def _sections(report: Report) -> Iterator[_Section]:
-    table = score_table(report.tasks, report.variants)
-    protocol = report.scores.protocol(report.records)
-    yield _Section("scores", "Scores", (_score_notes(report), table, *_facts("Protocol", protocol)))
-    charts = aggregates(report.variants, report.scores)
+def _sections(contents: Contents) -> Iterator[_Section]:
+    table = score_table(contents.tasks, contents.variants)
+    protocol = contents.scores.protocol(contents.records)
+    yield _Section(
+        "scores", "Scores", (_score_notes(contents), table, *_facts("Protocol", protocol))
+    )
+    charts = aggregates(contents.variants, contents.scores)
     if charts is not None:
         yield _Section("aggregates", "Over all games", (charts,))
-    matrix = improvement_matrix(report.variants, report.scores)
+    matrix = improvement_matrix(contents.variants, contents.scores)
     if matrix is not None:
         yield _Section("improvement", "Who beats whom", (_matrix_note(), matrix))
-    yield _Section("learning", "Learning", tuple(_learning(report)))
-    parts = tuple(_dreams(report))
+    yield _Section("learning", "Learning", tuple(_learning(contents)))
+    parts = tuple(_dreams(contents))
     if parts:
         yield _Section("world-model", "World model", parts)
-    parts = tuple(_episodes(report))
+    parts = tuple(_episodes(contents))
     if parts:
         yield _Section("episodes", "Episodes", parts)
-    yield _Section("runs", "Runs", (overview.runs_table(report),))
-    yield _Section("settings", "Settings", tuple(_settings(report)))
+    yield _Section("runs", "Runs", (overview.runs_table(contents),))
+    yield _Section("settings", "Settings", tuple(_settings(contents)))
 
 
 def _facts(title: str, facts: Mapping[str, str]) -> Iterator[Html]:
@@ -88,8 +90,8 @@ def _facts(title: str, facts: Mapping[str, str]) -> Iterator[Html]:
         yield overview.listed(facts.items(), "facts small")
 
 
-def _score_notes(report: Report) -> Html:
-    left_out = report.scores.collected.left_out
+def _score_notes(contents: Contents) -> Html:
+    left_out = contents.scores.collected.left_out
     words = (
         f"A run's score is the mean of its last {SCORED_EPISODES} greedy evaluation episodes, as "
         "in the paper's curves and Table K.1; a row's is the mean over its seeds. The interval "
@@ -112,7 +114,7 @@ def _matrix_note() -> Html:
     return tag("p", words, class_="muted")
 
 
-def _learning(report: Report) -> Iterator[Child]:
+def _learning(contents: Contents) -> Iterator[Child]:
     words = (
         "Lines are means over seeds, and bands a standard deviation to either side. Of returns, "
         f"full lines are greedy evaluations, dashed ones training, each point the mean of up to "
@@ -120,13 +122,13 @@ def _learning(report: Report) -> Iterator[Child]:
         "has come."
     )
     yield tag("p", words, class_="muted")
-    if len(report.variants) > 1:
-        names = [tag("li", chip(k), v.label) for k, v in enumerate(report.variants)]
+    if len(contents.variants) > 1:
+        names = [tag("li", chip(k), v.label) for k, v in enumerate(contents.variants)]
         yield tag("ul", *names, class_="legend")
-    tasks = report.tasks
+    tasks = contents.tasks
     limit = _POINTS if len(tasks) <= _FEW_TASKS else _FEWER_POINTS
     returns = [
-        tag("figure", tag("figcaption", task), returns_chart(task, report.variants, limit))
+        tag("figure", tag("figcaption", task), returns_chart(task, contents.variants, limit))
         for task in tasks
     ]
     yield tag("div", *returns, class_="charts")
@@ -134,26 +136,26 @@ def _learning(report: Report) -> Iterator[Child]:
         yield tag(
             "details",
             tag("summary", f"{task}: losses, KL, entropies and speeds"),
-            *_diagnostics(task, report.variants, limit),
+            *_diagnostics(task, contents.variants, limit),
             open=len(tasks) <= _FEW_TASKS,
         )
 
 
 def _diagnostics(task: str, variants: Sequence[Variant], limit: int) -> Iterator[Html]:
-    for title, metrics in GROUPS.items():
-        found = [metric_chart(each, task, variants, limit) for each in metrics]
+    for title, drawn in DIAGNOSTICS.items():
+        found = [metric_chart(each, task, variants, limit) for each in drawn]
         charts = [tag("figure", each) for each in found if each is not None]
         if charts:
             yield tag("h4", title)
             yield tag("div", *charts, class_="charts")
 
 
-def _dreams(report: Report) -> Iterator[Child]:
-    for record, look in report.looks:
+def _dreams(contents: Contents) -> Iterator[Child]:
+    for record, look in contents.looks:
         analysis = look.analysis
         if analysis is None:
             continue
-        yield tag("h3", *_titled(report, record))
+        yield tag("h3", *_titled(contents, record))
         yield tag(
             "p",
             f"{plural(analysis.sequences, 'held-out sequence')}, with the weights of "
@@ -167,10 +169,10 @@ def _dreams(report: Report) -> Iterator[Child]:
             yield tag("p", words, class_="muted")
 
 
-def _episodes(report: Report) -> Iterator[Child]:
+def _episodes(contents: Contents) -> Iterator[Child]:
     cards = [
-        tag("div", tag("h3", *_titled(report, record)), *_episode(look))
-        for record, look in report.looks
+        tag("div", tag("h3", *_titled(contents, record)), *_episode(look))
+        for record, look in contents.looks
         if look.played is not None or look.missing
     ]
     if cards:
@@ -193,20 +195,20 @@ def _played_words(played: Played) -> str:
     )
 
 
-def _titled(report: Report, record: RunRecord) -> tuple[Child, ...]:
-    color, label = report.variant_of(record)
+def _titled(contents: Contents, record: RunRecord) -> tuple[Child, ...]:
+    color, label = contents.variant_of(record)
     return (chip(color), f"{record.task}, {label}, seed {record.seed}")
 
 
-def _settings(report: Report) -> Iterator[Child]:
-    for color, variant in enumerate(report.variants):
+def _settings(contents: Contents) -> Iterator[Child]:
+    for color, variant in enumerate(contents.variants):
         yield tag("h3", chip(color), variant.label)
         yield tag("p", f"{plural(len(variant.runs), 'run')}.", class_="muted")
         yield config_section(variant)
 
 
-def _footer(report: Report) -> Html:
-    at = report.made_at.strftime("%Y-%m-%d %H:%M %Z").strip()
+def _footer(contents: Contents) -> Html:
+    at = contents.made_at.strftime("%Y-%m-%d %H:%M %Z").strip()
     return tag(
         "p",
         f"Made by dreamer report on {at}. Random, gamer, record and agents: DreamerV2 (Hafner et "

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dreamer_core.page.charts import Curve, line_chart
+from dreamer_core.page.charts import Curve, framed, line_chart
 from dreamer_core.page.markup import Html, tag
 from dreamer_core.report.analysis import WorldModelAnalysis
 from dreamer_core.types import FloatArray, UInt8Array
@@ -251,14 +251,7 @@ def _usage(analysis: WorldModelAnalysis) -> Html | None:
     frame = tag("rect", x=10, y=18, width=340, height=170, class_="frame")
     top = tag("text", "classes, the most used on top", x=2, y=10, class_="title")
     below = tag("text", plural(variables, "latent variable"), x=180, y=206, class_="mid title")
-    chart = tag(
-        "svg",
-        tag("title", name),
-        *(frame, *paths, top, below),
-        viewBox="0 0 360 220",
-        role="img",
-        class_="chart",
-    )
+    chart = framed(name, (frame, *paths, top, below))
     words = "The stronger a cell, the larger the share of rows that drew that class."
     return tag("figure", chart, tag("figcaption", words))
 

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from dreamer_core.errors import BadInput, DreamerError, naming
 from dreamer_core.files import write_whole
+from dreamer_core.page.contents import MOST_PICTURED, read_contents
 from dreamer_core.page.looks import Look, Played
 from dreamer_core.page.page import page
 from dreamer_core.page.records import RunRecord
-from dreamer_core.page.report import MOST_PICTURED, read_report
 from dreamer_core.report.analysis import WorldModelAnalysis
 from dreamer_core.words import plural
 from services.cli.parsing import parse
@@ -25,7 +25,7 @@ class ReportCommand:
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
     """Run directories, directories of `dreamer sweep`, or `demo`."""
-    out: Path = Path("report.html")
+    out: Path = Path("contents.html")
     """The page: one file that opens without a network, and replaces what has its name."""
     pictures: int = MOST_PICTURED
     """Runs that are shown at play and dreaming, one of each task and preset: each takes the time of
@@ -51,13 +51,13 @@ def run(arguments: list[str]) -> int:
     def look(record: RunRecord) -> Look:
         return _look(record, command, console)
 
-    report = read_report(command.paths, look, most_pictured=command.pictures)
-    content = page(report).encode(errors="replace")  # a name of a file need not be text
+    contents = read_contents(command.paths, look, most_pictured=command.pictures)
+    content = page(contents).encode(errors="replace")  # a name of a file need not be text
     with naming(
         f"write the page to {command.out}", "Name a file with --out, in a directory that is there"
     ):
         write_whole(out, content)
-    runs = plural(len(report.records), "run")
+    runs = plural(len(contents.records), "run")
     console.print(f"{command.out}: {runs}, {len(content) / 1e3:,.0f} kB", soft_wrap=True)
     return 0
 

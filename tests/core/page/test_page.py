@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from dreamer_core.page.contents import read_contents
 from dreamer_core.page.looks import Look
 from dreamer_core.page.page import page
-from dreamer_core.page.report import read_report
 from dreamer_core.scores.table import table_k1
 from tests.core.page.examples import (
     STEP,
@@ -22,7 +22,7 @@ from tests.core.scores.examples import write_run
 
 
 def made(*paths, look=no_look, **options):
-    return page(read_report(paths, look, **options))
+    return page(read_contents(paths, look, **options))
 
 
 def headings(content):

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dreamer_core.page.contents import read_contents
 from dreamer_core.page.page import page
-from dreamer_core.page.report import read_report
 from tests.browser import CONTRAST, OVERFLOW, REQUESTS, TOUCHING, browser, needs_chromium
 from tests.core.page.examples import a_look, a_run
 
@@ -69,7 +69,7 @@ def seen(tmp_path_factory):
         for seed in (0, 1)
     ]
     path = place / "report.html"
-    path.write_text(page(read_report(runs, a_look)))
+    path.write_text(page(read_contents(runs, a_look)))
     return asyncio.run(look(path, tmp_path_factory.mktemp("profile")))
 
 

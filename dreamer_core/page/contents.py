@@ -16,7 +16,7 @@ MOST_PICTURED = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Contents:
     """Everything that the page is made of."""
 
     records: Sequence[RunRecord]
@@ -42,12 +42,12 @@ class Report:
         return name if is_alone and name else str(record.run_dir)
 
 
-def read_report(
+def read_contents(
     paths: Sequence[Path],
     look: Callable[[RunRecord], Look],
     *,
     most_pictured: int = MOST_PICTURED,
-) -> Report:
+) -> Contents:
     """Reads runs and looks at some of them.
 
     Args:
@@ -61,7 +61,7 @@ def read_report(
     records = [read_run(run_dir) for run_dir in run_dirs(paths)]
     grouped = variants(records)
     chosen = list(_pictured(grouped))[:most_pictured]
-    return Report(
+    return Contents(
         records=records,
         variants=grouped,
         scores=Scores.of(grouped),

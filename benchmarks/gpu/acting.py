@@ -12,7 +12,7 @@ import torch
 from benchmarks.gpu.variants import Keep, with_learner
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.captured_policy import CapturedPolicy
-from dreamer_core.agent.policy import Policy, step_generator
+from dreamer_core.agent.policy import PolicyNetwork, step_generator
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.bench.learner import random_batch
 from dreamer_core.bench.measure import measure, summary
@@ -39,7 +39,7 @@ def weights(config: Config, spec: EnvSpec) -> DreamerAgent:
     return DreamerAgent(with_learner(config, **on_cpu), spec)
 
 
-def stepper(policy: Policy, spec: EnvSpec) -> Callable[[], None]:
+def stepper(policy: PolicyNetwork, spec: EnvSpec) -> Callable[[], None]:
     """What takes one step of an endless episode of noise."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (16, *spec.image_shape), dtype=np.uint8)
@@ -57,7 +57,7 @@ def stepper(policy: Policy, spec: EnvSpec) -> Callable[[], None]:
 
 def time_threads(config: Config, spec: EnvSpec, count: int, seconds: float) -> dict[str, Any]:
     """On the CPU."""
-    policy = Policy(config, spec)
+    policy = PolicyNetwork(config, spec)
     policy.load(weights(config, spec).snapshot())
     with num_threads(count):
         return summary(measure(stepper(policy, spec), seconds=seconds))
@@ -65,7 +65,7 @@ def time_threads(config: Config, spec: EnvSpec, count: int, seconds: float) -> d
 
 def same_actions(config: Config, spec: EnvSpec) -> dict[str, Any]:
     """Share of equal actions, each step from the CPU's state, and the error of h."""
-    ours, theirs = CapturedPolicy(config, spec, torch.device("cuda")), Policy(config, spec)
+    ours, theirs = CapturedPolicy(config, spec, torch.device("cuda")), PolicyNetwork(config, spec)
     snapshot = weights(config, spec).snapshot()
     ours.load(snapshot)
     theirs.load(snapshot)

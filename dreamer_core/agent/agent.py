@@ -17,7 +17,7 @@ from dreamer_core.agent.captured_update import CapturedUpdate, compile_parts
 from dreamer_core.agent.data_parallel import DataParallelUpdate
 from dreamer_core.agent.device import Staging, choose_execution, to_tensors
 from dreamer_core.agent.optimizer import Optimizer
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.agent.update import (
     OPTIMIZERS,
     StepInputs,
@@ -168,7 +168,7 @@ class DreamerAgent:
             if module is not None
             for name, parameter in module.named_parameters()
         }
-        needed = Policy.needed(params)
+        needed = PolicyNetwork.needed(params)
         flat = torch.cat([value.reshape(-1) for value in needed.values()]).cpu()
         parts = flat.split([value.numel() for value in needed.values()])
         arrays = {

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from dreamer_core.agent.captured_update import CAPTURING
-from dreamer_core.agent.policy import ActionMode, Policy, PolicyState
+from dreamer_core.agent.policy import ActionMode, PolicyNetwork, PolicyState
 from dreamer_core.config import Config
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array, WeightsSnapshot
 
 _WARM_UPS = 3
 
 
-class CapturedPolicy(Policy):
-    """Acts as `Policy` does, with the same noise, up to rounding.
+class CapturedPolicy(PolicyNetwork):
+    """Acts as `PolicyNetwork` does, with the same noise, up to rounding.
 
     Its stream goes before the learner's, so that it acts between two kernels of a gradient step. A
     state that it returns holds until its next step.
@@ -36,7 +36,7 @@ class CapturedPolicy(Policy):
         self._captured = dict[ActionMode, _Captured]()
 
     def load(self, weights: WeightsSnapshot) -> None:
-        """Takes over the weights of a snapshot; see `Policy.load`."""
+        """Takes over the weights of a snapshot; see `PolicyNetwork.load`."""
         super().load(weights)
         torch.cuda.current_stream(self._stream.device).synchronize()
 
@@ -62,7 +62,7 @@ class CapturedPolicy(Policy):
         mode: ActionMode,
         vector: FloatArray | None = None,
     ) -> tuple[FloatArray, PolicyState]:
-        """Returns the action [A] and the next state; see `Policy.act`."""
+        """Returns the action [A] and the next state; see `PolicyNetwork.act`."""
         noise = self.noise(generator, mode)
         numbers = None if vector is None else torch.from_numpy(vector)
         given = [torch.from_numpy(image), *noise, numbers]
@@ -133,7 +133,7 @@ def _copy(source: PolicyState, target: PolicyState) -> None:
         y.copy_(x, non_blocking=True)
 
 
-def policy_of(config: Config, spec: EnvSpec, device: torch.device) -> Policy:
+def policy_of(config: Config, spec: EnvSpec, device: torch.device) -> PolicyNetwork:
     """Returns a policy on the learner's card, unless there is none or the CPU is wanted.
 
     Args:
@@ -142,5 +142,5 @@ def policy_of(config: Config, spec: EnvSpec, device: torch.device) -> Policy:
         device: of the learner.
     """
     if device.type == "cpu" or config.learner.policy_device == "cpu":
-        return Policy(config, spec)
+        return PolicyNetwork(config, spec)
     return CapturedPolicy(config, spec, device)

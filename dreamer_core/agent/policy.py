@@ -34,7 +34,7 @@ class PolicyState:
     """Action taken there [1, A]; becomes prev_action of the next row."""
 
 
-class Policy(nn.Module):
+class PolicyNetwork(nn.Module):
     """Acts from images with the weights of the newest snapshot.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import Policy, step_generator
+from dreamer_core.agent.policy import PolicyNetwork, step_generator
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.bench.flops import update_flops
 from dreamer_core.bench.measure import Measurement, matrix_rate, measure, read_bandwidth, summary
@@ -21,7 +21,7 @@ from dreamer_core.fields import to_dict
 def bench_policy(config: Config, *, seconds: float) -> Measurement:
     """Times policy steps of one image on one thread, as the collector takes them."""
     spec = environment_spec(config.env)
-    policy = Policy(config, spec)
+    policy = PolicyNetwork(config, spec)
     agent = DreamerAgent(
         dataclasses.replace(config, learner=dataclasses.replace(config.learner, device="cpu")), spec
     )
@@ -42,7 +42,9 @@ def bench_policy(config: Config, *, seconds: float) -> Measurement:
     # The part of the layers on z that a one-hot z leaves unread is not counted.
     sizes = config.world_model
     skipped = sizes.stoch * (sizes.classes - 1) if sizes.latent == "categorical" else 0
-    parameters = sum(p.numel() for p in Policy.needed(dict(policy.named_parameters())).values())
+    parameters = sum(
+        p.numel() for p in PolicyNetwork.needed(dict(policy.named_parameters())).values()
+    )
     parameters -= skipped * (sizes.hidden + config.behavior.units)
     bandwidth = read_bandwidth(parameters * 4)
     encoder = update_flops(config, spec)["encoder"] / 3

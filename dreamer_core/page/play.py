@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.envs.suites import opened
 from dreamer_core.page.looks import Played
 from dreamer_core.run.restored import checkpoint_weights
@@ -15,7 +15,7 @@ from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import read_config
 
 EPISODE_STEPS = 900
-"""Policy steps of an episode that are shown: a minute of Atari."""
+"""PolicyNetwork steps of an episode that are shown: a minute of Atari."""
 _SEED = 0
 
 
@@ -34,7 +34,7 @@ def play(run_dir: Path) -> Played:
     config = read_config(run_dir)
     with opened(config.env, _SEED) as env:
         weights, policy_step = checkpoint_weights(run_dir, config, env.spec)
-        policy = Policy(config, env.spec)
+        policy = PolicyNetwork(config, env.spec)
         policy.load(weights)
         played = evaluate_episode(
             env,

@@ -7,8 +7,7 @@ from typing import Any, get_args
 
 import gymnasium
 
-from dreamer_core.agent.policy import ActionMode, step_generator
-from dreamer_core.agent.policy import Policy as PolicyNetwork
+from dreamer_core.agent.policy import ActionMode, PolicyNetwork, step_generator
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.config import Config
 from dreamer_core.envs.base import EnvironmentCrashed

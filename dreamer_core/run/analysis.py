@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.device import to_tensors
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.bars import picture_of
 from dreamer_core.envs.suites import opened
 from dreamer_core.errors import BadInput
@@ -95,7 +95,7 @@ def analyse_run(
     config, incarnation = agent.config, HELD_OUT_INCARNATION + seed
     with opened(config.env, env_seed(config.seed, incarnation)) as env:
         require_same_run(found.facts, found.location, config, env.spec)
-        rollout = Rollout(env, config, incarnation, Policy(config, env.spec))
+        rollout = Rollout(env, config, incarnation, PolicyNetwork(config, env.spec))
         steps = sequences * (context + horizon)
         say(f"plays {steps:,} policy steps with {found.location}")
         played = rollout.run(steps, policy_step=0, weights=agent.snapshot()).chunks

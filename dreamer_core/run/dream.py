@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import ActionMode, Policy, PolicyState, step_generator
+from dreamer_core.agent.policy import ActionMode, PolicyNetwork, PolicyState, step_generator
 from dreamer_core.bars import picture_of
 from dreamer_core.envs.base import Environment
 from dreamer_core.model.rssm import RSSMState
@@ -53,7 +53,7 @@ class Moment:
     """Row t of an episode as it is played, with the dream that begins there."""
 
     t: int
-    """Policy steps of the episode so far."""
+    """PolicyNetwork steps of the episode so far."""
     screen: UInt8Array
     """What a person would see, [height, width, 1 or 3]."""
     image: UInt8Array
@@ -73,7 +73,7 @@ class Moment:
 
 def watch_episode(
     env: Environment,
-    policy: Policy,
+    policy: PolicyNetwork,
     agent: DreamerAgent,
     *,
     mode: ActionMode,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dreamer_core.agent.policy import ActionMode, Policy
+from dreamer_core.agent.policy import ActionMode, PolicyNetwork
 from dreamer_core.config import EPISODE_LIMIT
 from dreamer_core.envs.suites import opened
 from dreamer_core.errors import naming
@@ -59,7 +59,7 @@ def evaluate_run(
     video = None if video is None else video.absolute()  # the environment may change directories
     with opened(config.env, seed) as env:
         weights, policy_step = checkpoint_weights(run_dir, config, env.spec, step=step)
-        policy = Policy(config, env.spec)
+        policy = PolicyNetwork(config, env.spec)
         policy.load(weights)
         for episode in range(episodes):
             has_frames = video is not None and episode == 0

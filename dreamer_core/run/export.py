@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import write_whole
@@ -59,7 +59,7 @@ class Exported:
 class PolicyStep(nn.Module):
     """One step of a policy as a pure function of its inputs; see the chart of this module."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: PolicyNetwork) -> None:
         super().__init__()
         self.policy = policy
         for parameter in policy.parameters():  # laid out for acting here, which no file keeps
@@ -102,7 +102,7 @@ def export_policy(trained: str | Path, to: str | Path, *, step: int | None = Non
     _require_packages(to)
     found = load_named(trained, step)
     config = saved_config(found.facts, found.location)
-    policy = Policy(config, saved_spec(found.facts, found.location))
+    policy = PolicyNetwork(config, saved_spec(found.facts, found.location))
     policy.load(weights_in(found, policy))
     facts = _facts(config, policy, found.step)
     with _quiet(), torch.enable_grad():  # without gradients it would be the acting of this program
@@ -127,7 +127,7 @@ def _require_packages(to: Path) -> None:
         )
 
 
-def _example(policy: Policy) -> dict[str, Tensor]:
+def _example(policy: PolicyNetwork) -> dict[str, Tensor]:
     """Inputs of the right shapes."""
     spec, initial = policy.spec, policy.initial()
     generator = torch.Generator().manual_seed(0)
@@ -143,7 +143,7 @@ def _example(policy: Policy) -> dict[str, Tensor]:
     }
 
 
-def _facts(config: Config, policy: Policy, step: int) -> dict[str, Any]:
+def _facts(config: Config, policy: PolicyNetwork, step: int) -> dict[str, Any]:
     spec = policy.spec
     return {
         "suite": config.env.suite,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.config import Config, LearnerConfig
 from dreamer_core.errors import BadInput
 from dreamer_core.storage import checkpoint
@@ -125,7 +125,7 @@ def checkpoint_weights(
             f"every {config.checkpoint.interval_s:g} s and when a run stops"
         )
     require_same_run(found.facts, found.location, config, spec)
-    return weights_in(found, Policy(config, spec)), int(found.facts["policy_step"])
+    return weights_in(found, PolicyNetwork(config, spec)), int(found.facts["policy_step"])
 
 
 def load_agent(trained: str | Path, *, step: int | None = None) -> DreamerAgent:
@@ -151,7 +151,7 @@ def agent_in(found: Checkpoint) -> DreamerAgent:
     return agent
 
 
-def weights_in(found: Checkpoint, policy: Policy) -> WeightsSnapshot:
+def weights_in(found: Checkpoint, policy: PolicyNetwork) -> WeightsSnapshot:
     """Returns what a policy needs of a checkpoint."""
     saved: dict[str, Any] = {**found.tensors["world_model"], **found.tensors["behavior"]}
     wanted = policy.needed(dict(policy.named_parameters()))
@@ -178,7 +178,7 @@ class NewestAgent:
         self._seen: str | None = None  # hash of the checkpoint in use, or the step asked for
         self.agent = DreamerAgent(self._config, spec)
         """World model, actor and critic; untrained until `renew` found a checkpoint."""
-        self.policy = Policy(self._config, spec)
+        self.policy = PolicyNetwork(self._config, spec)
         """Acts with the same weights."""
         self.wall_time_s: float | None = None
         """When the checkpoint in use was saved, in seconds since 1970; None before the first."""

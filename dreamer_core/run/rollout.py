@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_core.agent.policy import ActionMode, Policy, PolicyState, step_generator
+from dreamer_core.agent.policy import ActionMode, PolicyNetwork, PolicyState, step_generator
 from dreamer_core.agent.threads import num_threads
 from dreamer_core.bars import picture_of
 from dreamer_core.config import EPISODE_LIMIT, Config
@@ -47,10 +47,14 @@ class Rollout:
     """
 
     def __init__(
-        self, env: Environment, config: Config, incarnation: int, policy: Policy | None = None
+        self,
+        env: Environment,
+        config: Config,
+        incarnation: int,
+        policy: PolicyNetwork | None = None,
     ) -> None:
         self._env = env
-        self._policy = policy or Policy(config, env.spec)
+        self._policy = policy or PolicyNetwork(config, env.spec)
         self._words = (config.seed, Stream.ACT.word, incarnation)
         self._incarnation = incarnation
         self._version: int | None = None
@@ -243,7 +247,7 @@ class PlayedRow:
 
 
 def play_episode(
-    env: Environment, policy: Policy, *, mode: ActionMode, words: tuple[int, ...]
+    env: Environment, policy: PolicyNetwork, *, mode: ActionMode, words: tuple[int, ...]
 ) -> Iterator[PlayedRow]:
     """Yields the rows of one episode from its reset to its end; arguments of `evaluate_episode`.
 
@@ -262,7 +266,7 @@ def play_episode(
 
 def evaluate_episode(
     env: Environment,
-    policy: Policy,
+    policy: PolicyNetwork,
     *,
     mode: ActionMode,
     words: tuple[int, ...],

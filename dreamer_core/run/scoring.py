@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dreamer_core.agent.policy import ActionMode, Policy
+from dreamer_core.agent.policy import ActionMode, PolicyNetwork
 from dreamer_core.config import Config, EvaluationConfig
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import opened
@@ -86,7 +86,7 @@ def last_evaluated(log: Path, policy_steps: int, gradient_steps: int) -> tuple[i
 def evaluate_weights(
     config: Config,
     spec: EnvSpec,
-    policy: Policy,
+    policy: PolicyNetwork,
     weights: WeightsSnapshot,
     *,
     policy_step: int,
@@ -183,7 +183,7 @@ class OwnEvaluations:
         log: Path,
         counts: tuple[int, int],
         *,
-        make_policy: Callable[[], Policy],
+        make_policy: Callable[[], PolicyNetwork],
         snapshot: Callable[[], WeightsSnapshot],
         beat: Callable[[], None],
         report: Callable[[Report], None],
@@ -193,7 +193,7 @@ class OwnEvaluations:
         self._clock.evaluated(*last_evaluated(log, *counts))
         self._make_policy, self._snapshot = make_policy, snapshot
         self._beat, self._report = beat, report
-        self._policy: Policy | None = None
+        self._policy: PolicyNetwork | None = None
 
     def play_if_due(self, policy_step: int, should_stop: Callable[[], bool]) -> None:
         """Plays where the clock says so."""

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from dreamer_core.agent.policy import ActionMode, Policy
+from dreamer_core.agent.policy import ActionMode, PolicyNetwork
 from dreamer_core.config import EPISODE_LIMIT, Config
 from dreamer_core.envs.suites import make_env
 from dreamer_core.errors import Failed, naming
@@ -52,7 +52,7 @@ class Evaluator:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # training goes first
         self._env_seed = env_seed
         self._env = make_env(config.env, env_seed, spec)
-        self._policy = Policy(config, self._env.spec)
+        self._policy = PolicyNetwork(config, self._env.spec)
         self._is_given_up = is_given_up
         self._episode_limit = episode_limit
         self._num_episodes = 0

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from dreamer_core.agent.policy import Policy, step_generator
+from dreamer_core.agent.policy import PolicyNetwork, step_generator
 from tests.core.small import CHOICES, make_agent, make_batch, small, train
 
 CONFIG = small(behavior={"reinforce_share": 0.5})
 
 
 def played(agent, mode, steps=40):
-    policy = Policy(agent.config, CHOICES)
+    policy = PolicyNetwork(agent.config, CHOICES)
     policy.load(agent.snapshot())
     state, actions = policy.initial(), []
     for step in range(steps):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import Policy, step_generator
+from dreamer_core.agent.policy import PolicyNetwork, step_generator
 from dreamer_core.model.distributions import seeded_generator
 from dreamer_core.model.world_model import TensorBatch
 from dreamer_core.types import WeightsSnapshot
@@ -25,8 +25,8 @@ from tests.core.small import (
 BATCHES = [make_batch(seed=seed) for seed in range(2)]
 
 
-def make_policy(agent: DreamerAgent, spec=DISCRETE) -> Policy:
-    policy = Policy(agent.config, spec)
+def make_policy(agent: DreamerAgent, spec=DISCRETE) -> PolicyNetwork:
+    policy = PolicyNetwork(agent.config, spec)
     policy.load(agent.snapshot())
     return policy
 

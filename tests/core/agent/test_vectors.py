@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dreamer_core.agent.policy import Policy, step_generator
+from dreamer_core.agent.policy import PolicyNetwork, step_generator
 from dreamer_core.run.dream import watch_episode
 from dreamer_core.run.rollout import Rollout, evaluate_episode
 from tests.core.counting_env import CountingEnvironment
@@ -14,7 +14,7 @@ SPECS = pytest.mark.parametrize("spec", [BOTH, VECTOR])
 
 
 def make_policy(agent, spec):
-    policy = Policy(agent.config, spec)
+    policy = PolicyNetwork(agent.config, spec)
     policy.load(agent.snapshot())
     return policy
 

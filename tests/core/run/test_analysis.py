@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dreamer_core.agent.device import to_tensors
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.errors import BadInput
 from dreamer_core.model.distributions import categorical_entropy, seeded_generator
 from dreamer_core.run.analysis import CONTINUATIONS, analyse, draw_sequences, reliability
@@ -137,7 +137,7 @@ def counted_rows(steps=20, length=9, **kind):
     env = CountingEnvironment(length, **kind)
     config = small(world_model={"reward_transform": "identity"})
     agent = make_agent(env.spec, config)
-    rollout = Rollout(env, config, 0, Policy(config, env.spec))
+    rollout = Rollout(env, config, 0, PolicyNetwork(config, env.spec))
     return agent, rollout.run(steps, policy_step=0, weights=agent.snapshot()).chunks
 
 

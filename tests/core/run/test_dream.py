@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.run.dream import dream, watch_episode
 from dreamer_core.run.rollout import evaluate_episode, play_episode
 from tests.core.counting_env import CountingEnvironment
@@ -21,7 +21,7 @@ def make_player(*, length=5, is_discrete=True, classes=None, **sections):
     """An environment, and an untrained agent with its policy."""
     env = CountingEnvironment(length, is_discrete=is_discrete, classes=classes)
     config = small("debug", **sections)
-    agent, policy = DreamerAgent(config, env.spec), Policy(config, env.spec)
+    agent, policy = DreamerAgent(config, env.spec), PolicyNetwork(config, env.spec)
     policy.load(agent.snapshot())
     return env, policy, agent
 

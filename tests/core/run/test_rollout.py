@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.run.rollout import Rollout, evaluate_episode, random_action
 from dreamer_core.types import WeightsSnapshot
 from tests.core.counting_env import CountingEnvironment
@@ -253,7 +253,7 @@ def test_random_play_covers_the_continuous_range_evenly():
 
 def make_policy(**options):
     env = CountingEnvironment(6)
-    policy = Policy(small("debug"), env.spec)
+    policy = PolicyNetwork(small("debug"), env.spec)
     policy.load(make_weights(**options))
     return policy
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.config import EvaluationConfig
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput
@@ -112,7 +112,7 @@ def test_an_evaluation_that_fails_is_a_warning_and_training_goes_on(tmp_path, mo
 
 def test_an_environment_of_another_kind_for_evaluation_is_refused():
     other = replace(environment_spec(CATCH.env), action_size=7)
-    policy, weights = Policy(EVALUATED, other), DreamerAgent(EVALUATED, other).snapshot()
+    policy, weights = PolicyNetwork(EVALUATED, other), DreamerAgent(EVALUATED, other).snapshot()
     with pytest.raises(BadInput, match="of other sizes than before"):
         evaluate_weights(EVALUATED, other, policy, weights, policy_step=0, on_step=lambda _: None)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dreamer_core.agent.agent import DreamerAgent
-from dreamer_core.agent.policy import Policy
+from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.run.dream import watch_episode
 from services.watch.orders import Choice, Order, Orders
 from services.watch.pace import Pace
@@ -34,7 +34,7 @@ def pipe():
 
 def first_message(**options):
     env, config = CountingEnvironment(3, **options), small("debug")
-    agent, policy = DreamerAgent(config, env.spec), Policy(config, env.spec)
+    agent, policy = DreamerAgent(config, env.spec), PolicyNetwork(config, env.spec)
     policy.load(agent.snapshot())
     moment = next(watch_episode(env, policy, agent, mode="greedy", words=(0,)))
     return json.loads(json.dumps(_frame(moment, env.spec, gamma=0.99), allow_nan=False))

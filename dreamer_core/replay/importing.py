@@ -109,10 +109,8 @@ def _write(
             if chunk.first_step > 0 and key != last_key:
                 totals = totals.after_lost_beginning()
             last_key = key
-        num_rows, num_terminal = (
-            num_rows + len(episode),
-            num_terminal + int(episode.is_terminal[-1]),
-        )
+        num_rows += len(episode)
+        num_terminal += int(episode.is_terminal[-1])
     if segment is not None:
         segment.close()
     return Imported(

@@ -52,10 +52,8 @@ def take_back(path: Path, *, policy_step: int, gradient_step: int) -> int:
     start = taken_back = 0
     for offset, text in _lines_backwards(path):
         line = _parsed(text)
-        later_policy, later_gradient = (
-            line.get("policy_step", 0) > policy_step,
-            line.get("gradient_step", 0) > gradient_step,
-        )
+        later_policy = line.get("policy_step", 0) > policy_step
+        later_gradient = line.get("gradient_step", 0) > gradient_step
         if later_policy or (later_gradient and line.get("service") == "learner"):
             taken_back += 1
         elif line and not later_gradient:

@@ -132,16 +132,16 @@ def _scored(run_dir: Path, wanted: Wanted, damaged: list[str], warnings: list[st
     if game in NOT_IN_TABLE:
         raise NoScore(f"{game} is none of the paper's games")
     reader = LogReader(run_dir / METRICS_FILE, damaged=damaged.append)
+    played = LastEvaluations() if wanted.returns == "evaluation" else LastTraining()
     with naming(f"read the metrics of {run_dir}", "Mend their permissions"):
-        evaluations = _evaluations(reader) if wanted.returns == "evaluation" else None
-        training = _training(reader) if evaluations is None else None
-    if evaluations is not None:
+        for line in reader.read_on():
+            played.take(line)
+    if isinstance(played, LastEvaluations):
         interval = config.get("evaluation", {}).get("interval_frames")
-        last, facts = _last_evaluations(evaluations, wanted, interval)
+        last, facts = _last_evaluations(played, wanted, interval)
         warnings.extend(f"{run_dir}: {each}" for each in _spread(last, interval))
     else:
-        assert training is not None
-        last, facts = _last_training(training, wanted)
+        last, facts = _last_training(played, wanted)
     if abs(last.mean) > LARGEST_SCORE:
         raise NoScore(f"its score of {last.mean:g} is none of a game; mend {METRICS_FILE}")
     return ScoredRun(
@@ -159,20 +159,6 @@ def _scored(run_dir: Path, wanted: Wanted, damaged: list[str], warnings: list[st
             **written_by(read_versions(run_dir / VERSIONS_FILE)),
         },
     )
-
-
-def _evaluations(reader: LogReader) -> LastEvaluations:
-    evaluations = LastEvaluations()
-    for line in reader.read_on():
-        evaluations.take(line)
-    return evaluations
-
-
-def _training(reader: LogReader) -> LastTraining:
-    training = LastTraining()
-    for line in reader.read_on():
-        training.take(line)
-    return training
 
 
 def _last_evaluations(

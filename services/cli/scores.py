@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,7 +61,8 @@ def run(arguments: list[str]) -> int:
     summary = Summary(collected)
     console = Console(markup=False)
     if command.json is not None:
-        with _writing(command.json):
+        to_do = "Name a file with --json, in a directory that is there"
+        with naming(f"write the scores to {command.json}", to_do):
             write_json(command.json, summary.to_json())
     report = render_scores(summary, of=_scored_episodes(command), width=console.width)
     console.print(report, highlight=False)
@@ -80,9 +80,3 @@ def _nothing_scored(left_out: list[LeftOut]) -> str:
     shown = "; ".join(f"{each.source}: {each.reason}" for each in left_out[:_SHOWN_REASONS])
     more = len(left_out) - _SHOWN_REASONS
     return f"There is nothing to score. {shown}" + (f"; and {more} more" if more > 0 else "")
-
-
-def _writing(path: Path) -> AbstractContextManager[None]:
-    return naming(
-        f"write the scores to {path}", "Name a file with --json, in a directory that is there"
-    )

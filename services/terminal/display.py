@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from types import MappingProxyType
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -33,7 +32,6 @@ _BESIDE_COLUMNS = 74  # of a terminal of 80: its frame takes 4
 def _rows(progress: Progress) -> dict[str, list[tuple[str, str]]]:
     """Returns the cells of the table: (label, value) pairs under each of three headings."""
     values, returns = progress.values, progress.returns
-    mean_return = sum(returns) / len(returns) if returns else None
 
     def value(name: str) -> str:
         return format_number(values.get(name))
@@ -52,7 +50,7 @@ def _rows(progress: Progress) -> dict[str, list[tuple[str, str]]]:
         ],
         "returns": [
             ("last", format_number(returns[-1] if returns else None)),
-            (f"mean of {len(returns)}" if returns else "mean", format_number(mean_return)),
+            (f"mean of {len(returns)}" if returns else "mean", format_number(progress.mean_return)),
             ("evaluation", value("dreamer_evaluation_return")),
             ("episodes", value("dreamer_episodes_total")),
             ("replay rows", value("dreamer_replay_steps")),
@@ -143,8 +141,7 @@ def render(
 def render_line(progress: Progress) -> str:
     """Returns the progress as one line for a log."""
     cells = dict(cell for cells in _rows(progress).values() for cell in cells)
-    returns = progress.returns
-    mean_return = format_number(sum(returns) / len(returns) if returns else None)
+    mean = format_number(progress.mean_return)
     collecting = _collecting(progress)
     curve = progress.curve and sparkline(progress.curve)
     error = next(label for label in cells if label.endswith(" MSE"))
@@ -159,7 +156,7 @@ def render_line(progress: Progress) -> str:
         f"  {cells['gradient steps']} gradient steps ({cells['gradient steps/s']}/s)"
         f"  ratio {cells['live ratio']}"
         f"  lag {cells['policy lag']}"
-        f"  return {cells['last']} (mean of {len(returns)}: {mean_return})"
+        f"  return {cells['last']} (mean of {len(progress.returns)}: {mean})"
         f"  {error} {cells[error]}  KL {cells['KL, nats']}"
         f"{collecting and f'  {collecting}'}"
         f"{f'  {curve}' if curve else ''}"
@@ -247,6 +244,6 @@ class Display(LiveOrLines):
             gradient_step=progress.gradient_step,
             policy_steps_per_second=progress.policy_steps_per_second,
             gradient_steps_per_second=progress.gradient_steps_per_second,
-            mean_return=mean(progress.returns) if progress.returns else None,
+            mean_return=progress.mean_return,
             left_s=progress.time_left_s,
         )

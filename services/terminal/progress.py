@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from statistics import mean
 from types import MappingProxyType
 
 from dreamer_core.report.metrics import checked_values, is_of_newest_weights, training_episodes
@@ -47,6 +48,11 @@ class Progress:
         if self.total_gradient_steps is not None:
             step, total = self.gradient_step, f"{format_number(self.total_gradient_steps)} gradient"
         return f"{format_number(step)} of {total} steps"
+
+    @property
+    def mean_return(self) -> float | None:
+        """Of the newest training episodes; None before the first has ended."""
+        return mean(self.returns) if self.returns else None
 
     @property
     def policy_steps_per_second(self) -> float | None:

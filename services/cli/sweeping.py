@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TextIO, cast
 
 from rich.console import Console
 
 from dreamer_core.errors import Failed
 from services.cli.training import log_through
-from services.logs import WithoutPrefixes, is_json, line_of, use_log_format
+from services.logs import is_json, line_of, use_log_format
 from services.sweep.command import SweepCommand
 from services.sweep.progress import PHASES, SweepProgress
 from services.sweep.table import SweepDisplay, render_end
@@ -23,9 +20,8 @@ def sweep_shown(command: SweepCommand) -> int:
     """Runs a sweep under the live display, or with lines; returns the exit code."""
     use_log_format(command.log_format)
     console = Console(log_path=False, markup=False)
-    plain_stderr = redirect_stderr(cast(TextIO, WithoutPrefixes(sys.stderr)))
     display = SweepDisplay(command.directory, console=console, is_plain=is_json())
-    with plain_stderr, display:
+    with display:
         log_through(console, is_live=display.is_live, heard=display.heard)
         from services.sweep.sweep import sweep  # noqa: PLC0415 (imports Ray)
 

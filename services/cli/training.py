@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
@@ -20,7 +20,7 @@ from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.storage.run_directory import default_run_dir
 from dreamer_core.types import EpisodeSummary
-from services.logs import LogFormat, WithoutPrefixes, line_of, log_to, use_log_format
+from services.logs import LogFormat, line_of, log_to, use_log_format
 from services.terminal.display import Display
 from services.terminal.format import called_as
 from services.terminal.lasting import LastingStream
@@ -61,9 +61,7 @@ def train_shown(
     past = past_of(run_dir)
     is_offline = config.offline.is_on
     curve = None if is_offline else _return_curve(config).with_episodes(past.episodes)
-    plain_stderr = redirect_stderr(cast(TextIO, WithoutPrefixes(sys.stderr)))
     with (
-        plain_stderr,
         Display(
             config.steps,
             run_dir,

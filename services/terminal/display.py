@@ -125,7 +125,7 @@ def render(
     spent, left = duration(now_s - progress.started_s), duration(progress.time_left_s)
     foot = Text(f"{spent} so far, {left} left", style="bold")
     if progress.total_gradient_steps is None:
-        foot.append(f"   to see it play: {called_as()} watch {run_dir}", style="not bold dim")
+        foot.append(f"   see it play: {called_as()} watch {run_dir}", style="not bold dim")
     below = [_collecting(progress), progress.curve and sparkline(progress.curve)]
     title = Text.assemble(("DreamerV2", "bold"), f" · {run_dir}")
     return Panel(

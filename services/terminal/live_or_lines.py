@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Self
+from contextlib import ExitStack, redirect_stderr
+from typing import Any, Self
 
 from rich.console import Console, RenderableType
+from rich.file_proxy import FileProxy
 from rich.live import Live
 
-from services.logs import line_of
+from services.logs import WithoutPrefixes, line_of
 
 REFRESH_HZ = 4.0
 LINE_INTERVAL_S = 9.0  # and a second until that is noticed: ten at most
@@ -24,7 +27,8 @@ class LiveOrLines(ABC):
     On a terminal the table is redrawn four times a second by a thread of `rich`; elsewhere (CI,
     a pipe, a dumb terminal) one line is written every `line_interval_s` and one at the end. While
     there is no table, nothing is silent for longer: a thread says what is being waited for.
-    Words for the log belong on `console`, which puts them above the table, and to `heard`. What
+    Words for the log belong on `console`, which puts them above the table, and to `heard`. So does
+    what goes to stderr, without what Ray puts before lines of other processes. What
     `_render` reads has to be there before this is made.
 
     Args:
@@ -48,6 +52,7 @@ class LiveOrLines(ABC):
         self._has_news = False
         self._under_way = "Starting"
         self._is_over = threading.Event()
+        self._stderr = ExitStack()
         self._ticks = threading.Thread(target=self._tick_on, daemon=True)
         is_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
         self._live = (
@@ -56,6 +61,7 @@ class LiveOrLines(ABC):
                 console=self.console,
                 refresh_per_second=REFRESH_HZ,
                 redirect_stdout=False,
+                redirect_stderr=False,  # `__enter__` does
             )
             if is_terminal and not is_plain
             else None
@@ -113,6 +119,9 @@ class LiveOrLines(ABC):
             self.tick()
 
     def __enter__(self) -> Self:
+        above: Any = FileProxy(self.console, sys.stderr) if self.is_live else sys.stderr
+        plain: Any = WithoutPrefixes(above)
+        self._stderr.enter_context(redirect_stderr(plain))
         self._ticks.start()
         return self
 
@@ -123,3 +132,4 @@ class LiveOrLines(ABC):
             self._live.stop()
         elif self._has_news:
             self._write_line()
+        self._stderr.close()

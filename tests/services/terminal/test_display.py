@@ -1,6 +1,7 @@
 """The progress table and its plain form."""
 
 import io
+import sys
 import time
 
 from rich.console import Console
@@ -149,6 +150,15 @@ def test_before_the_first_report_it_shows_what_was_there_before():
     shown = Display(100, "x", console=console, returns=(1.0, 2.0), values=past)
     text = text_of(render(shown.progress, run_dir="x", metrics_url=None, now_s=0.0))
     assert "mean of 2" in text and "1.5" in text and "7.5" in text
+
+
+def test_what_other_processes_say_stands_above_the_table_without_their_numbers():
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with Display(100, "x", console=console) as display:
+        display.update(Report(service="learner"), 1, 1)
+        sys.stderr.write("\x1b[36m(Learner pid=7)\x1b[0m Gradient steps on CPU\n")
+    said = console.file.getvalue()
+    assert "Gradient steps on CPU" in said and "pid" not in said
 
 
 def test_the_table_leaves_out_an_exporter_that_is_off():

@@ -11,7 +11,7 @@ from dreamer_core.errors import BadInput
 from dreamer_core.page.charts import Curve, Reference, line_chart
 from dreamer_core.page.diagnostics import Diagnostic
 from dreamer_core.page.markup import Html
-from dreamer_core.page.records import RunRecord, Variant
+from dreamer_core.page.records import ALL, RunRecord, Variant
 from dreamer_core.report.evaluated import LastEpisodes
 from dreamer_core.report.read import RUNNING_MEAN_EPISODES, Point
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named, table_k1
@@ -93,12 +93,13 @@ def returns_chart(task: str, variants: Sequence[Variant], limit: int) -> Html:
     runs = [run for variant in variants for run in variant.of(task)]
     for color, variant in enumerate(variants):
         mine = variant.of(task)
-        train = together([smoothed(run.training) for run in mine], limit)
+        train = together([smoothed(run.training.last(episodes=ALL)) for run in mine], limit)
         label = variant.label
         curves.append(
             Curve(points=train.mean, label=f"{label}, training", color=color, look="dotted")
         )
-        curves += _seeds([evaluated(run.evaluations) for run in mine], label, color, limit)
+        points = [evaluated(run.evaluations.last(episodes=ALL)) for run in mine]
+        curves += _seeds(points, label, color, limit)
     return line_chart(
         curves,
         name=f"Returns of {task} over environment frames",

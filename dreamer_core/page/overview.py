@@ -11,8 +11,6 @@ from dreamer_core.page.scored import (
     chip,
     from_to,
     headings,
-    last_evaluations,
-    last_training,
     wide_table,
 )
 from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES
@@ -96,7 +94,7 @@ def runs_table(contents: Contents) -> Html:
 def _run_cells(contents: Contents, record: RunRecord) -> Iterator[Html]:
     color, label = contents.variant_of(record)
     newest = record.newest
-    evaluated, trained = last_evaluations(record), last_training(record)
+    evaluated, trained = record.evaluations.last(), record.training.last()
     yield tag("th", contents.name_of(record), scope="row", title=str(record.run_dir))
     yield tag("td", record.task)
     yield tag("td", chip(color), label, class_="name")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.page.diagnostics import DRAWN
-from dreamer_core.report.evaluated import LastEpisodes, LastEvaluations, LastTraining
+from dreamer_core.report.evaluated import LastEvaluations, LastTraining
 from dreamer_core.report.metrics import is_of_newest_weights
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader, Point
 from dreamer_core.scores.run_config import read_run_config
@@ -23,7 +23,8 @@ from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import RunPaths, holder
 from dreamer_core.words import few, plural
 
-_ALL = 10**9  # episodes
+ALL = 10**9
+"""Episodes, where none are to be left out."""
 _KEPT_POINTS = 1_000  # of a curve, twice as many at most
 _SHOWN_SETTINGS = 3  # in the name of a variant
 
@@ -38,10 +39,10 @@ class RunRecord:
     series: dict[str, list[Point]]
     """Metrics that are drawn, to their values by env frame, ascending; of a long run, older ones
     are means of several."""
-    evaluations: LastEpisodes | None
-    """All greedy evaluation episodes; None if there are none."""
-    training: LastEpisodes | None
-    """All training episodes; None if none ended."""
+    evaluations: LastEvaluations
+    """Its evaluation episodes."""
+    training: LastTraining
+    """Its training episodes."""
     newest: LogLine | None
     """The newest line of its log that tells of the run as it is now."""
     wall_s: float
@@ -142,8 +143,8 @@ def read_run(run_dir: Path) -> RunRecord:
         run_dir=run_dir,
         config=config,
         series=log.series,
-        evaluations=log.evaluations.last(episodes=_ALL),
-        training=log.training.last(episodes=_ALL),
+        evaluations=log.evaluations,
+        training=log.training,
         newest=log.newest,
         wall_s=log.wall_s,
         holder=holder(RunPaths(run_dir)),

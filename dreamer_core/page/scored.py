@@ -11,7 +11,6 @@ from dreamer_core.page.charts import NUM_COLORS, Span, interval_chart
 from dreamer_core.page.learning import paper_game
 from dreamer_core.page.markup import Html, joined, tag
 from dreamer_core.page.records import RunRecord, Variant
-from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES, LastEpisodes
 from dreamer_core.scores.aggregate import AGGREGATES, RESAMPLES
 from dreamer_core.scores.improvement import Improvement, improvement, interval_of_mean
 from dreamer_core.scores.runs import Wanted, collect
@@ -48,8 +47,8 @@ class Scores:
         """
         collected = Collected()
         for variant in variants:
-            of_paper = [each.run_dir for each in variant.runs if paper_game([each])]
-            collected.add(collect(of_paper, Wanted()))
+            read = {each.run_dir: each.evaluations for each in variant.runs if paper_game([each])}
+            collected.add(collect(read, Wanted(), read))
         return Scores(collected, {Path(run.source): run for run in collected.runs})
 
     def summary(self, variant: Variant) -> Summary | None:
@@ -60,8 +59,7 @@ class Scores:
     def warnings(self, records: Sequence[RunRecord]) -> list[str]:
         """Returns what is wrong with runs, and why their scores may not be comparable."""
         found = list(Summary(self.collected).warnings)
-        others = (record for record in records if paper_game([record]) is None)
-        return found + [f"{each.run_dir}: {words}" for each in others for words in each.warnings]
+        return found + [f"{each.run_dir}: {words}" for each in records for words in each.warnings]
 
     def protocol(self, records: Sequence[RunRecord]) -> dict[str, str]:
         """Returns what the scores are scores of: each fact, with the runs' different values."""
@@ -90,20 +88,6 @@ class Scores:
 
 def _is_protocol(name: str) -> bool:
     return "." not in name and name != "preset"
-
-
-def last_evaluations(record: RunRecord) -> LastEpisodes | None:
-    """Returns the episodes that score a run of any task; None if it was not evaluated."""
-    return _last(record.evaluations, SCORED_EPISODES)
-
-
-def last_training(record: RunRecord) -> LastEpisodes | None:
-    """Returns its last training episodes, whose mean is no score; None if none ended."""
-    return _last(record.training, SCORED_TRAINING_EPISODES)
-
-
-def _last(episodes: LastEpisodes | None, count: int) -> LastEpisodes | None:
-    return None if episodes is None else LastEpisodes(episodes.episodes[-count:])
 
 
 _HEADINGS = ("task", "preset", "score", "95% interval", "seeds", "episodes", "at frames")
@@ -141,7 +125,7 @@ def wide_table(table: Html, name: str) -> Html:
 def _score_cells(
     task: str, label: str, runs: Sequence[RunRecord], color: int, *, is_paper: bool
 ) -> Iterator[Html]:
-    evaluated = [last for run in runs if (last := last_evaluations(run))]
+    evaluated = [last for run in runs if (last := run.evaluations.last())]
     scores = [each.mean for each in evaluated]
     interval = interval_of_mean(scores)
     frames = sorted(each.frames[1] for each in evaluated)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -48,12 +48,15 @@ class Wanted:
     """Of CSV files."""
 
 
-def collect(paths: Iterable[Path], wanted: Wanted) -> Collected:
+def collect(
+    paths: Iterable[Path], wanted: Wanted, read: Mapping[Path, LastEvaluations] | None = None
+) -> Collected:
     """Returns the scores of all runs at the paths, each directory once.
 
     Args:
         paths: run directories, sweep directories or CSV files.
         wanted: which episodes count.
+        read: evaluations of run directories whose metrics were read already, damage told.
 
     Raises:
         BadInput: a path is none of these, or a CSV file is damaged.
@@ -69,7 +72,7 @@ def collect(paths: Iterable[Path], wanted: Wanted) -> Collected:
         for resolved, run_dir in run_dirs.items():
             if resolved not in seen:
                 seen.add(resolved)
-                _take(run_dir, wanted, collected)
+                _take(run_dir, wanted, collected, (read or {}).get(run_dir))
     _warn_of_repeated_seeds(collected)
     return collected
 
@@ -110,10 +113,12 @@ def _planned(marker: Path) -> int:
         ) from error
 
 
-def _take(run_dir: Path, wanted: Wanted, collected: Collected) -> None:
+def _take(
+    run_dir: Path, wanted: Wanted, collected: Collected, read: LastEvaluations | None
+) -> None:
     damaged: list[str] = []
     try:
-        collected.runs.append(_scored(run_dir, wanted, damaged, collected.warnings))
+        collected.runs.append(_scored(run_dir, wanted, damaged, collected.warnings, read))
     except (NoScore, BadInput) as error:
         collected.left_out.append(LeftOut(str(run_dir), str(error)))
     if damaged:
@@ -122,7 +127,13 @@ def _take(run_dir: Path, wanted: Wanted, collected: Collected) -> None:
         collected.warnings.append(what)
 
 
-def _scored(run_dir: Path, wanted: Wanted, damaged: list[str], warnings: list[str]) -> ScoredRun:
+def _scored(
+    run_dir: Path,
+    wanted: Wanted,
+    damaged: list[str],
+    warnings: list[str],
+    read: LastEvaluations | None,
+) -> ScoredRun:
     config = read_run_config(run_dir / CONFIG_FILE)
     env = config.get("env", {})
     suite, task = env.get("suite", "atari"), str(env.get("task", ""))
@@ -131,11 +142,7 @@ def _scored(run_dir: Path, wanted: Wanted, damaged: list[str], warnings: list[st
     game = game_named(task)
     if game in NOT_IN_TABLE:
         raise NoScore(f"{game} is none of the paper's games")
-    reader = LogReader(run_dir / METRICS_FILE, damaged=damaged.append)
-    played = LastEvaluations() if wanted.returns == "evaluation" else LastTraining()
-    with naming(f"read the metrics of {run_dir}", "Mend their permissions"):
-        for line in reader.read_on():
-            played.take(line)
+    played = _played(run_dir, wanted, damaged) if read is None else read
     if isinstance(played, LastEvaluations):
         interval = config.get("evaluation", {}).get("interval_frames")
         last, facts = _last_evaluations(played, wanted, interval)
@@ -159,6 +166,15 @@ def _scored(run_dir: Path, wanted: Wanted, damaged: list[str], warnings: list[st
             **written_by(read_versions(run_dir / VERSIONS_FILE)),
         },
     )
+
+
+def _played(run_dir: Path, wanted: Wanted, damaged: list[str]) -> LastEvaluations | LastTraining:
+    played = LastEvaluations() if wanted.returns == "evaluation" else LastTraining()
+    reader = LogReader(run_dir / METRICS_FILE, damaged=damaged.append)
+    with naming(f"read the metrics of {run_dir}", "Mend their permissions"):
+        for line in reader.read_on():
+            played.take(line)
+    return played
 
 
 def _last_evaluations(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dreamer_core.errors import BadInput
+from dreamer_core.report.evaluated import LastEvaluations
 from dreamer_core.scores.runs import Wanted, collect
 from tests.core.scores.examples import as_text, line, write_run
 
@@ -253,3 +254,12 @@ def test_a_run_without_a_log_is_left_out(tmp_path):
     (run_dir / "metrics.jsonl").unlink()
     assert "no greedy evaluation episodes" in reason(run_dir)
     assert "no finished training episode" in reason(run_dir, returns="training")
+
+
+def test_evaluations_that_were_read_already_are_not_read_again(tmp_path):
+    run_dir = write_run(tmp_path / "run", [])
+    read = LastEvaluations()
+    for each in evaluated(3):
+        read.take(each)
+    (run,) = collect([run_dir], Wanted(), {run_dir: read}).runs
+    assert run.episodes == 3

@@ -1,6 +1,6 @@
 """Measures what needs the services: delivery of batches over the object store, and a whole run.
 
-Besides the supervisor the one place that makes remote calls: a loop of its own, without a run.
+Delivery is measured in a loop of its own, without a run.
 """
 
 from __future__ import annotations

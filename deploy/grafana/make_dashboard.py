@@ -63,9 +63,9 @@ class Mark:
     """It says times, in milliseconds since 1970."""
 
 
-def metric(name: str, *, by: str = "") -> str:
-    """Returns the query of one metric of the chosen runs, with label matchers `by`."""
-    return f"dreamer_{name}{{{RUN}{by}}}"
+def metric(name: str) -> str:
+    """Returns the query of one metric of the chosen runs."""
+    return f"dreamer_{name}{{{RUN}}}"
 
 
 def recorded(name: str) -> str:

@@ -25,7 +25,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from dreamer_core.agent.threads import num_threads
@@ -39,6 +38,7 @@ from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 from services.logs import log_to_stderr
 from services.watch.orders import Orders, PlayerOptions
 from services.watch.pace import Pace
+from services.watch.png import png_of
 
 logger = logging.getLogger(__name__)
 
@@ -208,10 +208,7 @@ def _side_by_side(images: Iterable[Any]) -> UInt8Array:
 
 def _png(image: UInt8Array) -> str:
     """Returns an image [H, W, 1 or 3] as a PNG in base64."""
-    ordered = image[..., ::-1] if image.shape[-1] == 3 else image  # OpenCV takes BGR
-    is_written, png = cv2.imencode(".png", np.ascontiguousarray(ordered))
-    assert is_written
-    return base64.b64encode(png.tobytes()).decode()
+    return base64.b64encode(png_of(image)).decode()
 
 
 def _names(spec: EnvSpec) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -161,13 +160,10 @@ class Wall:
         return web.Response(body=png, content_type="image/png")
 
     def _newest_picture(self, name: str) -> bytes | None:
-        import cv2  # noqa: PLC0415 (the wall is there sooner)
+        from services.watch.png import png_of  # noqa: PLC0415 (the wall is there sooner)
 
         image = newest_image(RunPaths(self._run_dirs[name]).replay)
-        if image is None:
-            return None
-        ordered = image[..., ::-1] if image.shape[-1] == 3 else image  # OpenCV takes BGR
-        return cv2.imencode(".png", np.ascontiguousarray(ordered))[1].tobytes()
+        return None if image is None else png_of(image)
 
     async def page_of_run(self, request: web.Request) -> web.StreamResponse:
         """Answers for the page of one run, whose game begins when somebody looks at it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dreamer_core.config_learner import LearnerConfig
 from dreamer_core.config_offline import OfflineConfig
 from dreamer_core.config_tracker import TrackerConfig
 from dreamer_core.fields import (
@@ -31,8 +32,6 @@ _SCHEDULES = "unused without schedules; released code, December 2020"
 _USER = "of the environment"
 _CURVES = "the published curves"
 _OURS = "this project; does not change the algorithm"
-
-_MAX_THREADS = 1024
 
 EPISODE_LIMIT = 27_000
 """Policy steps of the longest episode that is played for a score, where nothing else is said: that
@@ -126,6 +125,9 @@ class WorldModelConfig:
     """Hidden layers of the reward and discount heads."""
     head_units: int = setting(400, _APP_D)
     """Units of those layers."""
+    memory_rows: int | None = setting(None, "released code: alike for all units")
+    """Units of the recurrent state begin by keeping what they hold for 2 to so many rows, each for
+    its own time (Tallec and Ollivier 2018); None: all for some four."""
     has_layer_norm: bool = setting(True, "App. C")
     """LayerNorm inside the GRU cell; off in an ablation."""
     kl_scale: float = setting(0.1, _APP_D)
@@ -155,6 +157,9 @@ class WorldModelConfig:
             self, "deter", "hidden", "stoch", "classes", "conv_depth", "head_layers", "head_units"
         )
         require_share(self, "kl_balance")
+        rows = self.memory_rows
+        is_sane = rows is None or 2 <= rows < TOO_LARGE
+        require(is_sane, f"memory_rows={rows} must be 2 or more, below {TOO_LARGE}")
         for name in ("kl_scale", "free_nats", "discount_loss_scale", "reward_loss_scale"):
             value = getattr(self, name)
             require(value >= 0, f"{name}={value} must be 0 or more")
@@ -320,35 +325,6 @@ class EvaluationConfig:
         require_positive(self, "episodes", "episode_limit")
         if self.interval_frames is not None:
             require_positive(self, "interval_frames")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LearnerConfig:
-    """Where and how gradients are computed. No setting here changes the algorithm."""
-
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", _OURS)
-    """`auto` takes CUDA where there is any."""
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = setting("auto", _OURS)
-    """Of matrix products and convolutions; `auto` takes bfloat16 on CUDA cards that have it.
-    Parameters, outputs of heads, softmax, LayerNorm and losses are float32 whatever it is."""
-    execution: Literal["auto", "eager", "captured", "compiled"] = setting("auto", _OURS)
-    """Of a gradient step on CUDA: operator by operator, as one CUDA graph, or as one graph of
-    kernels fused by torch.compile; `auto` takes the last that the machine can."""
-    policy_device: Literal["auto", "cpu"] = setting("auto", _OURS)
-    """Where the policy of `dreamer local` acts: `auto` is on the learner's card, if it has one."""
-    num_threads: int = setting(2, _OURS)
-    """CPU threads of each process of the learner. Losses are bit for bit the same only for the same
-    numbers of threads and processes."""
-    num_processes: int = setting(1, _OURS)
-    """Processes that share the sequences of a batch where gradients are computed on a CPU; more
-    processes of one thread are faster than one of more threads where the model is small."""
-
-    def __post_init__(self) -> None:
-        require_types(self)
-        require_positive(self, "num_threads", "num_processes")
-        for name in ("num_threads", "num_processes"):
-            count = getattr(self, name)
-            require(count <= _MAX_THREADS, f"{name}={count} must be {_MAX_THREADS} or less")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

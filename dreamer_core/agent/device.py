@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dreamer_core.config import LearnerConfig
+from dreamer_core.config_learner import LearnerConfig
 from dreamer_core.errors import BadInput, Failed, first_line
 from dreamer_core.model.world_model import TensorBatch
 from dreamer_core.types import Batch

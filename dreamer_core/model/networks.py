@@ -233,12 +233,26 @@ class GRUCell(nn.Module):
         h' = u * c + (1 - u) * h
 
     Unlike torch's GRUCell the reset gate multiplies the candidate's pre-activation.
+
+    Args:
+        inputs: width of x.
+        deter: D.
+        has_layer_norm: whether there is a LayerNorm.
+        memory_rows: where biases of the update gates begin, so that 1 / u, which is how long a unit
+            keeps what it holds, is 2 steps for the first to that many for the last; None: zero.
     """
 
-    def __init__(self, inputs: int, deter: int, *, has_layer_norm: bool) -> None:
+    def __init__(
+        self, inputs: int, deter: int, *, has_layer_norm: bool, memory_rows: int | None = None
+    ) -> None:
         super().__init__()
         self.gates = dense(inputs + deter, 3 * deter)
         self.norm = nn.LayerNorm(3 * deter, eps=_LAYER_NORM_EPSILON) if has_layer_norm else None
+        if memory_rows is not None:
+            bias = self.gates.bias if self.norm is None else self.norm.bias
+            steps = torch.linspace(2, memory_rows, deter)
+            with torch.no_grad():
+                bias[2 * deter :] = 1 - torch.log(steps - 1)
 
     def forward(self, x: Tensor, deter: Tensor) -> Tensor:
         """Maps input [..., inputs] and h [..., D] to h' [..., D]."""

@@ -91,7 +91,12 @@ class RSSM(nn.Module):
         self.feat_size = config.deter + self.latent.size
         stats = self.latent.stats_shape[0] * self.latent.stats_shape[1]
         self.input = dense(self.latent.size + action_size, config.hidden)  # reads [z, a]
-        self.cell = GRUCell(config.hidden, config.deter, has_layer_norm=config.has_layer_norm)
+        self.cell = GRUCell(
+            config.hidden,
+            config.deter,
+            has_layer_norm=config.has_layer_norm,
+            memory_rows=config.memory_rows,
+        )
         self.prior_hidden = dense(config.deter, config.hidden)
         self.prior_stats = dense(config.hidden, stats)
         self.posterior_hidden = dense(config.deter + embed_size, config.hidden)  # reads [h, e]

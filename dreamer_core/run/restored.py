@@ -8,7 +8,8 @@ from typing import Any
 
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.policy import PolicyNetwork
-from dreamer_core.config import Config, LearnerConfig
+from dreamer_core.config import Config
+from dreamer_core.config_learner import LearnerConfig
 from dreamer_core.errors import BadInput
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.checkpoint import Checkpoint

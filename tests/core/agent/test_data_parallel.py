@@ -11,7 +11,8 @@ import torch
 from dreamer_core.agent import data_parallel
 from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
 from dreamer_core.agent.data_parallel import PeerLost
-from dreamer_core.config import Config, LearnerConfig, WorldModelConfig
+from dreamer_core.config import Config, WorldModelConfig
+from dreamer_core.config_learner import LearnerConfig
 from dreamer_core.errors import BadInput
 from tests.core.agent.make_golden_losses import LOSSES
 from tests.core.small import CONTINUOUS, DISCRETE, make_batch, parameters_of, small

@@ -12,7 +12,8 @@ from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
 from dreamer_core.agent.captured_update import CapturedUpdate
 from dreamer_core.agent.device import Staging, choose_execution
 from dreamer_core.agent.update import OPTIMIZERS, StepInputs, Update
-from dreamer_core.config import Config, LearnerConfig
+from dreamer_core.config import Config
+from dreamer_core.config_learner import LearnerConfig
 from dreamer_core.model.networks import MLP
 from dreamer_core.types import EnvSpec
 from tests.core.small import CHOICES, CPU, DISCRETE, make_batch, parameters_of, small

@@ -182,6 +182,14 @@ def test_the_layer_norm_of_the_gru_cell_by_hand():
     assert after.item() == pytest.approx((1 - sigmoid(edge - 1)) * 0.3)
 
 
+@pytest.mark.parametrize("has_layer_norm", [True, False])
+def test_units_begin_with_memories_of_2_to_so_many_steps(has_layer_norm):
+    cell = GRUCell(1, 3, has_layer_norm=has_layer_norm, memory_rows=4)
+    nn.init.zeros_(cell.gates.weight)
+    after = cell(torch.zeros(1, 1), torch.ones(1, 3))  # the candidate is tanh(0)
+    torch.testing.assert_close(after, torch.tensor([[1 / 2, 2 / 3, 3 / 4]]))
+
+
 # --- Initial weights -----------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from dreamer_core.config import Config, LearnerConfig
+from dreamer_core.config import Config
+from dreamer_core.config_learner import LearnerConfig
 from services.sweep.place import (
     NodeRecord,
     choose_gpus,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dreamer_core.config import EnvConfig
+
 # fmt: off
 RANDOM_RETURNS = {
     "alien": 229, "amidar": 6, "assault": 222, "asterix": 210, "asteroids": 719,
@@ -23,3 +25,8 @@ Table K.1."""
 
 PAPER_GAMES = tuple(RANDOM_RETURNS)
 """Names of the games."""
+
+
+def random_return(env: EnvConfig) -> float | None:
+    """Mean return of random play of an environment; None where the paper does not tell it."""
+    return RANDOM_RETURNS.get(env.task) if env.suite == "atari" else None

@@ -28,14 +28,15 @@ BLUE, ORANGE, GREEN, GREY = "#2a6fbb", "#d9772b", "#2e8b57", "#777777"
 AnyAxes: TypeAlias = Any  # matplotlib's own annotations leave arguments unknown
 
 
-def plot_learning_curve(run_dir: Path | str) -> Path:
+def plot_learning_curve(run_dir: Path | str, random_return: float | None = None) -> Path:
     """Draws a run's returns and world-model losses against environment frames.
 
-    Above: the return of each training episode, their running mean, and evaluations. Below: image
-    MSE and KL, which move long before returns do.
+    Above: the return of each training episode, their running mean, evaluations and the level of
+    random play. Below: image MSE and KL, which move long before returns do.
 
     Args:
         run_dir: directory of the run, with its metrics.jsonl.
+        random_return: mean return of random play; None where it is not known.
 
     Returns:
         Path of the picture, `learning_curve.png` in the run directory.
@@ -52,7 +53,7 @@ def plot_learning_curve(run_dir: Path | str) -> Path:
     points = _read_points(source)
     figure = _figure(9, 6.5)
     top, image = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    _draw_returns(top, points["return"], points["evaluation"])
+    _draw_returns(top, points["return"], points["evaluation"], random_return)
     _draw_losses(image, points["image_mse"], points["kl"])
     name = Path(run_dir).resolve().name.encode(errors="replace").decode()  # need not be text
     top.set_title(f"DreamerV2 · {name}", loc="left", weight="bold")
@@ -89,7 +90,9 @@ def _read_points(source: Path) -> defaultdict[str, list[Point]]:
     return points
 
 
-def _draw_returns(axes: AnyAxes, episodes: list[Point], evaluations: list[Point]) -> None:
+def _draw_returns(
+    axes: AnyAxes, episodes: list[Point], evaluations: list[Point], random_return: float | None
+) -> None:
     frames, returns = _columns(episodes)
     if returns:
         axes.plot(frames, returns, "o", color=BLUE, alpha=0.35, markersize=4, label="episode")
@@ -99,6 +102,8 @@ def _draw_returns(axes: AnyAxes, episodes: list[Point], evaluations: list[Point]
         axes.plot(frames, mean, color=BLUE, linewidth=2, label=label)
     if evaluations:
         axes.plot(*_columns(evaluations), "D", color=ORANGE, markersize=7, label="evaluation")
+    if random_return is not None:
+        axes.axhline(random_return, color=GREY, linestyle="--", linewidth=1, label="random play")
     if returns or evaluations:
         axes.legend(loc="best", frameon=False)
     else:

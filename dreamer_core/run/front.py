@@ -20,6 +20,7 @@ from typing import Protocol
 
 from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config, EnvConfig
+from dreamer_core.envs.games import random_return
 from dreamer_core.errors import BadInput, DreamerError
 from dreamer_core.files import write_whole
 from dreamer_core.report.about import about
@@ -158,6 +159,8 @@ class Front:
     """Is shown every report besides."""
     news: tuple[str, ...]
     """For the log: which program wrote here before, which settings are new to the run."""
+    random_return: float | None
+    """Mean return of random play, where it is known."""
 
     def tell_news(self) -> None:
         """Logs what is new; to be called once there is a log."""
@@ -214,7 +217,7 @@ class Front:
         """
         pictures = [path for path in [self.paths.picture(OPEN_LOOP)] if path.is_file()]
         try:
-            pictures.insert(0, plot_learning_curve(self.paths.root))
+            pictures.insert(0, plot_learning_curve(self.paths.root, self.random_return))
         except (OSError, BadInput) as error:
             logger.warning("No learning curve was drawn: %s", error)
         return RunResult(
@@ -248,4 +251,4 @@ def open_front(
         if config.tracker.wandb is not None:
             opened = Tracker(config, run_dir, frames_per_policy_step=frames)
             tracker = stack.enter_context(closing(opened))
-        yield Front(paths, log, tracker, show, tuple(news))
+        yield Front(paths, log, tracker, show, tuple(news), random_return(config.env))

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from dreamer_core.config import Config
-from dreamer_core.envs.games import RANDOM_RETURNS
+from dreamer_core.envs.games import random_return
 from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogReader
 from dreamer_core.storage.run_directory import default_run_dir
@@ -120,11 +120,10 @@ def _gradient_steps(config: Config) -> int:
 
 def _return_curve(config: Config) -> ReturnCurve:
     """Returns the empty curve of a run; what random play returns is known of the paper's games."""
-    is_atari = config.env.suite == "atari"
     return ReturnCurve(
         total_policy_steps=config.steps,
         random_policy_steps=config.schedule.prefill_policy_steps,
-        known_random_return=RANDOM_RETURNS.get(config.env.task) if is_atari else None,
+        known_random_return=random_return(config.env),
     )
 
 

@@ -5,7 +5,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from dreamer_core.errors import BadInput
-from dreamer_core.report.curves import _draw_losses, plot_learning_curve, running_mean
+from dreamer_core.report.curves import (
+    _draw_losses,
+    _draw_returns,
+    plot_learning_curve,
+    running_mean,
+)
 from dreamer_core.report.log import RunLog
 from dreamer_core.types import EpisodeSummary, Report
 from tests.core.report.images import pixels
@@ -60,6 +65,13 @@ def test_a_learning_curve_is_drawn_at_every_stage_of_a_run(tmp_path, run):
     path = plot_learning_curve(write_run(tmp_path, **run))
     assert path == tmp_path / "learning_curve.png"
     assert pixels(path).shape == (780, 1080, 3)
+
+
+def test_the_level_of_random_play_is_drawn_where_it_is_known():
+    for level, labels in ((12.0, ["episode", "random play"]), (None, ["episode"])):
+        axes = Figure().subplots()
+        _draw_returns(axes, [(400, 3.0)], [], level)
+        assert axes.get_legend_handles_labels()[1] == labels
 
 
 def test_a_curve_without_losses_says_so_and_has_no_numbers_at_their_axes():

@@ -7,12 +7,7 @@ from collections.abc import Iterable, Iterator
 from dreamer_core.page.contents import Contents
 from dreamer_core.page.markup import Html, joined, tag
 from dreamer_core.page.records import RunRecord
-from dreamer_core.page.scored import (
-    chip,
-    from_to,
-    headings,
-    wide_table,
-)
+from dreamer_core.page.scored import chip, from_to, headings, wide_table
 from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES
 from dreamer_core.words import UNKNOWN, duration, few, number, score
 

@@ -15,7 +15,7 @@ from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import read_config
 
 EPISODE_STEPS = 900
-"""PolicyNetwork steps of an episode that are shown: a minute of Atari."""
+"""Policy steps of an episode that are shown: a minute of Atari."""
 _SEED = 0
 
 

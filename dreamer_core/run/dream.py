@@ -53,7 +53,7 @@ class Moment:
     """Row t of an episode as it is played, with the dream that begins there."""
 
     t: int
-    """PolicyNetwork steps of the episode so far."""
+    """Policy steps of the episode so far."""
     screen: UInt8Array
     """What a person would see, [height, width, 1 or 3]."""
     image: UInt8Array

@@ -25,7 +25,7 @@ class ReportCommand:
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
     """Run directories, directories of `dreamer sweep`, or `demo`."""
-    out: Path = Path("contents.html")
+    out: Path = Path("report.html")
     """The page: one file that opens without a network, and replaces what has its name."""
     pictures: int = MOST_PICTURED
     """Runs that are shown at play and dreaming, one of each task and preset: each takes the time of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -120,7 +121,7 @@ def _refuse_game(name: str, rest: list[str], usage: str) -> None:
     if is_game(name):
         raise BadInput(
             f"Wanted {usage}, but {name!r} is a game: name a preset first, such as atari_tiny, and "
-            f"the game with {option} {name}. See `dreamer presets`"
+            f"the game with {option} {shlex.quote(name)}. See `dreamer presets`"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from dreamer_core.config import Config
 from dreamer_core.envs.games import random_return
 from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
 from dreamer_core.report.read import METRICS_FILE, LogReader
+from dreamer_core.run.schedule import Schedule
 from dreamer_core.storage.run_directory import default_run_dir
 from dreamer_core.types import EpisodeSummary
 from services.logs import LogFormat, line_of, log_to, use_log_format
@@ -65,7 +67,8 @@ def train_shown(
         Display(
             config.steps,
             run_dir,
-            total_gradient_steps=_gradient_steps(config) if is_offline else None,
+            total_gradient_steps=_gradient_steps(config),
+            is_offline=is_offline,
             curve=curve,
             returns=past.returns,
             values=past.evaluation,
@@ -97,7 +100,7 @@ def train_shown(
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
     if not is_offline:
-        words = f"To see it play: {called_as()} watch {run_dir}"
+        words = f"To see it play: {called_as()} watch {shlex.quote(str(run_dir))}"
         console.print(words, soft_wrap=True, highlight=False)
     return should_stop.exit_code or (0 if result.is_finished else TERMINATED_EXIT)
 
@@ -114,8 +117,10 @@ def _written(config: Config, run_dir: Path, result: RunResult) -> dict[str, str 
 
 
 def _gradient_steps(config: Config) -> int:
-    """After which a run ends that only takes these."""
-    return config.steps // config.schedule.policy_steps_per_gradient_step
+    """Returns those that fall due by the end of a run."""
+    if config.offline.is_on:
+        return config.steps // config.schedule.policy_steps_per_gradient_step
+    return Schedule(config.schedule, steps=config.steps, is_lockstep=True).due(config.steps)
 
 
 def _return_curve(config: Config) -> ReturnCurve:

@@ -6,6 +6,7 @@ So the drawing thread of `rich` reads one reference and needs no lock.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -124,8 +125,9 @@ def render(
     body = _Sections(_rows(progress))
     spent, left = duration(now_s - progress.started_s), duration(progress.time_left_s)
     foot = Text(f"{spent} so far, {left} left", style="bold")
-    if progress.total_gradient_steps is None:
-        foot.append(f"   see it play: {called_as()} watch {run_dir}", style="not bold dim")
+    if not progress.is_offline:
+        words = f"   see it play: {called_as()} watch {shlex.quote(str(run_dir))}"
+        foot.append(words, style="not bold dim")
     below = [_collecting(progress), progress.curve and sparkline(progress.curve)]
     title = Text.assemble(("DreamerV2", "bold"), f" · {run_dir}")
     return Panel(
@@ -146,7 +148,7 @@ def render_line(progress: Progress) -> str:
     curve = progress.curve and sparkline(progress.curve)
     error = next(label for label in cells if label.endswith(" MSE"))
     left = duration(progress.time_left_s)
-    if progress.total_gradient_steps is not None:
+    if progress.is_offline:
         done = f"{progress.share:4.0%}  {progress.done} ({cells['gradient steps/s']}/s)"
         losses = f"{error} {cells[error]}  KL {cells['KL, nats']}"
         return f"{done}  evaluation {cells['evaluation']}  {losses}  {left} left"
@@ -169,7 +171,8 @@ class Display(LiveOrLines):
 
     Args:
         total_policy_steps: length of the run.
-        total_gradient_steps: of a run that only takes these.
+        total_gradient_steps: that fall due by then; None if that is not known.
+        is_offline: whether it only takes these.
         run_dir: where it writes.
         curve: to which the returns are added; None draws none.
         returns: of the last training episodes before this process, oldest first.
@@ -186,6 +189,7 @@ class Display(LiveOrLines):
         run_dir: Path | str,
         *,
         total_gradient_steps: int | None = None,
+        is_offline: bool = False,
         curve: ReturnCurve | None = None,
         returns: tuple[float, ...] = (),
         values: Mapping[str, float] | None = None,
@@ -200,6 +204,7 @@ class Display(LiveOrLines):
         self.progress = Progress(
             total_policy_steps=total_policy_steps,
             total_gradient_steps=total_gradient_steps,
+            is_offline=is_offline,
             started_s=clock_s(),
             curve=curve,
             returns=returns[-RECENT_EPISODES:],

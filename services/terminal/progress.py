@@ -22,7 +22,9 @@ class Progress:
     total_policy_steps: int
     """Policy steps after which the run ends."""
     total_gradient_steps: int | None = None
-    """Of a run that only takes these, and policy steps only stand for them; else None."""
+    """Gradient steps that fall due by then; None if that is not known."""
+    is_offline: bool = False
+    """Whether it only takes gradient steps, and policy steps only stand for them."""
     started_s: float
     """Clock at the start of this display; the clock only needs to run evenly."""
     policy_step: int = 0
@@ -45,7 +47,7 @@ class Progress:
     def done(self) -> str:
         """So many steps of so many, in words."""
         step, total = self.policy_step, f"{format_number(self.total_policy_steps)} policy"
-        if self.total_gradient_steps is not None:
+        if self.is_offline:
             step, total = self.gradient_step, f"{format_number(self.total_gradient_steps)} gradient"
         return f"{format_number(step)} of {total} steps"
 
@@ -57,8 +59,7 @@ class Progress:
     @property
     def policy_steps_per_second(self) -> float | None:
         """Speed as reported; None before it is, and where none are taken."""
-        is_played = self.total_gradient_steps is None
-        return self.values.get("dreamer_policy_steps_per_second") if is_played else None
+        return None if self.is_offline else self.values.get("dreamer_policy_steps_per_second")
 
     @property
     def gradient_steps_per_second(self) -> float | None:
@@ -69,15 +70,12 @@ class Progress:
     def time_left_s(self) -> float | None:
         """Seconds to the end at the present speed; None while that is not known.
 
-        The speed is that of gradient steps: in the last seconds the policy steps may have been
-        those of the random play, which is faster than what follows.
+        Those of the gradient steps: in the last seconds the policy steps may have been those of the
+        random play, which is faster than what follows, and after a kill gradient steps that were
+        lost may be all that is left.
         """
         total, rate = self.total_gradient_steps, self.gradient_steps_per_second
-        if total is not None:
-            return max(0, total - self.gradient_step) / rate if rate else None
-        ratio = self.values.get("dreamer_policy_steps_per_gradient_step")
-        left = max(0, self.total_policy_steps - self.policy_step)
-        return left / (rate * ratio) if rate and ratio else None
+        return max(0, total - self.gradient_step) / rate if total is not None and rate else None
 
     def advance(self, report: Report, *, policy_step: int, gradient_step: int) -> Progress:
         """Returns the progress after one more report; evaluations of old weights are left out."""

@@ -31,7 +31,7 @@ def episodes(*returns):
 
 
 def halfway():
-    start = Progress(total_policy_steps=200_000, started_s=0.0)
+    start = Progress(total_policy_steps=200_000, total_gradient_steps=50_000, started_s=0.0)
     report = Report(service="collector", values=VALUES, episodes=episodes(-20, -18))
     early = start.advance(report, policy_step=80_000, gradient_step=20_000)
     return early.advance(
@@ -53,11 +53,19 @@ def test_speeds_and_time_left_are_those_that_are_reported():
     progress = halfway()
     assert progress.policy_steps_per_second == 200.0
     assert progress.gradient_steps_per_second == 50.0
-    assert progress.time_left_s == (200_000 - 82_000) / 200
+    assert progress.time_left_s == (50_000 - 20_500) / 50
+
+
+def test_gradient_steps_that_are_all_that_is_left_count():
+    report = Report(service="supervisor", values=SPEEDS)
+    progress = halfway().advance(report, policy_step=200_000, gradient_step=20_500)
+    assert progress.time_left_s == (50_000 - 20_500) / 50
 
 
 def test_a_run_that_only_trains_has_the_time_left_of_its_gradient_steps():
-    start = Progress(total_policy_steps=200_000, total_gradient_steps=50_000, started_s=0.0)
+    start = Progress(
+        total_policy_steps=200_000, total_gradient_steps=50_000, is_offline=True, started_s=0.0
+    )
     report = Report(service="supervisor", values=SPEEDS)
     progress = start.advance(report, policy_step=100_000, gradient_step=25_000)
     assert progress.policy_steps_per_second is None

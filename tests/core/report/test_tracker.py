@@ -3,6 +3,7 @@
 import logging
 import struct
 import sys
+import time
 from contextlib import closing
 
 import pytest
@@ -58,6 +59,14 @@ def told(run_dir):
     return processes
 
 
+def told_in_full(run_dir, count):
+    """`told` once there are so many rows: a process of the package writes them, maybe late."""
+    deadline = time.monotonic() + 60
+    while sum(len(rows) for _, rows in told(run_dir)) < count and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return told(run_dir)
+
+
 def report(run_dir, *reports):
     """What one process of a run reports: (report, policy step) each, after its restart."""
     with (
@@ -74,7 +83,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_tells_no_frame_twice(tmp_path
     played = Report(service="collector", episodes=(EPISODE,))
     report(tmp_path, (loss(1.0), 3), (played, 5), (loss(float("nan")), 6))
     report(tmp_path, (loss(9.0), 4), (loss(2.0), 7))
-    (first, before), (second, after) = told(tmp_path)
+    (first, before), (second, after) = told_in_full(tmp_path, 3)
     assert first.split("-")[-1] == second.split("-")[-1]
     rows = [*before, *after]
     values = [{k: float(v) for k, v in row.items() if k[0] != "_"} for _, row in rows]

@@ -73,8 +73,8 @@ def test_an_order_that_comes_in_two_parts_counts_once_it_is_whole(pipe):
 def test_another_choice_wakes_a_game_that_is_played_slowly(pipe, choice):
     os.write(pipe[1], PLAY)
     order = Order(is_looked_at=True, choice=choice).encode()
-    threading.Timer(0.1, os.write, (pipe[1], order)).start()
     began_s = time.monotonic()
+    threading.Timer(0.1, os.write, (pipe[1], order)).start()
     went_on_s = Orders(pipe[0]).wait(began_s + 100)
     assert time.monotonic() >= went_on_s >= began_s + 0.1
 

@@ -93,12 +93,12 @@ def returns_chart(task: str, variants: Sequence[Variant], limit: int) -> Html:
     runs = [run for variant in variants for run in variant.of(task)]
     for color, variant in enumerate(variants):
         mine = variant.of(task)
-        train = together([smoothed(run.training.last(episodes=ALL)) for run in mine], limit)
+        train = together([smoothed(run.history.training.last(episodes=ALL)) for run in mine], limit)
         label = variant.label
         curves.append(
             Curve(points=train.mean, label=f"{label}, training", color=color, look="dotted")
         )
-        points = [evaluated(run.evaluations.last(episodes=ALL)) for run in mine]
+        points = [evaluated(run.history.evaluations.last(episodes=ALL)) for run in mine]
         curves += _seeds(points, label, color, limit)
     return line_chart(
         curves,

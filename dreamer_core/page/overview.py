@@ -19,7 +19,7 @@ _SHOWN_WARNINGS = 6
 def header(contents: Contents, title: str) -> Html:
     """Returns what the page is about, and what has to be known."""
     records = contents.records
-    reached = [each.newest for each in records if each.newest is not None]
+    reached = [newest for each in records if (newest := each.history.newest) is not None]
     frames = sorted(each.env_frame for each in reached)
     seeds = sorted({each.seed for each in records})
     facts = (
@@ -88,8 +88,9 @@ def runs_table(contents: Contents) -> Html:
 
 def _run_cells(contents: Contents, record: RunRecord) -> Iterator[Html]:
     color, label = contents.variant_of(record)
-    newest = record.newest
-    evaluated, trained = record.evaluations.last(), record.training.last()
+    newest = record.history.newest
+    evaluated = record.history.evaluations.last()
+    trained = record.history.training.last()
     yield tag("th", contents.name_of(record), scope="row", title=str(record.run_dir))
     yield tag("td", record.task)
     yield tag("td", chip(color), label, class_="name")
@@ -108,9 +109,9 @@ def _run_cells(contents: Contents, record: RunRecord) -> Iterator[Html]:
 def _state(record: RunRecord) -> str:
     if record.holder is not None:
         return "running"
-    if record.newest is None:
+    if record.history.newest is None:
         return "not begun"
     steps = record.config.get("steps")
-    if not isinstance(steps, int) or record.newest.policy_step >= steps:
+    if not isinstance(steps, int) or record.history.newest.policy_step >= steps:
         return "finished"
-    return f"stopped at {100 * record.newest.policy_step / steps:.0f}%"
+    return f"stopped at {100 * record.history.newest.policy_step / steps:.0f}%"

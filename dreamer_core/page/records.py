@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.page.diagnostics import DRAWN
-from dreamer_core.report.evaluated import LastEvaluations, LastTraining
+from dreamer_core.report.history import RunHistory
 from dreamer_core.report.metrics import is_of_newest_weights
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader, Point
 from dreamer_core.scores.run_config import read_run_config
@@ -39,12 +39,8 @@ class RunRecord:
     series: dict[str, list[Point]]
     """Metrics that are drawn, to their values by env frame, ascending; of a long run, older ones
     are means of several."""
-    evaluations: LastEvaluations
-    """Its evaluation episodes."""
-    training: LastTraining
-    """Its training episodes."""
-    newest: LogLine | None
-    """The newest line of its log that tells of the run as it is now."""
+    history: RunHistory
+    """Where it stands, its evaluation and its training episodes."""
     wall_s: float
     """From the first line of its log to the last."""
     holder: str | None
@@ -143,9 +139,7 @@ def read_run(run_dir: Path) -> RunRecord:
         run_dir=run_dir,
         config=config,
         series=log.series,
-        evaluations=log.evaluations,
-        training=log.training,
-        newest=log.newest,
+        history=log.history,
         wall_s=log.wall_s,
         holder=holder(RunPaths(run_dir)),
         warnings=tuple(warnings),
@@ -157,18 +151,14 @@ class _Log:
     """What is kept of the lines of a run; where it went back, the later ones count."""
 
     series: dict[str, list[Point]] = field(default_factory=dict[str, list[Point]])
-    evaluations: LastEvaluations = field(default_factory=LastEvaluations)
-    training: LastTraining = field(default_factory=LastTraining)
-    newest: LogLine | None = None
+    history: RunHistory = field(default_factory=RunHistory)
     wall_s: float = 0.0
     _began_s: float | None = None
 
     def take(self, line: LogLine) -> None:
-        self.evaluations.take(line)
-        self.training.take(line)
+        self.history.take(line)
         if not is_of_newest_weights(line):
             return
-        self.newest = line
         if self._began_s is None:
             self._began_s = line.wall_time_s
         self.wall_s = max(self.wall_s, line.wall_time_s - self._began_s)

@@ -47,7 +47,7 @@ class Scores:
         """
         collected = Collected()
         for variant in variants:
-            read = {each.run_dir: each.evaluations for each in variant.runs if paper_game([each])}
+            read = {each.run_dir: each.history for each in variant.runs if paper_game([each])}
             collected.add(collect(read, Wanted(), read))
         return Scores(collected, {Path(run.source): run for run in collected.runs})
 
@@ -125,7 +125,7 @@ def wide_table(table: Html, name: str) -> Html:
 def _score_cells(
     task: str, label: str, runs: Sequence[RunRecord], color: int, *, is_paper: bool
 ) -> Iterator[Html]:
-    evaluated = [last for run in runs if (last := run.evaluations.last())]
+    evaluated = [last for run in runs if (last := run.history.evaluations.last())]
     scores = [each.mean for each in evaluated]
     interval = interval_of_mean(scores)
     frames = sorted(each.frames[1] for each in evaluated)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
 from dreamer_core.report.read import LogLine
+from dreamer_core.types import EpisodeSummary
 
 SCORED_EPISODES = 10
 """Evaluation episodes behind a score."""
@@ -153,7 +154,7 @@ class LastTraining:
         if keep is not None and keep < 1:
             raise ValueError(f"keep={keep}: wanted 1 or more episodes, or None for all")
         self._keep_newest = keep
-        self._by_step: dict[int, ScoredEpisode] = {}
+        self._by_step: dict[int, tuple[float, EpisodeSummary]] = {}  # env frame, episode
         self.reached_frame = 0
         """Env frame of the newest line."""
 
@@ -167,13 +168,18 @@ class LastTraining:
         for each in training_episodes(line):
             if math.isfinite(each.episode_return):
                 frame = each.policy_step * line.frames_per_policy_step
-                self._by_step[each.policy_step] = ScoredEpisode(frame, each.episode_return)
+                self._by_step[each.policy_step] = (frame, each)
         self._forget_older()
 
     def _forget_older(self) -> None:
         if self._keep_newest is not None and len(self._by_step) > self._keep_newest:
             newest = sorted(self._by_step)[-self._keep_newest :]
             self._by_step = {step: self._by_step[step] for step in newest}
+
+    @property
+    def episodes(self) -> list[EpisodeSummary]:
+        """Those that are kept, in the order in which they ended."""
+        return [each for _, (_, each) in sorted(self._by_step.items())]
 
     def last(
         self, *, at_frame: float = math.inf, episodes: int = SCORED_TRAINING_EPISODES
@@ -188,8 +194,9 @@ class LastTraining:
                 f"at_frame={at_frame} asks for episodes that keep={self._keep_newest} may have "
                 "dropped; keep all with keep=None"
             )
-        in_order = (each for _, each in sorted(self._by_step.items()))
-        return _last(in_order, at_frame, episodes)
+        in_order = sorted(self._by_step.items())
+        scored = (ScoredEpisode(frame, each.episode_return) for _, (frame, each) in in_order)
+        return _last(scored, at_frame, episodes)
 
 
 def _last(in_order: Iterable[ScoredEpisode], at_frame: float, episodes: int) -> LastEpisodes | None:

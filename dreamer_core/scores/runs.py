@@ -17,8 +17,9 @@ from typing import Literal
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.report.evaluated import LastEpisodes, LastEvaluations, LastTraining, interval_of
+from dreamer_core.report.history import RunHistory, read_history
 from dreamer_core.report.metrics import LATEST
-from dreamer_core.report.read import METRICS_FILE, LogReader
+from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.scores.at_frame import NoScore, require_reached, require_there
 from dreamer_core.scores.csv_scores import read_csv
 from dreamer_core.scores.run_config import read_run_config
@@ -49,14 +50,14 @@ class Wanted:
 
 
 def collect(
-    paths: Iterable[Path], wanted: Wanted, read: Mapping[Path, LastEvaluations] | None = None
+    paths: Iterable[Path], wanted: Wanted, read: Mapping[Path, RunHistory] | None = None
 ) -> Collected:
     """Returns the scores of all runs at the paths, each directory once.
 
     Args:
         paths: run directories, sweep directories or CSV files.
         wanted: which episodes count.
-        read: evaluations of run directories whose metrics were read already, damage told.
+        read: what run directories' logs tell that were read already, damage told.
 
     Raises:
         BadInput: a path is none of these, or a CSV file is damaged.
@@ -113,9 +114,7 @@ def _planned(marker: Path) -> int:
         ) from error
 
 
-def _take(
-    run_dir: Path, wanted: Wanted, collected: Collected, read: LastEvaluations | None
-) -> None:
+def _take(run_dir: Path, wanted: Wanted, collected: Collected, read: RunHistory | None) -> None:
     damaged: list[str] = []
     try:
         collected.runs.append(_scored(run_dir, wanted, damaged, collected.warnings, read))
@@ -132,7 +131,7 @@ def _scored(
     wanted: Wanted,
     damaged: list[str],
     warnings: list[str],
-    read: LastEvaluations | None,
+    read: RunHistory | None,
 ) -> ScoredRun:
     config = read_run_config(run_dir / CONFIG_FILE)
     env = config.get("env", {})
@@ -142,13 +141,13 @@ def _scored(
     game = game_named(task)
     if game in NOT_IN_TABLE:
         raise NoScore(f"{game} is none of the paper's games")
-    played = _played(run_dir, wanted, damaged) if read is None else read
-    if isinstance(played, LastEvaluations):
+    history = _history(run_dir, damaged) if read is None else read
+    if wanted.returns == "evaluation":
         interval = config.get("evaluation", {}).get("interval_frames")
-        last, facts = _last_evaluations(played, wanted, interval)
+        last, facts = _last_evaluations(history.evaluations, wanted, interval)
         warnings.extend(f"{run_dir}: {each}" for each in _spread(last, interval))
     else:
-        last, facts = _last_training(played, wanted)
+        last, facts = _last_training(history.training, wanted)
     if abs(last.mean) > LARGEST_SCORE:
         raise NoScore(f"its score of {last.mean:g} is none of a game; mend {METRICS_FILE}")
     return ScoredRun(
@@ -168,13 +167,9 @@ def _scored(
     )
 
 
-def _played(run_dir: Path, wanted: Wanted, damaged: list[str]) -> LastEvaluations | LastTraining:
-    played = LastEvaluations() if wanted.returns == "evaluation" else LastTraining()
-    reader = LogReader(run_dir / METRICS_FILE, damaged=damaged.append)
+def _history(run_dir: Path, damaged: list[str]) -> RunHistory:
     with naming(f"read the metrics of {run_dir}", "Mend their permissions"):
-        for line in reader.read_on():
-            played.take(line)
-    return played
+        return read_history(run_dir, damaged=damaged.append)
 
 
 def _last_evaluations(

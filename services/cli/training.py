@@ -6,9 +6,8 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -17,16 +16,13 @@ from rich.logging import RichHandler
 
 from dreamer_core.config import Config
 from dreamer_core.envs.games import random_return
-from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
-from dreamer_core.report.read import METRICS_FILE, LogReader
+from dreamer_core.report.history import RunHistory, read_history
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.storage.run_directory import default_run_dir
-from dreamer_core.types import EpisodeSummary
 from services.logs import LogFormat, line_of, log_to, use_log_format
 from services.terminal.display import Display
 from services.terminal.format import called_as
 from services.terminal.lasting import LastingStream
-from services.terminal.progress import RECENT_EPISODES
 from services.terminal.sparkline import ReturnCurve
 from services.terminal.stop_request import TERMINATED_EXIT, StopRequest
 
@@ -61,8 +57,9 @@ def train_shown(
     run_dir = run_dir or default_run_dir(config)
     console = Console(file=cast(TextIO, LastingStream(sys.stdout)), log_path=False, markup=False)
     past = past_of(run_dir)
+    episodes = past.training.episodes
     is_offline = config.offline.is_on
-    curve = None if is_offline else _return_curve(config).with_episodes(past.episodes)
+    curve = None if is_offline else _return_curve(config).with_episodes(episodes)
     with (
         Display(
             config.steps,
@@ -70,8 +67,8 @@ def train_shown(
             total_gradient_steps=_gradient_steps(config),
             is_offline=is_offline,
             curve=curve,
-            returns=past.returns,
-            values=past.evaluation,
+            returns=tuple(each.episode_return for each in episodes),
+            values=past.newest_evaluation,
             console=console,
             is_plain=is_json,
         ) as display,
@@ -132,32 +129,11 @@ def _return_curve(config: Config) -> ReturnCurve:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What the log of a run that is resumed tells."""
-
-    episodes: Sequence[EpisodeSummary] = ()
-    """Its training episodes; those after its last checkpoint, which it may play again, too."""
-    evaluation: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Metrics of the newest evaluation."""
-
-    @property
-    def returns(self) -> tuple[float, ...]:
-        """Of its newest training episodes, oldest first."""
-        return tuple(episode.episode_return for episode in self.episodes[-RECENT_EPISODES:])
-
-
-def past_of(run_dir: Path) -> Past:
-    """Reads what a run did before; nothing of a new one."""
-    episodes: list[EpisodeSummary] = []
-    evaluation: Mapping[str, float] = {}
+def past_of(run_dir: Path) -> RunHistory:
+    """Reads what a run did before, even after its last checkpoint; nothing of a new one."""
     with suppress(OSError):  # what is wrong with the directory is told when it is opened
-        log = LogReader(run_dir / METRICS_FILE, tail_bytes=_PAST_BYTES, damaged=lambda _: None)
-        for line in log.read_on():
-            episodes += training_episodes(line)
-            if "dreamer_evaluation_return" in line.values and is_of_newest_weights(line):
-                evaluation = line.values
-    return Past(episodes, evaluation)
+        return read_history(run_dir, tail_bytes=_PAST_BYTES, damaged=lambda _: None)
+    return RunHistory()
 
 
 def log_through(

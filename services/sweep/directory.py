@@ -24,13 +24,9 @@ from dreamer_core.config import Config
 from dreamer_core.errors import naming
 from dreamer_core.fields import from_dict, known_part, to_dict
 from dreamer_core.files import lock_holder, temporary_of, write_json
-from dreamer_core.report.evaluated import (
-    SCORED_EPISODES,
-    SCORED_TRAINING_EPISODES,
-    LastEvaluations,
-    LastTraining,
-)
-from dreamer_core.report.read import METRICS_FILE, LogReader
+from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES
+from dreamer_core.report.history import read_history
+from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.storage.identity import MAY_CHANGE, differing_settings
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, claim
 from services.sweep import SWEEP_FILE
@@ -222,13 +218,9 @@ def read_score(run_dir: Path, key: RunKey, steps: int, mode: str | None) -> Scor
     path, tail_bytes = run_dir / METRICS_FILE, _FIRST_TAIL_BYTES
     while True:
         damaged: list[str] = []
-        reader = LogReader(path, tail_bytes=tail_bytes, damaged=damaged.append)
-        lines, evaluations, training = list(reader.read_on()), LastEvaluations(), LastTraining()
-        for line in lines:
-            evaluations.take(line)
-            training.take(line)
-        evaluated = None if mode is None else evaluations.last(mode)
-        trained = training.last()
+        history = read_history(run_dir, tail_bytes=tail_bytes, damaged=damaged.append)
+        evaluated = None if mode is None else history.evaluations.last(mode)
+        trained = history.training.last()
         is_whole = not path.exists() or path.stat().st_size <= tail_bytes
         num_evaluated = 0 if evaluated is None else len(evaluated.episodes)
         num_trained = 0 if trained is None else len(trained.episodes)
@@ -238,12 +230,13 @@ def read_score(run_dir: Path, key: RunKey, steps: int, mode: str | None) -> Scor
         tail_bytes *= 4
     if damaged:
         logger.warning("%s: its score leaves out %d lines: %s", key, len(damaged), damaged[0])
+    newest = history.newest
     return Score(
         game=key.game,
         seed=key.seed,
         steps=steps,
-        policy_steps=max((line.policy_step for line in lines), default=steps),
-        env_frames=max((line.env_frame for line in lines), default=0),
+        policy_steps=newest.policy_step if newest else steps,
+        env_frames=newest.env_frame if newest else 0,
         evaluation_return=None if evaluated is None else evaluated.mean,
         evaluation_episodes=num_evaluated,
         training_return=None if trained is None else trained.mean,

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from dreamer_core.report.evaluated import SCORED_TRAINING_EPISODES, LastTraining
-from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader
+from dreamer_core.report.evaluated import SCORED_TRAINING_EPISODES
+from dreamer_core.report.history import RunHistory
+from dreamer_core.report.read import METRICS_FILE, LogReader
 from services.sweep.directory import Score
 from services.sweep.plan import RunKey
 
@@ -168,45 +169,37 @@ class ProgressReader:
         self._forget()
 
     def _forget(self) -> None:
-        self._newest: LogLine | None = None
-        self._training = LastTraining(keep=SCORED_TRAINING_EPISODES)
-        self._paced: LogLine | None = None  # the newest that tells the speed
+        self._history = RunHistory(keep_training=SCORED_TRAINING_EPISODES)
 
     def begin(self) -> None:
         """The speed of before does not count any more: the run is started again."""
-        self._paced = None
+        self._history.newest_with.pop(_SPEED, None)
 
     def read(self, state: RunState) -> RunState:
         """Returns the state with what the run has written since."""
         with suppress(OSError):  # a file system that is away for a while; the run goes on
             for line in self._log.read_on():
-                self._take(line)
+                self._history.take(line)
         if self._damaged and not self._has_told_damage:
             self._has_told_damage = True
             what = self._damaged[0]
             logger.warning("The progress of %s leaves out damaged lines: %s", state.key, what)
         self._damaged.clear()
-        if self._newest is None:
+        newest, trained = self._history.newest, self._history.training.last()
+        if newest is None:
             return state
-        trained = self._training.last()
         return replace(
             state,
-            policy_step=self._newest.policy_step,
+            policy_step=newest.policy_step,
             mean_return=None if trained is None else trained.mean,
             episodes=0 if trained is None else len(trained.episodes),
             policy_steps_per_second=self._speed(),
-            frames_per_policy_step=self._newest.frames_per_policy_step,
+            frames_per_policy_step=newest.frames_per_policy_step,
         )
-
-    def _take(self, line: LogLine) -> None:
-        self._newest = line
-        self._training.take(line)
-        if _SPEED in line.values:
-            self._paced = line
 
     def _speed(self) -> float | None:
         """Policy steps a second; None where it was told too long ago, as by a run that hangs."""
-        line = self._paced
+        line = self._history.newest_with.get(_SPEED)
         if line is None or self._clock_s() - line.wall_time_s > _SPEED_HOLDS_S:
             return None
         return line.values[_SPEED]

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from dreamer_core.config import Config
 from dreamer_core.errors import DreamerError, naming
-from dreamer_core.report.metrics import is_of_newest_weights
-from dreamer_core.report.read import METRICS_FILE, read_jsonl
+from dreamer_core.report.history import read_history
+from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.storage.store import open_store
@@ -84,7 +84,7 @@ def read_status(run_dir: Path) -> RunStatus:
         RunDirectoryError: the directory holds no run.
         BadInput: its metrics are damaged, or cannot be read.
     """
-    config, paths, log = read_config(run_dir), RunPaths(run_dir), run_dir / METRICS_FILE
+    config, paths = read_config(run_dir), RunPaths(run_dir)
     status = RunStatus(
         run=str(run_dir),
         preset=config.preset,
@@ -98,13 +98,9 @@ def read_status(run_dir: Path) -> RunStatus:
         else None,
         replays=config.offline.replays,
     )
-    with naming(f"read {log}", "Mend its permissions"):
-        lines = read_jsonl(log, tail_bytes=_TAIL_BYTES)
-    newest, values = None, dict[str, float]()
-    for line in lines:
-        if is_of_newest_weights(line):
-            newest = line
-            values.update(line.values)
+    with naming(f"read {run_dir / METRICS_FILE}", "Mend its permissions"):
+        history = read_history(run_dir, tail_bytes=_TAIL_BYTES)
+    newest = history.newest
     if newest is None:
         return status
     return replace(
@@ -113,7 +109,7 @@ def read_status(run_dir: Path) -> RunStatus:
         env_frame=newest.env_frame,
         gradient_step=newest.gradient_step,
         reported_wall_time_s=newest.wall_time_s,
-        values=values,
+        values=history.values,
     )
 
 

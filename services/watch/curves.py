@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from dreamer_core.report.evaluated import LastEvaluations, LastTraining
+from dreamer_core.report.history import RunHistory
 from dreamer_core.report.metrics import is_of_newest_weights
 from dreamer_core.report.read import (
     RUNNING_MEAN_EPISODES,
@@ -77,9 +77,7 @@ class RunCurves:
         self._curves: dict[str, Curve] = {}
         self._lines = CurveLines()
         self._recent: deque[Point] = deque(maxlen=RUNNING_MEAN_EPISODES)
-        self._values: dict[str, float | None] = {}
-        self._newest: LogLine | None = None
-        self._evaluations, self._training = LastEvaluations(), LastTraining()
+        self._history = RunHistory()
         self._trained_s = 0.0
 
     def read_on(self) -> dict[str, Any]:
@@ -96,13 +94,13 @@ class RunCurves:
             return self._as_json()
 
     def _as_json(self) -> dict[str, Any]:
-        newest = self._newest
+        newest, values = self._history.newest, self._history.values
         return {
             "policy_step": newest.policy_step if newest else 0,
             "env_frame": newest.env_frame if newest else 0,
             "gradient_step": newest.gradient_step if newest else 0,
             "reported_s": newest.wall_time_s if newest else None,
-            "values": dict(self._values),
+            "values": {name: x if math.isfinite(x) else None for name, x in values.items()},
             "curves": {name: curve.points() for name, curve in self._curves.items()},
             "trained_s": self._trained_s,
             "score": self._score(),
@@ -111,23 +109,20 @@ class RunCurves:
     def _score(self) -> dict[str, Any] | None:
         """The mean of the last evaluations' episodes, or of the last training episodes if none."""
         for played, found in (
-            ("greedy evaluation", self._evaluations.last()),
-            ("training", self._training.last(episodes=RUNNING_MEAN_EPISODES)),
+            ("greedy evaluation", self._history.evaluations.last()),
+            ("training", self._history.training.last(episodes=RUNNING_MEAN_EPISODES)),
         ):
             if found is not None:
                 return {"mean": found.mean, "episodes": len(found.episodes), "played": played}
         return None
 
     def _take(self, line: LogLine) -> None:
-        since_s = line.wall_time_s - self._newest.wall_time_s if self._newest else 0.0
-        self._trained_s += since_s if 0 < since_s < _LONGEST_SILENCE_S else 0.0
-        self._newest = line
-        self._evaluations.take(line)
-        self._training.take(line)
+        before = self._history.newest
+        self._history.take(line)
         if not is_of_newest_weights(line):
             return
-        for name, value in line.values.items():
-            self._values[name] = value if math.isfinite(value) else None
+        since_s = line.wall_time_s - before.wall_time_s if before else 0.0
+        self._trained_s += since_s if 0 < since_s < _LONGEST_SILENCE_S else 0.0
         for name, added in self._lines.take(line).items():
             self._add(name, added)
             if name == "return":

@@ -22,7 +22,7 @@ def test_a_run_that_goes_back_has_its_later_values(tmp_path):
     )
     found = read_run(run_dir)
     assert found.series["dreamer_kl_nats"] == [(40, 10), (80, -20), (100, -25)]
-    assert found.newest.policy_step == 25
+    assert found.history.newest.policy_step == 25
 
 
 def test_a_long_run_is_thinned_to_means_and_keeps_its_end(tmp_path, monkeypatch):
@@ -44,8 +44,8 @@ def test_a_run_without_metrics_has_no_curves(tmp_path):
     run_dir = write_run(tmp_path / "run", [])
     (run_dir / "metrics.jsonl").unlink()
     found = read_run(run_dir)
-    played = found.evaluations.last(), found.training.last()
-    assert (found.newest, *played) == (None, None, None)
+    played = found.history.evaluations.last(), found.history.training.last()
+    assert (found.history.newest, *played) == (None, None, None)
     assert not found.has_checkpoint and found.holder is None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dreamer_core.errors import BadInput
-from dreamer_core.report.evaluated import LastEvaluations
+from dreamer_core.report.history import RunHistory
 from dreamer_core.scores.runs import Wanted, collect
 from tests.core.scores.examples import as_text, line, write_run
 
@@ -258,7 +258,7 @@ def test_a_run_without_a_log_is_left_out(tmp_path):
 
 def test_evaluations_that_were_read_already_are_not_read_again(tmp_path):
     run_dir = write_run(tmp_path / "run", [])
-    read = LastEvaluations()
+    read = RunHistory()
     for each in evaluated(3):
         read.take(each)
     (run,) = collect([run_dir], Wanted(), {run_dir: read}).runs

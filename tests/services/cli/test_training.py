@@ -10,7 +10,7 @@ from rich.console import Console
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.types import Report
-from services.cli.training import Past, log_through, past_of
+from services.cli.training import log_through, past_of
 from tests.commands import SMALL, exit_code_of
 
 
@@ -59,7 +59,9 @@ def test_a_resumed_run_shows_what_it_returned_before(copied):
             run_log.write(report, policy_step=200, gradient_step=40)
         found = {"dreamer_evaluation_return": 5.0}  # of an older checkpoint
     before = past_of(copied)
-    assert before.episodes and before.evaluation == {"dreamer_evaluation_return": 4.0}
+    assert before.training.episodes
+    assert before.newest_evaluation == {"dreamer_evaluation_return": 4.0}
     log.write_text("damaged\n" + log.read_text())
-    assert past_of(copied) == before
-    assert past_of(copied / "new") == past_of(log) == Past([])
+    again = past_of(copied)
+    assert (again.newest, again.training.episodes) == (before.newest, before.training.episodes)
+    assert past_of(copied / "new").newest is past_of(log).newest is None

@@ -96,13 +96,17 @@ class OptimizerConfig:
     """Largest global gradient norm."""
     epsilon: float = setting(1e-5, _APP_D)
     """Adam epsilon."""
+    beta_2: float = setting(0.999, "released code: its framework's default")
+    """Decay a step of Adam's mean of squared gradients: 0.999 remembers some 1,000 steps."""
     weight_decay: float = setting(1e-6, _APP_D)
     """Each step multiplies every parameter by (1 - weight_decay), whatever the learning rate."""
 
     def __post_init__(self) -> None:
         require_types(self)
         require_positive(self, "learning_rate", "clip_norm", "epsilon")
-        require(0 <= self.weight_decay < 1, f"weight_decay={self.weight_decay} must be in [0, 1)")
+        for name in ("beta_2", "weight_decay"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"{name}={value} must be in [0, 1)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,6 @@ from dreamer_core.config import OptimizerConfig
 from dreamer_core.errors import BadInput
 
 _BETA_1 = 0.9
-_BETA_2 = 0.999
 
 
 def gradients(optimizers: Sequence[Optimizer], loss: Tensor) -> list[Tensor]:
@@ -92,11 +91,11 @@ class Optimizer:
         share = is_good.float()  # 0 makes every line below the identity
         self._num_updates += is_good
         count = self._num_updates.double().clamp(min=1)
-        correction = (1 - _BETA_2**count).sqrt() / (1 - _BETA_1**count)
+        correction = (1 - config.beta_2**count).sqrt() / (1 - _BETA_1**count)
         gradient.mul_((config.clip_norm / norm).clamp(max=1.0))
         gradient.masked_fill_(~is_good, 0.0)
         self._first_moment.lerp_(gradient, (1 - _BETA_1) * share)
-        self._second_moment.lerp_(gradient.square_(), (1 - _BETA_2) * share)
+        self._second_moment.lerp_(gradient.square_(), (1 - config.beta_2) * share)
         step = self._first_moment / self._second_moment.sqrt().add_(config.epsilon)
         self._flat.mul_(1 - config.weight_decay * share)
         self._flat.sub_(step.mul_(config.learning_rate * correction.float() * share))

@@ -105,15 +105,18 @@ def test_no_number_of_the_whole_config_may_be_negative(path):
         changed(Config(), {path: -1})
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "clip_norm", "epsilon", "weight_decay"])
+@pytest.mark.parametrize(
+    "name", ["learning_rate", "clip_norm", "epsilon", "beta_2", "weight_decay"]
+)
 def test_not_a_number_is_no_optimizer_setting(name):
     assert f"{name}=nan" in refusal(OptimizerConfig, **{name: NAN})
 
 
+@pytest.mark.parametrize("name", ["beta_2", "weight_decay"])
 @pytest.mark.parametrize("value", [-1e-6, 1, 2])
-def test_a_weight_decay_that_would_erase_the_weights_is_refused(value):
-    message = refusal(OptimizerConfig, weight_decay=value)
-    assert message == f"weight_decay={value} must be in [0, 1)"
+def test_a_decay_that_would_erase_everything_is_refused(name, value):
+    message = refusal(OptimizerConfig, **{name: value})
+    assert message == f"{name}={value} must be in [0, 1)"
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1])

@@ -34,15 +34,22 @@ def slow_steps(w: np.ndarray, grads: Tensor, config: OptimizerConfig) -> np.ndar
     for t, gradient in enumerate(to_float64(grads), start=1):
         g = gradient * min(1, config.clip_norm / np.sqrt((gradient**2).sum()))
         w = w * (1 - config.weight_decay)
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        rate = config.learning_rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        m, v = 0.9 * m + 0.1 * g, config.beta_2 * v + (1 - config.beta_2) * g**2
+        rate = config.learning_rate * np.sqrt(1 - config.beta_2**t) / (1 - 0.9**t)
         w = w - rate * m / (np.sqrt(v) + config.epsilon)
     return w
 
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"clip_norm": 0.5}, {"epsilon": 0.1}, {"weight_decay": 0.1}, {"learning_rate": 1.0}],
+    [
+        {},
+        {"clip_norm": 0.5},
+        {"epsilon": 0.1},
+        {"weight_decay": 0.1},
+        {"learning_rate": 1.0},
+        {"beta_2": 0.9},
+    ],
 )
 def test_steps_equal_the_stated_rule(config):
     layer = make_layer()

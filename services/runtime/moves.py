@@ -51,15 +51,18 @@ class Moves:
             if name in self._evaluations.names and host.has_room([name]):
                 self._evaluations.drop([name])
         services = sorted(drained.intersection(REQUIRED))
-        needs_checkpoint = self._crew.is_lockstep or "learner" in services
-        self._saves.is_wanted = bool(services) and needs_checkpoint
+        needs_checkpoint = bool(services) and (self._crew.is_lockstep or "learner" in services)
+        if needs_checkpoint:
+            self._saves.want()
+        else:
+            self._saves.want_none()
         if not services or not host.has_room(services):
             self._went_on = bool(services)
             return False
         if self._went_on and self._saves.is_made:
             self._went_on = False
             self._saves.want_another()  # that one is old by now
-        if self._saves.is_wanted and not self._saves.is_made:
+        if needs_checkpoint and not self._saves.is_made:
             is_held = self._saves.is_under_way  # where none can be written, the run goes on
             self._went_on |= not is_held
             return is_held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.types import Report
@@ -13,6 +13,8 @@ from services.runtime.crew import Crew
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 30.0  # between two tries to write one
+
+_Wanted: TypeAlias = Literal["no", "asked", "begun", "made"]
 
 
 class Saves:
@@ -30,9 +32,7 @@ class Saves:
         self._tried_s = -math.inf
         self._policy_steps = 0  # of the one that is being written
         self._has_resume_point = False  # without one, a kill in lockstep could not be undone
-        self._is_wanted = False
-        self._wanted_is_begun = False  # the one that is being written, or was last
-        self._wanted_is_made = False
+        self._wanted: _Wanted = "no"  # whatever the clock says; one begun before does not count
 
     def began(self, *, is_exact: bool) -> None:
         """Takes note that the services were brought up, at a checkpoint or not."""
@@ -43,26 +43,23 @@ class Saves:
         """A try that the services of before did not end is void."""
         self._tried_s = -math.inf
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether a checkpoint is wanted at once, whatever the clock says."""
-        return self._is_wanted
-
-    @is_wanted.setter
-    def is_wanted(self, is_wanted: bool) -> None:
-        if is_wanted and not self._is_wanted:
+    def want(self) -> None:
+        """A checkpoint is wanted at once, whatever the clock says; asking twice wants one."""
+        if self._wanted == "no":
             self.want_another()
-        self._is_wanted = is_wanted
 
     def want_another(self) -> None:
         """What was begun or made so far is not the one that is wanted."""
-        self._wanted_is_begun = self._wanted_is_made = False
-        self._tried_s = -math.inf
+        self._wanted, self._tried_s = "asked", -math.inf
+
+    def want_none(self) -> None:
+        """The clock alone says when the next one is due."""
+        self._wanted = "no"
 
     @property
     def is_made(self) -> bool:
         """Whether one that was begun since it is wanted has been written."""
-        return self._is_wanted and self._wanted_is_made
+        return self._wanted == "made"
 
     @property
     def is_under_way(self) -> bool:
@@ -77,7 +74,7 @@ class Saves:
     def is_due(self) -> bool:
         """Whether it is time to save, and none is being written."""
         needs_point = self._crew.is_lockstep and not self._has_resume_point
-        is_missing = self._is_wanted and not self._wanted_is_made
+        is_missing = self._wanted in ("asked", "begun")
         is_due = is_missing or needs_point or self.age_s > self._interval_s
         since_try_s = self._crew.host.now_s() - self._tried_s
         is_retry_due = since_try_s > min(self._interval_s, _RETRY_S)
@@ -94,7 +91,8 @@ class Saves:
             References to the replay's position and to the report.
         """
         self.tried()
-        self._wanted_is_begun = self._is_wanted
+        if self._wanted == "asked":
+            self._wanted = "begun"
         self._policy_steps = schedule.policy_steps
         host = self._crew.host
         position = host.call("replay", "flush")
@@ -110,7 +108,8 @@ class Saves:
     def saved(self, position: Any, report: Report) -> None:
         """A checkpoint with the replay at `position` is on disk; `report` is the learner's."""
         self._saved_s = self._crew.host.now_s()
-        self._wanted_is_made = self._wanted_is_begun
+        if self._wanted == "begun":
+            self._wanted = "made"
         seconds = report.values["dreamer_checkpoint_seconds"]
         logger.info("Wrote the checkpoint of policy step %d in %.1f s", self._policy_steps, seconds)
         if self._crew.is_lockstep:

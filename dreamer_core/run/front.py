@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from dreamer_core.agent.device import choose_execution
 from dreamer_core.config import Config, EnvConfig
@@ -28,6 +28,7 @@ from dreamer_core.report.curves import plot_learning_curve
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.tracker import Tracker, require_tracker
 from dreamer_core.run.findings import findings
+from dreamer_core.run.own_run import OwnRun, Standing
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.restored import require_beginning
 from dreamer_core.run.settled import settled
@@ -51,54 +52,6 @@ class RunResult:
     is_finished: bool
     """False if it was stopped early; starting it again resumes."""
     pictures: tuple[Path, ...]
-
-
-class Standing(Protocol):
-    """Where a run stands."""
-
-    @property
-    def policy_steps(self) -> int:
-        """So many have been taken."""
-        ...
-
-    @property
-    def gradient_steps(self) -> int:
-        """So many have been taken."""
-        ...
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all are taken."""
-        ...
-
-
-class OwnRun(Protocol):
-    """A run in one process."""
-
-    @property
-    def schedule(self) -> Standing:
-        """Where it stands."""
-        ...
-
-    def run(self, should_stop: Callable[[], bool]) -> None:
-        """Trains to the end, or until asked to stop."""
-        ...
-
-    def save(self) -> None:
-        """Writes a checkpoint."""
-        ...
-
-    def evaluate_last(self, should_stop: Callable[[], bool]) -> None:
-        """Evaluates the weights of a run that is done."""
-        ...
-
-    def draw_open_loop(self) -> Mapping[str, bytes]:
-        """Draws the open-loop picture; nothing while there is too little to draw."""
-        ...
-
-    def close(self) -> None:
-        """Closes what it opened."""
-        ...
 
 
 def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tuple[Config, EnvSpec]:
@@ -196,7 +149,7 @@ class Front:
             except OSError as error:
                 logger.warning("%s was not written: %s", path, error)
 
-    def trained(self, run: OwnRun, should_stop: Callable[[], bool]) -> RunResult:
+    def trained(self, run: OwnRun[Any], should_stop: Callable[[], bool]) -> RunResult:
         """Trains a run in this process and closes it, whatever happens.
 
         A checkpoint is written when it is done or asked to stop, before it is evaluated once more.

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,11 +26,11 @@ from dreamer_core.envs.suites import make_env
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.run.front import RunResult, check, open_front
+from dreamer_core.run.own_run import OwnRun
 from dreamer_core.run.progress import Observer, Pulse, next_incarnation
 from dreamer_core.run.rollout import Collected, Rollout
 from dreamer_core.run.schedule import CollectOrder, Schedule
-from dreamer_core.run.scoring import OwnEvaluations
-from dreamer_core.run.trainer import GradientSteps, Trainer
+from dreamer_core.run.trainer import Trainer
 from dreamer_core.seeds import env_seed
 from dreamer_core.storage.run_directory import RunPaths
 from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
@@ -39,7 +38,7 @@ from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
 logger = logging.getLogger(__name__)
 
 
-class LocalRun:
+class LocalRun(OwnRun[Schedule]):
     """Environment, policy, replay and trainer in one process.
 
     Args:
@@ -50,75 +49,46 @@ class LocalRun:
     """
 
     def __init__(self, config: Config, paths: RunPaths, spec: EnvSpec, observe: Observer) -> None:
-        self._config = config
-        self._paths = paths
-        self._spec = spec
-        self._observe = observe
-        self._trainer = Trainer(config, spec, paths.checkpoints)
-        point = self._trainer.resume_point
+        trainer = Trainer(config, spec, paths.checkpoints)
+        point = trainer.resume_point
         target = None if point is None else point.target
         self._replay = open_replay(
             paths.replay, config.replay, spec, is_rewindable=True, target=target
         )
         counts, is_exact = self._replay.counts(), self._replay.is_rewound
         incarnation = next_incarnation(counts, target, is_exact=is_exact)
-        make_policy = partial(policy_of, config, spec, self._trainer.agent.device)
         self._env = make_env(config.env, env_seed(config.seed, incarnation), spec)
-        self._rollout = Rollout(self._env, config, incarnation, make_policy())
+        policy = policy_of(config, spec, trainer.agent.device)
+        self._rollout = Rollout(self._env, config, incarnation, policy)
         self._weights: WeightsSnapshot | None = None
         self._needs_resume_point = not is_exact
-        self._steps = GradientSteps(self._trainer, self._replay.sample, config.seed)
         self._insert_wait_s = 0.0
-        self._saved_s = time.monotonic()
-        is_together = works_together(self._trainer.agent.device) and not has_own_dtype()
+        is_together = works_together(trainer.agent.device) and not has_own_dtype()
         self._learner = ThreadPoolExecutor(1) if is_together else None
-        self.schedule = Schedule(
+        schedule = Schedule(
             config.schedule,
             steps=config.steps,
             policy_steps=counts.policy_steps,
-            gradient_steps=self._trainer.gradient_step,
+            gradient_steps=trainer.gradient_step,
             is_lockstep=self._learner is None,
         )
-        self._pulse = Pulse(self.schedule, counts, spec.frames_per_policy_step)
-        self._evaluations = OwnEvaluations(
-            config,
-            spec,
-            paths.root / METRICS_FILE,
-            (counts.policy_steps, self._trainer.gradient_step),
-            make_policy=make_policy,
-            snapshot=self._trainer.snapshot,
-            beat=self._beat_if_due,
-            report=self._report,
-        )
+        self._pulse = Pulse(schedule, counts, spec.frames_per_policy_step)
+        log, sample = paths.root / METRICS_FILE, self._replay.sample
+        super().__init__(config, spec, log, trainer, schedule, sample=sample, observe=observe)
         if point is not None and is_exact:
             self._rollout.restore(point.rollout)
             if point.weights is not None:
                 self._weights = point.weights
-                self.schedule.published(point.weights.version)
+                schedule.published(point.weights.version)
         self._report(Report(service="supervisor", is_restart=True))
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Trains until the configured number of policy steps, or until asked to stop."""
-        schedule = self.schedule
         if self._needs_resume_point and self._rollout.state() is not None:
             self.save()
-        while not schedule.is_done and not should_stop():
-            if self._learner is None:
-                self._take_turns(should_stop)
-            else:
-                self._work_together(self._learner, should_stop)
-            self._evaluations.play_if_due(schedule.policy_steps, should_stop)
-            if time.monotonic() - self._saved_s > self._config.checkpoint.interval_s:
-                self.save()
-        self._beat()
+        super().run(should_stop)
 
-    def evaluate_last(self, should_stop: Callable[[], bool]) -> None:
-        """Evaluates the weights of a run that is done, unless they were or evaluation is off."""
-        if self.schedule.is_done:
-            self._evaluations.play_last(self.schedule.policy_steps, should_stop)
-
-    def save(self) -> None:
-        """Writes a checkpoint."""
+    def _saved(self) -> Report:
         position = self._replay.flush()
         saved = self._trainer.save(
             policy_step=self.schedule.policy_steps,
@@ -127,12 +97,7 @@ class LocalRun:
             weights=self._weights,
         )
         self._replay.release(position)
-        self._report(saved)
-        self._saved_s = time.monotonic()
-
-    def draw_open_loop(self) -> Mapping[str, bytes]:
-        """Draws the open-loop picture; nothing while there is too little to draw."""
-        return self._steps.draw_open_loop()
+        return saved
 
     def close(self) -> None:
         """Closes environment and replay."""
@@ -143,8 +108,11 @@ class LocalRun:
         finally:
             self._replay.close()
 
-    def _take_turns(self, should_stop: Callable[[], bool]) -> None:
-        """Collects, then trains."""
+    def _take_turn(self, should_stop: Callable[[], bool], /) -> None:
+        """Collects, then trains, or both at once."""
+        if self._learner is not None:
+            self._work_together(self._learner, should_stop)
+            return
         self._publish_if_due()
         order = self.schedule.next_collect()
         if order is not None:
@@ -202,7 +170,7 @@ class LocalRun:
         """Takes the gradient steps that fell due."""
         schedule = self.schedule
         while schedule.may_train() and not should_stop():
-            report = self._steps.take(schedule.training(), schedule.policy_steps)
+            report = self._train_step(schedule.training())
             schedule.trained()
             if report is not None:
                 self._report(report)
@@ -212,11 +180,8 @@ class LocalRun:
             self._beat()
 
     def _beat(self) -> None:
-        for report in self._pulse.reports(checkpoint_age_s=time.monotonic() - self._saved_s):
+        for report in self._pulse.reports(checkpoint_age_s=self._checkpoint_age_s):
             self._report(report)
-
-    def _report(self, report: Report) -> None:
-        self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)
 
 
 def works_together(device: torch.device) -> bool:

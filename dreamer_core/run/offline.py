@@ -14,21 +14,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dreamer_core.agent.captured_policy import policy_of
 from dreamer_core.config import Config
 from dreamer_core.config_offline import OfflineConfig
 from dreamer_core.errors import BadInput
 from dreamer_core.replay.fixed import FixedReplay
 from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.run.front import RunResult, open_front, ready
+from dreamer_core.run.own_run import OwnRun
 from dreamer_core.run.progress import Observer, Pulse, Speed
 from dreamer_core.run.recorded import Actions, Recorded, recorded
-from dreamer_core.run.scoring import OwnEvaluations
-from dreamer_core.run.trainer import GradientSteps, Trainer
+from dreamer_core.run.trainer import Trainer
 from dreamer_core.storage.run_directory import RunPaths, read_config
 from dreamer_core.types import Report
 
@@ -64,7 +62,7 @@ class OfflineSchedule:
         return self.policy_steps >= self._steps
 
 
-class OfflineRun:
+class OfflineRun(OwnRun[OfflineSchedule]):
     """Trainer and evaluations over a replay that stays as it is.
 
     Args:
@@ -75,57 +73,26 @@ class OfflineRun:
     """
 
     def __init__(self, config: Config, paths: RunPaths, data: Recorded, observe: Observer) -> None:
-        self._config = config
-        self._paths = paths
-        self._observe = observe
-        self._replay = data.replay
-        self._trainer = Trainer(config, data.spec, paths.checkpoints)
-        self._steps = GradientSteps(self._trainer, data.replay.sample, config.seed)
-        self.schedule = OfflineSchedule(config, self._trainer)
-        evaluation = config.evaluation
+        trainer = Trainer(config, data.spec, paths.checkpoints)
+        schedule = OfflineSchedule(config, trainer)
         if not data.has_env:
-            evaluation = dataclasses.replace(evaluation, interval_frames=None)
-        self._evaluations = OwnEvaluations(
-            dataclasses.replace(config, evaluation=evaluation),
-            data.spec,
-            paths.root / METRICS_FILE,
-            (self.schedule.policy_steps, self.schedule.gradient_steps),
-            make_policy=partial(policy_of, config, data.spec, self._trainer.agent.device),
-            snapshot=self._trainer.snapshot,
-            beat=self._beat_if_due,
-            report=self._report,
-        )
-        self._saved_s = self._beaten_s = time.monotonic()
+            evaluation = dataclasses.replace(config.evaluation, interval_frames=None)
+            config = dataclasses.replace(config, evaluation=evaluation)
+        log, sample = paths.root / METRICS_FILE, data.replay.sample
+        super().__init__(config, data.spec, log, trainer, schedule, sample=sample, observe=observe)
+        self._beaten_s = time.monotonic()
         self._speed = Speed(self._beaten_s, self.schedule.gradient_steps)
         self._report(Report(service="supervisor", is_restart=True))
         self._report(_replay_report(data.replay))
 
-    def run(self, should_stop: Callable[[], bool]) -> None:
-        """Trains until the configured number of gradient steps, or until asked to stop."""
-        schedule = self.schedule
-        while not schedule.is_done and not should_stop():
-            report = self._steps.take(schedule.gradient_steps, schedule.policy_steps)
-            if report is not None:
-                self._report(report)
-            self._beat_if_due()
-            self._evaluations.play_if_due(schedule.policy_steps, should_stop)
-            if time.monotonic() - self._saved_s > self._config.checkpoint.interval_s:
-                self.save()
-        self._beat()
+    def _take_turn(self, _should_stop: Callable[[], bool], /) -> None:
+        report = self._train_step(self.schedule.gradient_steps)
+        if report is not None:
+            self._report(report)
+        self._beat_if_due()
 
-    def evaluate_last(self, should_stop: Callable[[], bool]) -> None:
-        """Evaluates the weights of a run that is done, unless they were or evaluation is off."""
-        if self.schedule.is_done:
-            self._evaluations.play_last(self.schedule.policy_steps, should_stop)
-
-    def save(self) -> None:
-        """Writes a checkpoint."""
-        self._report(self._trainer.save(policy_step=self.schedule.policy_steps))
-        self._saved_s = time.monotonic()
-
-    def draw_open_loop(self) -> Mapping[str, bytes]:
-        """Draws the open-loop picture; nothing while there is too little to draw."""
-        return self._steps.draw_open_loop()
+    def _saved(self) -> Report:
+        return self._trainer.save(policy_step=self.schedule.policy_steps)
 
     def close(self) -> None:
         """Nothing: the replay is only read."""
@@ -138,13 +105,10 @@ class OfflineRun:
         self._beaten_s = time.monotonic()
         speed = self._speed.at(self._beaten_s, self.schedule.gradient_steps)
         values = {
-            "dreamer_checkpoint_age_seconds": self._beaten_s - self._saved_s,
+            "dreamer_checkpoint_age_seconds": self._checkpoint_age_s,
             "dreamer_gradient_steps_per_second": speed,
         }
         self._report(Report(service="supervisor", values=values))
-
-    def _report(self, report: Report) -> None:
-        self._observe(report, self.schedule.policy_steps, self.schedule.gradient_steps)
 
 
 def train_offline(

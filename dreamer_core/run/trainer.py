@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -271,38 +271,6 @@ class Trainer:
                 self.agent.device
             )
         return facts
-
-
-class GradientSteps:
-    """The gradient steps of a run in one process: a batch is drawn, then trained on.
-
-    Args:
-        trainer: takes them.
-        sample: draws the batch of a gradient step with a seed.
-        seed: of the run.
-    """
-
-    def __init__(self, trainer: Trainer, sample: Callable[[int, int], Batch], seed: int) -> None:
-        self._trainer, self._sample, self._seed = trainer, sample, seed
-        self._sample_wait_s = 0.0
-
-    def take(self, gradient_step: int, policy_step: int) -> Report | None:
-        """Takes a step; arguments, result and errors as `Trainer.train`."""
-        started_s = time.perf_counter()
-        batch = self._sample(gradient_step, self._seed)
-        self._sample_wait_s += time.perf_counter() - started_s
-        report = self._trainer.train(batch, gradient_step=gradient_step, policy_step=policy_step)
-        if report is None:
-            return None
-        waited = {"dreamer_sample_wait_seconds_total": self._sample_wait_s}
-        return replace(report, values={**report.values, **waited})
-
-    def draw_open_loop(self) -> Mapping[str, bytes]:
-        """Draws the open-loop picture; nothing while there is too little to draw."""
-        gradient_step = self._trainer.gradient_step
-        if gradient_step == 0:
-            return {}
-        return self._trainer.draw_open_loop(self._sample(gradient_step, self._seed))
 
 
 def require_place(config: Config, spec: EnvSpec) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from dreamer_core.bench.measure import machine
 from dreamer_core.config import Config
-from dreamer_core.presets import leaves, preset
+from dreamer_core.presets import differing, preset
 from dreamer_core.run.evaluation import evaluate_run
 from dreamer_core.run.handed_on import hand_on
 from dreamer_core.storage.checkpoint import Checkpoint
@@ -99,11 +99,10 @@ def card(agent: Checkpoint, returns: list[float], options: argparse.Namespace) -
 
 def changes_of(config: Config) -> dict[str, Any]:
     """What a config changes of its preset, without what the command names apart."""
-    usual = dict(leaves(preset(config.preset)))
     return {
         name: value
-        for name, value in leaves(config)
-        if value != usual[name] and not name.startswith(_OF_THE_PLACE)
+        for name, (value, _) in differing(config, preset(config.preset)).items()
+        if not name.startswith(_OF_THE_PLACE)
     }
 
 

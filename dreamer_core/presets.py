@@ -317,6 +317,12 @@ def leaves(config: Any) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+def differing(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Returns (value, the other's) of every setting that is not the same, by dotted path."""
+    others = dict(leaves(other))
+    return {path: (x, others[path]) for path, x in leaves(config) if x != others[path]}
+
+
 def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
     """Yields (dotted path, field, value) of every setting, in the order of definition."""
     for item in dataclasses.fields(config):

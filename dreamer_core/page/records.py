@@ -18,7 +18,7 @@ from dreamer_core.report.metrics import is_of_newest_weights
 from dreamer_core.report.read import METRICS_FILE, LogLine, LogReader, Point
 from dreamer_core.scores.run_config import read_run_config
 from dreamer_core.scores.runs import CONFIG_FILE, SWEEP_FILE
-from dreamer_core.scores.stamp import Stamp, protocol_of
+from dreamer_core.scores.stamp import Stamp, preset_of, protocol_of
 from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import RunPaths, holder
 from dreamer_core.words import few, plural
@@ -65,7 +65,7 @@ class RunRecord:
     @property
     def preset(self) -> str:
         """That its config was made from."""
-        return str(self.config.get("preset", "atari"))
+        return preset_of(self.config)
 
     @property
     def has_checkpoint(self) -> bool:

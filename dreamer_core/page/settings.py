@@ -9,7 +9,7 @@ from dreamer_core.page.markup import Html, joined, tag
 from dreamer_core.page.records import RunRecord, Variant
 from dreamer_core.page.scored import wide_table
 from dreamer_core.presets import PRESETS, changes, leaves, preset, sources
-from dreamer_core.scores.stamp import as_words, settings_of
+from dreamer_core.scores.stamp import as_words, differing_from_preset, settings_of
 from dreamer_core.words import few, plural
 
 _OF_A_RUN = ("preset", "seed", "env.task")
@@ -18,22 +18,20 @@ _SHOWN_VALUES = 4
 
 def config_section(variant: Variant) -> Html:
     """Returns what differs from the preset, and every setting with its source."""
-    settings = _values(variant.runs)
-    own = dict(leaves(preset(variant.runs[0].preset))) if _is_known(variant) else {}
-    differing = [
-        path
-        for path, values in settings.items()
-        if path not in _OF_A_RUN and any(each != _shown(own.get(path)) for each in values)
-    ]
+    settings, name = _values(variant.runs), variant.runs[0].preset
+    own = dict(leaves(preset(name))) if name in PRESETS else {}
+    differing = set[str]().union(*(differing_from_preset(run.config) for run in variant.runs))
+    differing.difference_update(_OF_A_RUN)
     parts: list[Html] = []
-    name = variant.runs[0].preset
     if not own:
         parts.append(tag("p", f"This version knows no preset {name}, so nothing is compared."))
     elif not differing:
         parts.append(tag("p", f"As in the preset {name}, but for task and seed."))
     else:
         rows = [
-            (path, few(settings[path], _SHOWN_VALUES), _shown(own.get(path))) for path in differing
+            (path, few(values, _SHOWN_VALUES), _shown(own.get(path)))
+            for path, values in settings.items()
+            if path in differing
         ]
         headings = ("setting", "here", f"in {name}")
         parts.append(_table(headings, rows, f"What differs from {name}"))
@@ -45,10 +43,6 @@ def config_section(variant: Variant) -> Html:
     whole = _table(("setting", "value", "source of the preset's value"), rows, "Every setting")
     summary = tag("summary", f"Every setting ({len(rows)})")
     return joined((*parts, tag("details", summary, whole)))
-
-
-def _is_known(variant: Variant) -> bool:
-    return variant.runs[0].preset in PRESETS
 
 
 def _values(runs: Sequence[RunRecord]) -> Mapping[str, list[str]]:

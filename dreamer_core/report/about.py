@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dreamer_core.config import Config
-from dreamer_core.presets import PRESETS, leaves, preset
+from dreamer_core.presets import PRESETS, differing, leaves, preset
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +32,10 @@ def about(config: Config) -> About:
     )
 
 
-def _differing(config: Config) -> dict[str, tuple[Any, Any]]:
-    """Returns (value, the preset's) by path of what differs from the preset; {} if it is unknown.
-
-    Task and seed are among it.
-    """
-    if config.preset not in PRESETS:
-        return {}
-    own = dict(leaves(preset(config.preset)))
-    return {path: (value, own[path]) for path, value in leaves(config) if value != own[path]}
-
-
 def _run(config: Config) -> str:
     known = PRESETS.get(config.preset)
     lines = [f"Preset **{config.preset}**{f': {known.summary}' if known else ''}.", ""]
-    changed = _differing(config)
+    changed = differing(config, preset(config.preset)) if known else {}
     if not changed:
         return "\n".join([*lines, "No setting differs from it." if known else "It is not known."])
     rows = [(path, str(value), str(own)) for path, (value, own) in changed.items()]

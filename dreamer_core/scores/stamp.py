@@ -55,8 +55,10 @@ def protocol_of(config: Mapping[str, Any]) -> Stamp:
         stamp["evaluation_limit_frames"] = found["evaluation.episode_limit"] * repeat
     if found.get("offline.replays"):
         stamp["offline.data"] = "a fixed replay"
-    stamp["preset"] = str(found.get("preset", "atari"))
-    return stamp | _differing(str(stamp["preset"]), found)
+    stamp["preset"] = preset_of(config)
+    without = (*_STAMPED_ALREADY, *_OF_THE_RUN, *MAY_CHANGE)
+    differing = differing_from_preset(config).items()
+    return stamp | {path: value for path, value in differing if not path.startswith(without)}
 
 
 def written_by(versions: Versions) -> Stamp:
@@ -106,17 +108,22 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def _differing(name: str, found: Mapping[str, Any]) -> Stamp:
-    """Returns the settings that differ from the preset's and that may change what is learned."""
+def preset_of(config: Mapping[str, Any]) -> str:
+    """Returns the name of the preset that a config was made from, known here or not."""
+    return str(config.get("preset", "atari"))
+
+
+def differing_from_preset(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that differ from the preset's, by dotted path; none if it is unknown.
+
+    Args:
+        config: as config.json holds it, of whatever version.
+    """
+    name = preset_of(config)
     if name not in PRESETS:
         return {}
-    own = dict(leaves(preset(name)))
-    without = (*_STAMPED_ALREADY, *_OF_THE_RUN, *MAY_CHANGE)
-    return {
-        path: value
-        for path, value in found.items()
-        if not path.startswith(without) and value != as_words(own.get(path))
-    }
+    own = {path: as_words(value) for path, value in leaves(preset(name))}
+    return {path: value for path, value in settings_of(config) if value != own.get(path)}
 
 
 def as_words(value: Any) -> Any:

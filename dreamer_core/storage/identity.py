@@ -8,7 +8,7 @@ from typing import Any
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import from_dict, known_part
-from dreamer_core.presets import leaves
+from dreamer_core.presets import differing
 from dreamer_core.storage.provenance import writer
 from dreamer_core.types import EnvSpec
 
@@ -42,13 +42,12 @@ def differing_settings(
         wanted: of the run that is asked for.
         may_change: prefixes of the settings that may differ.
     """
-    old, new = dict(leaves(saved)), dict(leaves(wanted))
-    differing = [
-        f"{name}={old[name]!r} there, {new[name]!r} asked for"
-        for name in old
-        if old[name] != new[name] and not name.startswith(may_change)
+    found = [
+        f"{name}={old!r} there, {new!r} asked for"
+        for name, (old, new) in differing(saved, wanted).items()
+        if not name.startswith(may_change)
     ]
-    return "; ".join(differing[:4]) + ("; ..." if len(differing) > 4 else "")
+    return "; ".join(found[:4]) + ("; ..." if len(found) > 4 else "")
 
 
 def require_same_run(facts: dict[str, Any], location: str, config: Config, spec: EnvSpec) -> None:
@@ -71,10 +70,10 @@ def require_same_run(facts: dict[str, Any], location: str, config: Config, spec:
             f"({', '.join(unknown)}). {writer(facts.get('program'))}. Resume with that one"
         )
     saved = saved_config(facts, location)
-    differing = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
-    if differing:
+    settings = differing_settings(saved, config, (*MAY_CHANGE, "checkpoint."))
+    if settings:
         raise BadInput(
-            f"The checkpoint {location} is of another run ({differing}). Ask for the preset "
+            f"The checkpoint {location} is of another run ({settings}). Ask for the preset "
             "and settings that it was made with, or name another place with --checkpoint.url"
         )
     wanted, got = environment_facts(spec), facts.get("environment")

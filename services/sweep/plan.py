@@ -9,7 +9,7 @@ from typing import Any
 
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
-from dreamer_core.presets import leaves, preset
+from dreamer_core.presets import differing, leaves, preset
 
 _PER_RUN = {
     "--env.task": "each run has a game of its own; name them with --games",
@@ -87,11 +87,10 @@ def refuse_options_of_one_run(arguments: list[str]) -> None:
 
 def local_command(config: Config, run_dir: Path) -> list[str]:
     """Returns the arguments of `dreamer` that train this config in one process."""
-    defaults = dict(leaves(preset(config.preset)))
-    always = {"env.task", "seed", "steps"}
+    told = {"env.task", "seed", "steps", *differing(config, preset(config.preset))}
     options = ["local", config.preset, "--run-dir", str(run_dir)]
     for path, value in leaves(config):
-        if path != "preset" and (path in always or value != defaults[path]):
+        if path in told:
             options += option_of(path, value)
     return options
 

@@ -38,9 +38,11 @@ define TORCH_FAILED
 echo "error: torch $(TORCH) could not be had with $(CPU_BUILD) (see above). Give TORCH_INDEX the address" \
   "that PyTorch's install page names for CPU, or take the ordinary build: GPU=yes" >&2; exit 2
 endef
+# Where pip installs, a uv of the environment's own has that step; `UV=` leaves it to pip.
+OWN_UV = $(if $(CPU_BUILD)$(GPU),,$(if $(filter file,$(origin UV)),$(BIN)/uv))
 define TORCH_HINT
-echo "no NVIDIA GPU here, and the ordinary build of torch has 2.5 GB for one: with uv on the path, or with" \
-  "TORCH_INDEX=ADDRESS, which PyTorch's install page names for CPU, the CPU build is taken"
+echo "the ordinary build of torch is taken, which has 2.5 GB for an NVIDIA GPU, and there is none here: for the CPU" \
+  "build give TORCH_INDEX the address that PyTorch's install page names for CPU"
 endef
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
@@ -82,7 +84,9 @@ $(RUN): pyproject.toml constraints.txt
 	@echo "installing what running needs: some 90 packages, 0.4 GB to download, 2.9 GB with CUDA;" \
 	  "about $(if $(UV),half a minute,a minute or two) where downloads are fast"
 	@$(if $(CPU_BUILD),$(INSTALL) --no-deps $(CPU_BUILD) torch $(LOG) || { $(TORCH_FAILED); })
-	@$(if $(CPU_BUILD)$(GPU),,$(TORCH_HINT))
+	@$(if $(OWN_UV),{ $(PIP) -q -c constraints.txt uv && $(OWN_UV) pip install -q --python $(BIN)/python -c constraints.txt \
+	  --no-deps --torch-backend cpu torch; } || $(TORCH_HINT))
+	@$(if $(CPU_BUILD)$(GPU)$(OWN_UV),,$(TORCH_HINT))
 	@$(INSTALL) -e . $(LOG)
 	@touch $@
 
@@ -205,7 +209,7 @@ constraints: ## Upgrade every pin in constraints.txt (torch: TORCH=2.13.0).
 	@$(FIND_PYTHON); \
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	"$$found" -m venv "$$fresh/venv"; \
-	"$$fresh/venv/bin/python" -m pip install --quiet --upgrade -e '.[dev]' torch==$(TORCH) setuptools; \
+	"$$fresh/venv/bin/python" -m pip install --quiet --upgrade -e '.[dev]' torch==$(TORCH) setuptools uv; \
 	grep '^#' constraints.txt >"$$fresh/pins"; \
 	"$$fresh/venv/bin/python" -m pip freeze --all --exclude-editable \
 	  | grep -viE '^(pip|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+|triton)==' \

@@ -23,10 +23,15 @@ NEITHER = {"help", "constraints", "clean", "image"}
 TARGETS = set(re.findall(r"^\.PHONY: (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-def make(tmp_path, *arguments):
+def make(tmp_path, *arguments, is_pip_asked_for=True):
     """What make would do where nothing is installed yet, with pip and without a GPU."""
-    outside = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    settings = (f"VENV={tmp_path / 'venv'}", "UV=", "GPU=", *arguments)
+    outside = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k != "UV"
+    }
+    outside["PATH"] = f"{tmp_path}:{outside['PATH']}"
+    (tmp_path / "uv").symlink_to("/bin/false")  # one that does not run hides one that does
+    pip = ("UV=",) if is_pip_asked_for else ()
+    settings = (f"VENV={tmp_path / 'venv'}", "GPU=", *pip, *arguments)
     return subprocess.run(
         ["make", "-n", *settings],
         check=False,
@@ -87,7 +92,16 @@ def test_a_target_installs_what_it_needs_and_no_more(target, tmp_path):
 def test_the_build_of_torch_is_chosen_before_all_else_is_installed(settings, torch, tmp_path):
     before = make(tmp_path, "install", *settings).stdout.partition(INSTALL_FOR_RUNNING)[0]
     assert torch in before if torch else "--no-deps" not in before
-    assert ("no NVIDIA GPU here" in before) == (not settings)
+    assert ("there is none here" in before) == (not settings)
+
+
+def test_where_there_is_no_uv_one_is_fetched_for_the_cpu_build_and_pip_does_the_rest(tmp_path):
+    planned = make(tmp_path, "install", is_pip_asked_for=False).stdout
+    torch, rest = planned.split(INSTALL_FOR_RUNNING)
+    assert "-c constraints.txt uv &&" in torch
+    assert "/uv pip install" in torch
+    assert "--torch-backend cpu torch" in torch
+    assert "no-deps" not in rest
 
 
 @pytest.mark.parametrize("extras", ["control,s3", "control s3", "control, s3", ",control,s3,"])

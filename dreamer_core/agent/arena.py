@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+ArenaLayout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and dtype of each tensor by its name."""
 _ALIGNMENT = 64  # bytes; a cache line, and what vector instructions like
 
@@ -28,7 +28,7 @@ class Arena:
         tensors: by their names.
     """
 
-    def __init__(self, layout: Layout, descriptor: int | None = None) -> None:
+    def __init__(self, layout: ArenaLayout, descriptor: int | None = None) -> None:
         offsets, size = dict[str, int](), 0
         for name, (shape, dtype) in layout.items():
             offsets[name] = size

@@ -35,7 +35,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dreamer_core.agent.arena import Arena, Layout
+from dreamer_core.agent.arena import Arena, ArenaLayout
 from dreamer_core.agent.optimizer import Optimizer, lay_out
 from dreamer_core.agent.update import Part, StepInputs, StepResult, Update
 from dreamer_core.config import Config
@@ -61,7 +61,7 @@ class Task:
 
     config: Config
     spec: EnvSpec
-    layout: Layout
+    layout: ArenaLayout
     index: int
     """Of the peer, 1 and up; the process that asks is 0."""
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.base import Seen, resize_image
 from dreamer_core.envs.gymnasium import GymnasiumEnvironment
-from dreamer_core.envs.observations import ImageReader, Part, image_flaw
+from dreamer_core.envs.observations import ImageReader, ObservationPart, image_flaw
 from dreamer_core.errors import BadInput
 from dreamer_core.types import EnvSpec, FloatArray, UInt8Array
 
@@ -67,7 +67,9 @@ class ScreenTerms:
         flaw = image_flaw(space)
         if flaw is not None:
             raise self._refusal(image, flaw)
-        reader = ImageReader("it", Part((), space), is_grayscale=self._config.is_grayscale)
+        reader = ImageReader(
+            "it", ObservationPart((), space), is_grayscale=self._config.is_grayscale
+        )
         channels = self._spec.image_shape[-1]
         if resize_image(reader.read(image)).shape[-1] != channels:
             raise self._refusal(image, f"has not the {channels} channels that the agent sees")

@@ -31,7 +31,7 @@ _ADVICE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ObservationPart:
     """One part of an observation that has no parts itself."""
 
     path: tuple[Any, ...]
@@ -50,18 +50,18 @@ class Part:
         return np.asarray(observation)
 
 
-def parts_of(space: Any, path: tuple[Any, ...] = ()) -> list[Part]:
+def parts_of(space: Any, path: tuple[Any, ...] = ()) -> list[ObservationPart]:
     """Returns every part of an observation space: of nested Dicts by key, of Tuples by place."""
     if isinstance(space, spaces.Dict):
         inner = cast("dict[Any, Any]", cast(Any, space).spaces)
     elif isinstance(space, spaces.Tuple):
         inner = dict(enumerate(cast("tuple[Any, ...]", cast(Any, space).spaces)))
     else:
-        return [Part(path, space)]
+        return [ObservationPart(path, space)]
     return [part for key, value in inner.items() for part in parts_of(value, (*path, key))]
 
 
-def names_of(parts: list[Part]) -> str:
+def names_of(parts: list[ObservationPart]) -> str:
     """Returns the names of an observation's parts, for words."""
     return ", ".join(part.name for part in parts if part.path) or "none: it is no Dict"
 
@@ -77,7 +77,7 @@ class ImageReader:
         is_grayscale: whether colour becomes luma.
     """
 
-    def __init__(self, task: str, part: Part, *, is_grayscale: bool) -> None:
+    def __init__(self, task: str, part: ObservationPart, *, is_grayscale: bool) -> None:
         self._task, self._part, self._is_grayscale = task, part, is_grayscale
         space = part.space
         self._is_channels_first = len(space.shape) == 3 and space.shape[2] not in _CHANNELS
@@ -211,7 +211,7 @@ def _value_flaw(box: Any) -> str | None:
     )
 
 
-def _chosen(config: EnvConfig, parts: list[Part], space: Any) -> Part:
+def _chosen(config: EnvConfig, parts: list[ObservationPart], space: Any) -> ObservationPart:
     """Returns the part that is the image."""
     named = [part for part in parts if part.name == config.image_key]
     if config.image_key is not None and not named:

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from dreamer_core.config import EnvConfig
 from dreamer_core.envs.base import MOST_NUMBERS, EnvironmentCrashed, UnsupportedEnvironment
-from dreamer_core.envs.observations import Part, foreign_space_flaw, names_of, parts_of
+from dreamer_core.envs.observations import ObservationPart, foreign_space_flaw, names_of, parts_of
 from dreamer_core.types import FloatArray
 
 _KINDS = (spaces.Box, spaces.MultiBinary, spaces.Discrete, spaces.MultiDiscrete)
@@ -27,7 +27,7 @@ class VectorReader:
         parts: of the observation.
     """
 
-    def __init__(self, task: str, parts: list[Part]) -> None:
+    def __init__(self, task: str, parts: list[ObservationPart]) -> None:
         self._task, self._parts = task, parts
         self.size = sum(_width(part.space) for part in parts)
         """V."""
@@ -41,7 +41,7 @@ class VectorReader:
         vectors = [self._flat(part, part.of(observation)) for part in self._parts]
         return np.concatenate(vectors)
 
-    def _flat(self, part: Part, value: Any) -> FloatArray:
+    def _flat(self, part: ObservationPart, value: Any) -> FloatArray:
         """Returns one part's numbers."""
         space, name = part.space, part.name or "its observation"
         if value.shape != space.shape or value.dtype.kind not in "biuf":
@@ -98,7 +98,7 @@ def vector_reader(config: EnvConfig, space: Any) -> VectorReader | None:
     return _reader(config.task, chosen) if chosen else None
 
 
-def _reader(task: str, parts: list[Part]) -> VectorReader:
+def _reader(task: str, parts: list[ObservationPart]) -> VectorReader:
     """Returns what reads these parts, unless they are too many numbers."""
     reader = VectorReader(task, parts)
     if reader.size > MOST_NUMBERS:

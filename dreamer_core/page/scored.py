@@ -14,7 +14,7 @@ from dreamer_core.page.records import RunRecord, Variant
 from dreamer_core.scores.aggregate import AGGREGATES, RESAMPLES
 from dreamer_core.scores.improvement import Improvement, improvement, interval_of_mean
 from dreamer_core.scores.runs import Wanted, collect
-from dreamer_core.scores.scored import Collected, ScoredRun
+from dreamer_core.scores.scored import CollectedRuns, ScoredRun
 from dreamer_core.scores.stamp import Stamp, differences, protocol_of, shown
 from dreamer_core.scores.summary import Summary
 from dreamer_core.scores.table import AGENTS, TITLES, table_k1
@@ -35,7 +35,7 @@ _TITLES = {
 class Scores:
     """The scores of the page's runs."""
 
-    collected: Collected
+    collected: CollectedRuns
     """Of the runs of the paper's games."""
     by_dir: dict[Path, ScoredRun]
 
@@ -45,7 +45,7 @@ class Scores:
 
         Of several variants, one seed of a game is there as often, and that is no mistake.
         """
-        collected = Collected()
+        collected = CollectedRuns()
         for variant in variants:
             read = {each.run_dir: each.history for each in variant.runs if paper_game([each])}
             collected.add(collect(read, Wanted(), read))
@@ -54,7 +54,7 @@ class Scores:
     def summary(self, variant: Variant) -> Summary | None:
         """Returns games and aggregates of a variant; None where none of its runs is scored."""
         runs = [self.by_dir[r.run_dir] for r in variant.runs if r.run_dir in self.by_dir]
-        return Summary(Collected(runs=runs)) if runs else None
+        return Summary(CollectedRuns(runs=runs)) if runs else None
 
     def warnings(self, records: Sequence[RunRecord]) -> list[str]:
         """Returns what is wrong with runs, and why their scores may not be comparable."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dreamer_core.replay.format import Layout
+from dreamer_core.replay.format import RowLayout
 from dreamer_core.replay.index import EpisodeIndex
 from dreamer_core.types import EpisodeChunk
 
 
-def check_columns(chunk: EpisodeChunk, layout: Layout) -> None:
+def check_columns(chunk: EpisodeChunk, layout: RowLayout) -> None:
     """Raises ValueError or TypeError for a column of another shape or dtype, or not finite."""
     if len(chunk) == 0:
         raise ValueError("the chunk has no rows; send at least one")

@@ -25,14 +25,14 @@ from typing import NamedTuple
 import numpy as np
 
 from dreamer_core.replay.codec import share
-from dreamer_core.replay.format import Layout, Record
+from dreamer_core.replay.format import Record, RowLayout
 from dreamer_core.replay.index import Episode, EpisodeIndex
 from dreamer_core.types import Batch
 
 
 def draw(
     index: EpisodeIndex,
-    layout: Layout,
+    layout: RowLayout,
     num_sequences: int,
     generator: np.random.Generator,
     *,
@@ -88,7 +88,7 @@ class _Piece(NamedTuple):
 class _BatchBuffers:
     """A batch being filled; the flat place of a row is b * T + t."""
 
-    def __init__(self, layout: Layout, num_sequences: int, length: int) -> None:
+    def __init__(self, layout: RowLayout, num_sequences: int, length: int) -> None:
         shape = (num_sequences, length)
         self._layout = layout
         self.length = length

@@ -12,7 +12,7 @@ import numpy as np
 from dreamer_core.config import ReplayConfig
 from dreamer_core.errors import BadInput, Failed
 from dreamer_core.replay.draw import draw
-from dreamer_core.replay.format import RECORD_MAGIC, Layout, Record, read_frame
+from dreamer_core.replay.format import RECORD_MAGIC, Record, RowLayout, read_frame
 from dreamer_core.replay.index import EpisodeIndex
 from dreamer_core.replay.reader import Damage, ReplayFiles
 from dreamer_core.types import Batch
@@ -121,7 +121,7 @@ class FixedReplay:
                 )
 
 
-def _layout_of(opened: Sequence[ReplayFiles]) -> Layout:
+def _layout_of(opened: Sequence[ReplayFiles]) -> RowLayout:
     """The layout of all rows; raises BadInput where they differ, or no file is whole."""
     layout = opened[0].layout
     for files in opened:

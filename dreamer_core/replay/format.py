@@ -61,7 +61,7 @@ class ByteSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RowLayout:
     """The shapes of one row."""
 
     image_shape: tuple[int, ...]
@@ -72,9 +72,13 @@ class Layout:
     """V; without a vector there is no such column."""
 
     @staticmethod
-    def of(spec: EnvSpec) -> Layout:
+    def of(spec: EnvSpec) -> RowLayout:
         """Returns that of rows of an environment."""
-        return Layout(spec.image_shape, spec.action_size, spec.vector_size)
+        return RowLayout(spec.image_shape, spec.action_size, spec.vector_size)
+
+    def __str__(self) -> str:
+        vector = f" and vector size {self.vector_size}" if self.vector_size else ""
+        return f"image shape {self.image_shape} and action size {self.action_size}{vector}"
 
     @property
     def columns(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -205,7 +209,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class RecordFrame:
     """A prefix and header that match their checksum."""
 
     header: dict[str, Any]
@@ -223,7 +227,7 @@ class Frame:
 class FileHeader:
     """What a segment file begins with."""
 
-    layout: Layout
+    layout: RowLayout
     totals: Totals
     """Before this segment."""
     end: int
@@ -240,7 +244,7 @@ def encode_frame(magic: bytes, header: Mapping[str, Any], payload: bytes = b"") 
     return b"".join((fields, checksums, packed, payload))
 
 
-def read_frame(data: ByteSource, at: int, magic: bytes) -> Frame:
+def read_frame(data: ByteSource, at: int, magic: bytes) -> RecordFrame:
     """Reads a prefix and header; the payload is only known to lie within the file.
 
     Raises:
@@ -267,10 +271,10 @@ def read_frame(data: ByteSource, at: int, magic: bytes) -> Frame:
     if payload_at + payload_bytes > len(data):
         raise DamagedFrame("the file ends within a record")
     header = cast(dict[str, Any], msgpack.unpackb(packed))  # pyright: ignore[reportUnknownMemberType]
-    return Frame(header, zlib.crc32(packed), payload_at, payload_at + payload_bytes, checksum)
+    return RecordFrame(header, zlib.crc32(packed), payload_at, payload_at + payload_bytes, checksum)
 
 
-def encode_file_header(layout: Layout, totals: Totals) -> bytes:
+def encode_file_header(layout: RowLayout, totals: Totals) -> bytes:
     """Returns what a segment file begins with."""
     return encode_frame(
         SEGMENT_MAGIC,
@@ -294,11 +298,11 @@ def read_file_header(data: ByteSource) -> FileHeader:
     frame = read_frame(data, 0, SEGMENT_MAGIC)
     header = frame.header
     sizes = header["action_size"], header.get("vector_size", 0)
-    layout = Layout(tuple(header["image_shape"]), *sizes)
+    layout = RowLayout(tuple(header["image_shape"]), *sizes)
     return FileHeader(layout, Totals(**header["totals"]), frame.end)
 
 
-def encode_chunk(chunk: EpisodeChunk, layout: Layout, *, is_compressed: bool = True) -> bytes:
+def encode_chunk(chunk: EpisodeChunk, layout: RowLayout, *, is_compressed: bool = True) -> bytes:
     """Returns a checked chunk as a record.
 
     Args:
@@ -323,7 +327,7 @@ def encode_chunk(chunk: EpisodeChunk, layout: Layout, *, is_compressed: bool = T
     return encode_frame(RECORD_MAGIC, header, columns if compressed is None else compressed)
 
 
-def decode_chunk(record: Record, layout: Layout) -> EpisodeChunk:
+def decode_chunk(record: Record, layout: RowLayout) -> EpisodeChunk:
     """Returns a record's rows, read-only; `encode_chunk` backwards."""
     columns: dict[str, Any] = {}
     stored, at = record.columns(), 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from dreamer_core.errors import BadInput
 from dreamer_core.files import flush_directory, temporary_of
-from dreamer_core.replay.format import Layout, Totals, encode_chunk
+from dreamer_core.replay.format import RowLayout, Totals, encode_chunk
 from dreamer_core.replay.segments import Segment, explained, segment_bytes
 from dreamer_core.types import EpisodeChunk
 
@@ -31,7 +31,7 @@ class Imported:
 
 
 def import_episodes(
-    directory: Path, layout: Layout, segment_steps: int, episodes: Iterable[EpisodeChunk]
+    directory: Path, layout: RowLayout, segment_steps: int, episodes: Iterable[EpisodeChunk]
 ) -> Imported:
     """Writes a replay that holds these episodes; it appears whole.
 
@@ -90,7 +90,7 @@ def chunks_of(episode: EpisodeChunk) -> Iterator[EpisodeChunk]:
 
 
 def _write(
-    directory: Path, layout: Layout, segment_steps: int, episodes: Iterable[EpisodeChunk]
+    directory: Path, layout: RowLayout, segment_steps: int, episodes: Iterable[EpisodeChunk]
 ) -> Imported:
     totals, segment, last_key = Totals(), None, None
     num_rows = num_terminal = 0

@@ -16,7 +16,7 @@ import numpy as np
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import NPZ_ERRORS, whole_file
-from dreamer_core.replay.format import Layout, Record, Totals, decode_chunk, read_file_header
+from dreamer_core.replay.format import Record, RowLayout, Totals, decode_chunk, read_file_header
 from dreamer_core.replay.survey import FileReads, SegmentFile, Survey, scan, survey
 from dreamer_core.types import Batch, UInt8Array
 
@@ -94,7 +94,7 @@ class ReplayFiles:
         return self._found.totals
 
     @property
-    def layout(self) -> Layout | None:
+    def layout(self) -> RowLayout | None:
         """Of every row; None if no file is whole."""
         files = self._found.files
         return files[0].header.layout if files else None

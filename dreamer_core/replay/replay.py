@@ -22,7 +22,7 @@ from dreamer_core.errors import BadInput, refusing_other_kinds
 from dreamer_core.files import wait_for_lock
 from dreamer_core.replay.checks import check_columns, check_flags, is_duplicate
 from dreamer_core.replay.draw import draw
-from dreamer_core.replay.format import Layout, Record, encode_chunk
+from dreamer_core.replay.format import Record, RowLayout, encode_chunk
 from dreamer_core.replay.index import EpisodeIndex
 from dreamer_core.replay.rewind import ReplayPosition, RewindTarget, rewind
 from dreamer_core.replay.segments import (
@@ -109,7 +109,7 @@ class Replay:
         self._fence = 0
         self._fenced_inserts = 0
         self._config = config
-        self._layout = Layout(tuple(image_shape), action_size, vector_size)
+        self._layout = RowLayout(tuple(image_shape), action_size, vector_size)
         with explained("opening the replay", directory), refusing_other_kinds(str(directory)):
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self, directory)

@@ -24,8 +24,8 @@ from dreamer_core.replay.format import (
     RECORD_MAGIC,
     ByteSource,
     DamagedFrame,
-    Layout,
     Record,
+    RowLayout,
     Totals,
     encode_file_header,
     read_file_header,
@@ -54,7 +54,7 @@ class Segment:
         self._fd: int | None = None
 
     @classmethod
-    def create(cls, path: Path, layout: Layout, totals: Totals, size_bytes: int) -> Segment:
+    def create(cls, path: Path, layout: RowLayout, totals: Totals, size_bytes: int) -> Segment:
         """Makes a writable segment with room for `size_bytes` of records; it appears whole."""
         header = encode_file_header(layout, totals)
         write_whole(path, header)
@@ -160,7 +160,7 @@ class Segment:
             self._fd = None
 
 
-def segment_bytes(layout: Layout, rows: int) -> int:
+def segment_bytes(layout: RowLayout, rows: int) -> int:
     """Returns room for `rows` rows, even if each is a record of its own: holes cost nothing."""
     return rows * (layout.row_bytes + _RECORD_OVERHEAD_BYTES)
 
@@ -193,7 +193,7 @@ class OpenedSegments:
     """Whether anything was damaged; the files do not say so yet."""
 
 
-def open_segments(directory: Path, layout: Layout) -> OpenedSegments:
+def open_segments(directory: Path, layout: RowLayout) -> OpenedSegments:
     """Opens all segments of a directory and repairs what `survey` finds damaged.
 
     The torn tail of the newest segment is cut. A segment damaged elsewhere is kept as

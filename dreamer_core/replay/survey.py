@@ -25,8 +25,8 @@ from dreamer_core.replay.format import (
     ByteSource,
     DamagedFrame,
     FileHeader,
-    Layout,
     Record,
+    RowLayout,
     Totals,
     read_file_header,
     read_frame,
@@ -207,7 +207,7 @@ class Survey:
 
 
 def survey(
-    directory: Path, layout: Layout | None, open_file: Callable[[Path], ByteSource]
+    directory: Path, layout: RowLayout | None, open_file: Callable[[Path], ByteSource]
 ) -> Survey:
     """Looks through all segments of a directory and changes nothing.
 
@@ -278,17 +278,12 @@ def _check_names(directory: Path, files: Sequence[SegmentFile]) -> None:
         )
 
 
-def _other_layout(path: Path, found: Layout, wanted: Layout | None) -> str:
+def _other_layout(path: Path, found: RowLayout, wanted: RowLayout | None) -> str:
     assert wanted is not None
     return (
-        f"{path} holds rows of {_words(found)}, but {_words(wanted)} were asked for; "
+        f"{path} holds rows of {found}, but {wanted} were asked for; "
         "use the environment it was recorded from, or another directory"
     )
-
-
-def _words(layout: Layout) -> str:
-    vector = f" and vector size {layout.vector_size}" if layout.vector_size else ""
-    return f"image shape {layout.image_shape} and action size {layout.action_size}{vector}"
 
 
 def _refuse_copies(found: Survey) -> None:

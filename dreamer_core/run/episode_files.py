@@ -17,7 +17,7 @@ import numpy as np
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import NPZ_ERRORS
 from dreamer_core.replay.checks import check_columns, check_flags
-from dreamer_core.replay.format import Layout
+from dreamer_core.replay.format import RowLayout
 from dreamer_core.run.episode_columns import flags, numbers, one_hot
 from dreamer_core.run.minari_files import is_minari, read_minari
 from dreamer_core.types import EnvSpec, EpisodeChunk, FloatArray
@@ -58,7 +58,7 @@ def read_files(files: Sequence[EpisodeFile], spec: EnvSpec) -> Iterator[EpisodeC
     Raises:
         BadInput: a file cannot be read, or holds something else; names it and the key.
     """
-    layout, number = Layout.of(spec), 0
+    layout, number = RowLayout.of(spec), 0
     before: tuple[Path, EpisodeChunk] | None = None
     for file in files:
         if is_minari(file.path):
@@ -188,7 +188,7 @@ def _is_terminal(file: _Npz, path: Path) -> Any:
     return discount == 0
 
 
-def _check(episode: EpisodeChunk, spec: EnvSpec, layout: Layout, source: str) -> None:
+def _check(episode: EpisodeChunk, spec: EnvSpec, layout: RowLayout, source: str) -> None:
     """Raises BadInput, with the source, for an episode that is not as types.py says."""
     try:
         check_columns(episode, layout)

@@ -28,7 +28,7 @@ from dreamer_core.report.curves import plot_learning_curve
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.tracker import Tracker, require_tracker
 from dreamer_core.run.findings import findings
-from dreamer_core.run.own_run import OwnRun, Standing
+from dreamer_core.run.own_run import AnySchedule, OwnRun
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.restored import require_beginning
 from dreamer_core.run.settled import settled
@@ -129,7 +129,7 @@ class Front:
         if self.show is not None:
             self.show(report, policy_step, gradient_step)
 
-    def draw(self, draw: Callable[[], Mapping[str, bytes]], schedule: Standing) -> None:
+    def draw(self, draw: Callable[[], Mapping[str, bytes]], schedule: AnySchedule) -> None:
         """Has pictures drawn, logs and keeps them. They are not worth a run."""
         try:
             pictures = draw()
@@ -163,7 +163,7 @@ class Front:
             run.close()
         return self.result(run.schedule)
 
-    def result(self, schedule: Standing) -> RunResult:
+    def result(self, schedule: AnySchedule) -> RunResult:
         """Draws the learning curve and returns what is there now.
 
         A curve that cannot be drawn is a warning: the run itself is good.

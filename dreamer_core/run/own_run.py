@@ -18,7 +18,7 @@ from dreamer_core.run.trainer import Trainer
 from dreamer_core.types import Batch, EnvSpec, Report
 
 
-class Standing(Protocol):
+class AnySchedule(Protocol):
     """Where a run stands."""
 
     @property
@@ -37,7 +37,7 @@ class Standing(Protocol):
         ...
 
 
-_Schedule = TypeVar("_Schedule", bound=Standing)
+_Schedule = TypeVar("_Schedule", bound=AnySchedule)
 
 
 class OwnRun(ABC, Generic[_Schedule]):

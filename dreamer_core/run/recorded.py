@@ -12,7 +12,7 @@ from dreamer_core.config_offline import Actions, OfflineConfig
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.errors import BadInput
 from dreamer_core.replay.fixed import FixedReplay
-from dreamer_core.replay.format import Layout
+from dreamer_core.replay.format import RowLayout
 from dreamer_core.run.front import tried
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.identity import saved_spec
@@ -129,7 +129,7 @@ def _of_runs(config: Config, replays: Sequence[Path]) -> EnvSpec | None:
     return None
 
 
-def _of_rows(config: Config, layout: Layout, actions: Actions | None) -> EnvSpec:
+def _of_rows(config: Config, layout: RowLayout, actions: Actions | None) -> EnvSpec:
     if actions is None:
         raise BadInput(
             "Whether the actions are discrete is not known: no environment is made to evaluate in, "
@@ -152,9 +152,9 @@ def _counted(config: Config, spec: EnvSpec) -> EnvSpec:
 
 
 def _require_fit(
-    config: Config, spec: EnvSpec, layout: Layout, directories: Sequence[Path]
+    config: Config, spec: EnvSpec, layout: RowLayout, directories: Sequence[Path]
 ) -> None:
-    wanted = Layout.of(spec)
+    wanted = RowLayout.of(spec)
     if wanted != layout:
         raise BadInput(
             f"The environment {config.env.task} has {wanted}, but {directories[0]} holds rows of "

@@ -13,14 +13,14 @@ from typing import Any
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.report.evaluated import interval_of
 from dreamer_core.scores.at_frame import NoScore, require_there
-from dreamer_core.scores.scored import LARGEST_SCORE, Collected, LeftOut, ScoredRun
+from dreamer_core.scores.scored import LARGEST_SCORE, CollectedRuns, LeftOut, ScoredRun
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named
 
 _HEADER = "a header that begins with `game,score`, and may go on with `,seed,frames`"
 _INTERVAL_FRAMES = 100_000  # of the paper's curves; taken where one row does not show its own
 
 
-def read_csv(path: Path, *, column: str = "score", at_frames: int | None = None) -> Collected:
+def read_csv(path: Path, *, column: str = "score", at_frames: int | None = None) -> CollectedRuns:
     """Returns the score of each row or curve; a protocol is not known.
 
     Args:
@@ -39,7 +39,7 @@ def read_csv(path: Path, *, column: str = "score", at_frames: int | None = None)
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is no text ({error.reason}); name a CSV file") from error
     reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
-    collected = Collected()
+    collected = CollectedRuns()
     try:
         header = list(reader.fieldnames or ())
         if not {"game", column} <= set(header):
@@ -56,13 +56,13 @@ def read_csv(path: Path, *, column: str = "score", at_frames: int | None = None)
     return _at_frame(collected, at_frames)
 
 
-def _at_frame(collected: Collected, at_frames: int | None) -> Collected:
+def _at_frame(collected: CollectedRuns, at_frames: int | None) -> CollectedRuns:
     """Returns of each curve its newest row up to a frame; rows without frames are all kept."""
     curves: dict[object, list[ScoredRun]] = {}
     for run in collected.runs:
         is_curve = run.seed is not None and run.to_frame is not None
         curves.setdefault((run.game, run.seed) if is_curve else run.source, []).append(run)
-    taken = Collected(left_out=list(collected.left_out))
+    taken = CollectedRuns(left_out=list(collected.left_out))
     for curve in curves.values():
         try:
             taken.runs.extend(_newest(curve, at_frames))
@@ -87,7 +87,7 @@ def _newest(curve: list[ScoredRun], at_frames: int | None) -> list[ScoredRun]:
     return [run for run in curve if run.to_frame == newest]
 
 
-def _take(row: dict[Any, Any], where: str, column: str, collected: Collected) -> None:
+def _take(row: dict[Any, Any], where: str, column: str, collected: CollectedRuns) -> None:
     if None in row or None in row.values():
         raise BadInput(f"{where}: wanted as many cells as the header has; mend the line")
     try:

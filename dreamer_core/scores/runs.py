@@ -23,7 +23,7 @@ from dreamer_core.report.read import METRICS_FILE
 from dreamer_core.scores.at_frame import NoScore, require_reached, require_there
 from dreamer_core.scores.csv_scores import read_csv
 from dreamer_core.scores.run_config import read_run_config
-from dreamer_core.scores.scored import LARGEST_SCORE, Collected, LeftOut, ScoredRun
+from dreamer_core.scores.scored import LARGEST_SCORE, CollectedRuns, LeftOut, ScoredRun
 from dreamer_core.scores.stamp import Stamp, protocol_of, written_by
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named
 from dreamer_core.storage.provenance import VERSIONS_FILE, read_versions
@@ -51,7 +51,7 @@ class Wanted:
 
 def collect(
     paths: Iterable[Path], wanted: Wanted, read: Mapping[Path, RunHistory] | None = None
-) -> Collected:
+) -> CollectedRuns:
     """Returns the scores of all runs at the paths, each directory once.
 
     Args:
@@ -62,7 +62,7 @@ def collect(
     Raises:
         BadInput: a path is none of these, or a CSV file is damaged.
     """
-    collected = Collected()
+    collected = CollectedRuns()
     seen: set[Path] = set()
     for path in paths:
         with naming(f"read {path}", "Name a run directory, a sweep directory or a CSV file"):
@@ -78,7 +78,7 @@ def collect(
     return collected
 
 
-def _run_dirs(path: Path, collected: Collected) -> list[Path]:
+def _run_dirs(path: Path, collected: CollectedRuns) -> list[Path]:
     """Returns the runs of a directory; those of a sweep that are not begun are left out."""
     if (path / CONFIG_FILE).is_file():
         return [path]
@@ -114,7 +114,7 @@ def _planned(marker: Path) -> int:
         ) from error
 
 
-def _take(run_dir: Path, wanted: Wanted, collected: Collected, read: RunHistory | None) -> None:
+def _take(run_dir: Path, wanted: Wanted, collected: CollectedRuns, read: RunHistory | None) -> None:
     damaged: list[str] = []
     try:
         collected.runs.append(_scored(run_dir, wanted, damaged, collected.warnings, read))
@@ -245,7 +245,7 @@ def _last_training(training: LastTraining, wanted: Wanted) -> tuple[LastEpisodes
     return last, {"returns": "training episodes", "mode": "sample", "weights": "as collected"}
 
 
-def _warn_of_repeated_seeds(collected: Collected) -> None:
+def _warn_of_repeated_seeds(collected: CollectedRuns) -> None:
     """One seed of a game in two places is most likely one run, and not two."""
     places: dict[tuple[str, int], list[str]] = {}
     for run in collected.runs:

@@ -42,7 +42,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class CollectedRuns:
     """What was found at the places that were named."""
 
     runs: list[ScoredRun] = field(default_factory=list[ScoredRun])
@@ -50,7 +50,7 @@ class Collected:
     warnings: list[str] = field(default_factory=list[str])
     """What is wrong with runs that are scored nevertheless."""
 
-    def add(self, other: Collected) -> None:
+    def add(self, other: CollectedRuns) -> None:
         """Takes in what was found elsewhere."""
         self.runs.extend(other.runs)
         self.left_out.extend(other.left_out)

@@ -18,7 +18,7 @@ from dreamer_core.scores.aggregate import (
     to_json,
 )
 from dreamer_core.scores.atari5 import estimated_median
-from dreamer_core.scores.scored import Collected, ScoredRun
+from dreamer_core.scores.scored import CollectedRuns, ScoredRun
 from dreamer_core.scores.stamp import differences
 from dreamer_core.scores.table import AGENTS, Agent, GameRow, table_k1
 
@@ -62,7 +62,7 @@ class Summary:
         collected: at least one scored run.
     """
 
-    def __init__(self, collected: Collected) -> None:
+    def __init__(self, collected: CollectedRuns) -> None:
         self.collected = collected
         by_game: dict[str, list[ScoredRun]] = {}
         for run in collected.runs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.cli.parsing import parse
-from services.cli.places import place_of
+from services.cli.run_or_sweep import run_or_sweep_at
 from services.cli.say import say
 from services.terminal import control
 
@@ -16,6 +16,6 @@ def parsed(arguments: list[str]) -> control.LogsCommand:
 def run(arguments: list[str]) -> int:
     """Prints the log, and returns the exit code."""
     command = parsed(arguments)
-    for line in control.log_lines(command, place_of(command.run_dir)):
+    for line in control.log_lines(command, run_or_sweep_at(command.run_dir)):
         say(line)
     return 0

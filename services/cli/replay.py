@@ -39,7 +39,7 @@ class VerifyCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportCommand:
+class ExportEpisodesCommand:
     """Writes episodes as .npz files, one each; exits with 1 if damaged rows were left out."""
 
     run_dir: tyro.conf.Positional[Path]
@@ -57,19 +57,19 @@ class ExportCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportCommand:
+class ImportHelp:
     """Makes episodes of other programs a run's replay; see `dreamer replay import --help`."""
 
 
 _Command = (
     Annotated[InspectCommand, tyro.conf.subcommand("inspect", prefix_name=False)]
     | Annotated[VerifyCommand, tyro.conf.subcommand("verify", prefix_name=False)]
-    | Annotated[ExportCommand, tyro.conf.subcommand("export", prefix_name=False)]
-    | Annotated[ImportCommand, tyro.conf.subcommand("import", prefix_name=False)]
+    | Annotated[ExportEpisodesCommand, tyro.conf.subcommand("export", prefix_name=False)]
+    | Annotated[ImportHelp, tyro.conf.subcommand("import", prefix_name=False)]
 )
 
 
-def parsed(arguments: list[str]) -> InspectCommand | VerifyCommand | ExportCommand | None:
+def parsed(arguments: list[str]) -> InspectCommand | VerifyCommand | ExportEpisodesCommand | None:
     """Returns what is asked for; looks at no directory, which may be another machine's.
 
     None for `import`, whose options have the values of the run in its directory.
@@ -132,7 +132,7 @@ def _verify(files: ReplayFiles, console: Console) -> int:
     return _DAMAGED_EXIT if damage else 0
 
 
-def _export(files: ReplayFiles, command: ExportCommand, console: Console) -> int:
+def _export(files: ReplayFiles, command: ExportEpisodesCommand, console: Console) -> int:
     damage = files.damage()
     written: list[ExportedEpisode] = []
     with console.status(f"writing to {command.to}"):

@@ -13,7 +13,7 @@ from rich.console import Console
 from dreamer_core import presets
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
-from dreamer_core.replay.format import Layout
+from dreamer_core.replay.format import RowLayout
 from dreamer_core.replay.importing import Imported, import_episodes, require_no_replay
 from dreamer_core.run.episode_files import find_files, read_files
 from dreamer_core.run.front import check
@@ -23,7 +23,7 @@ from services.cli.parsing import Root, take_option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportCommand:
+class ImportEpisodesCommand:
     """Makes episodes the replay of a run that has stored none; all of them, or none.
 
     Read are .npz files of one episode each, as `dreamer replay export` or the authors' code writes
@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _parsed(arguments: list[str]) -> ImportCommand:
+def _parsed(arguments: list[str]) -> ImportEpisodesCommand:
     """Reads the words, with the settings of the preset or of the run as defaults."""
     preset, _ = take_option("--preset", arguments)
     run_dir, _ = take_option("--run-dir", arguments)
@@ -73,7 +73,7 @@ def _parsed(arguments: list[str]) -> ImportCommand:
             "Wanted --preset NAME and what differs from it (--env.task ...), or a --run-dir that "
             "holds a run. See `dreamer presets`"
         )
-    return with_settings(ImportCommand, arguments, "dreamer replay import", settings)
+    return with_settings(ImportEpisodesCommand, arguments, "dreamer replay import", settings)
 
 
 def _imported(paths: Sequence[Path], run_dir: Path, config: Config) -> Imported:
@@ -86,7 +86,7 @@ def _imported(paths: Sequence[Path], run_dir: Path, config: Config) -> Imported:
         pass
     with open_run(run_dir, config) as places:
         rows = config.replay.segment_steps
-        return import_episodes(places.replay, Layout.of(spec), rows, read_files(files, spec))
+        return import_episodes(places.replay, RowLayout.of(spec), rows, read_files(files, spec))
 
 
 def _tell(imported: Imported, run_dir: Path, console: Console) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.cli.parsing import parse
-from services.cli.places import place_of
+from services.cli.run_or_sweep import run_or_sweep_at
 from services.cli.say import say
 from services.terminal import control
 
@@ -16,6 +16,6 @@ def parsed(arguments: list[str]) -> control.StopCommand:
 def run(arguments: list[str]) -> int:
     """Stops it, and returns the exit code."""
     command = parsed(arguments)
-    has_stopped = control.stop(command, place_of(command.run_dir), say)
+    has_stopped = control.stop(command, run_or_sweep_at(command.run_dir), say)
     say("Stopped" if has_stopped else f"Nobody trains in {command.run_dir}")
     return 0

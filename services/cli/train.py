@@ -9,7 +9,7 @@ from services.cli.options import TrainCommand, with_preset
 
 if TYPE_CHECKING:
     from dreamer_core.run.front import RunResult
-    from services.cli.training import Start
+    from services.cli.training import TrainFunction
     from services.terminal.display import Display
     from services.terminal.stop_request import StopRequest
 
@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     config, services = command.config, command.services
     from services.cli.training import train_shown  # noqa: PLC0415 (imports numpy)
 
-    def load() -> Start:
+    def load() -> TrainFunction:
         from services.runtime import run as runtime  # noqa: PLC0415 (takes seconds)
 
         def start(run_dir: Path, display: Display, should_stop: StopRequest) -> RunResult:

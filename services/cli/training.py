@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PAST_BYTES = 32 << 20  # half a day of lines, read in about a second
-Start = Callable[[Path, Display, StopRequest], "RunResult"]
+TrainFunction = Callable[[Path, Display, StopRequest], "RunResult"]
 """Trains in a run directory, shown and until a stop."""
 _CHATTY = ("absl", "OpenGL")
 
@@ -40,7 +40,7 @@ _CHATTY = ("absl", "OpenGL")
 def train_shown(
     config: Config,
     run_dir: Path | None,
-    load: Callable[[], Start],
+    load: Callable[[], TrainFunction],
     log_format: LogFormat,
 ) -> int:
     """Runs a training under the live display, or with lines, and says what it left behind.

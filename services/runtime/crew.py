@@ -45,7 +45,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class StartPoint:
     """Where a crew that was brought up begins."""
 
     standing: Standing
@@ -73,7 +73,7 @@ class Crew:
         self.calls = Calls(host)
         self._incarnation = -1
 
-    def bring_up(self) -> Start:
+    def bring_up(self) -> StartPoint:
         """Starts what a run needs where checkpoint and replay stand.
 
         Raises:
@@ -93,9 +93,9 @@ class Crew:
         host.start("collector", self._incarnation)
         standing = Standing(counts=counts, gradient_steps=self.ask("learner", "gradient_step"))
         if not is_exact:
-            return Start(standing=standing, is_exact=False)
+            return StartPoint(standing=standing, is_exact=False)
         self.ask("collector", "restore", rollout)
-        return Start(standing=standing, is_exact=True, version=version, weights=weights)
+        return StartPoint(standing=standing, is_exact=True, version=version, weights=weights)
 
     def replace(self, service: str) -> None:
         """Starts the next life of a service; of an evaluator not before its next evaluation."""

@@ -20,7 +20,7 @@ from dreamer_core.run.progress import Pulse
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.types import Report
 from services.runtime.calls import Call, CallFailed, Lost, Raised, Silent
-from services.runtime.crew import EXCHANGE, REQUIRED, Crew, ServiceLost, Standing, Start
+from services.runtime.crew import EXCHANGE, REQUIRED, Crew, ServiceLost, Standing, StartPoint
 from services.runtime.faults import Faults, must_replace
 from services.runtime.saves import Saves
 from services.runtime.traffic import Traffic
@@ -60,7 +60,7 @@ class Recovery:
         self._faults = faults
         self._report = report
 
-    def begin(self, start: Start) -> None:
+    def begin(self, start: StartPoint) -> None:
         """Takes up the run where its services begin."""
         self._saves.began(is_exact=start.is_exact)
         self._stand(start.standing)

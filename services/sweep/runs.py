@@ -23,10 +23,10 @@ from services.cluster.ray_errors import reason
 from services.cluster.remote import SWEEP_STARTED
 from services.logs import is_json
 from services.sweep.directory import Score, SweepDirectory, read_score
-from services.sweep.place import NodeRecord
 from services.sweep.plan import RunKey, SweepPlan, local_command
 from services.sweep.progress import NOTED, ProgressReader, RunState, SweepProgress, done
-from services.sweep.worker import STOP_PATIENCE_S, Order, Outcome, Place, SweepWorker
+from services.sweep.resources import NodeRecord
+from services.sweep.worker import STOP_PATIENCE_S, Node, Outcome, RunOrder, SweepWorker
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +58,10 @@ class _Attempt:
     outcome: Any
     """Reference of what `SweepWorker.run` will return."""
     answer: Any
-    """Reference of what `SweepWorker.place` will return; None once it has."""
+    """Reference of what `SweepWorker.node` will return; None once it has."""
     avoided: tuple[str, ...]
     """Ids of the nodes on which it does not start."""
-    place: Place | None = None
+    node: Node | None = None
     """Where it is; None until there is room."""
     is_leaving: bool = False
     """Its node is about to end, and it was told to save."""
@@ -166,7 +166,7 @@ class SweepRuns:
             options["label_selector"] = {NODE_ID_LABEL: f"!in({', '.join(avoided)})"}
         run_dir = self._directory.run_dir(key)
         log_format = ("--log-format", "json") if is_json() else ()
-        order = Order(
+        order = RunOrder(
             arguments=(*local_command(self._plan.config_of(key), run_dir), *log_format),
             run_dir=run_dir,
             log=self._directory.run_log(key),
@@ -175,7 +175,7 @@ class SweepRuns:
             cwd=Path.cwd(),
         )
         worker: Any = ray.remote(SweepWorker).options(**options).remote()
-        answer = worker.place.remote()
+        answer = worker.node.remote()
         self._attempts[key] = _Attempt(worker, worker.run.remote(order), answer, avoided)
 
     def _wait(self) -> None:
@@ -183,7 +183,7 @@ class SweepRuns:
         keys: dict[Any, RunKey] = {}
         for key, attempt in self._attempts.items():
             if attempt.answer is not None:
-                keys[attempt.answer] = key  # before its outcome, which is told with the place
+                keys[attempt.answer] = key  # before its outcome, which is told with the node
             keys[attempt.outcome] = key
         if not keys:
             time.sleep(_POLL_S)
@@ -192,18 +192,18 @@ class SweepRuns:
         for reference in ready:
             attempt = self._attempts[keys[reference]]
             if reference == attempt.answer:
-                self._take_place(keys[reference], attempt)
+                self._take_node(keys[reference], attempt)
             else:
                 self._take_outcome(keys[reference], attempt)
 
-    def _take_place(self, key: RunKey, attempt: _Attempt) -> None:
+    def _take_node(self, key: RunKey, attempt: _Attempt) -> None:
         answer, attempt.answer = attempt.answer, None
         with suppress(RayError):  # the worker is gone, which its outcome tells
-            place: Place = ray.get(answer)
-            attempt.place = place
+            node: Node = ray.get(answer)
+            attempt.node = node
             self._readers[key].begin()
-            self._set(key, phase="running", node=place.name)
-            logger.info("%s: started on %s", key, place.name)
+            self._set(key, phase="running", node=node.name)
+            logger.info("%s: started on %s", key, node.name)
 
     def _take_outcome(self, key: RunKey, attempt: _Attempt) -> None:
         try:
@@ -216,19 +216,19 @@ class SweepRuns:
         self._states[key] = self._readers[key].read(self._states[key])
         self._set(key, phase="waiting", policy_steps_per_second=None)
         if outcome.ending == "done":
-            self._finish(key, attempt.place)
+            self._finish(key, attempt.node)
         elif outcome.ending == "unseen":
-            self._avoid(attempt.place, outcome.reason)
+            self._avoid(attempt.node, outcome.reason)
         elif outcome.ending == "interrupted":
             self._count_loss(key, outcome.reason)
         elif outcome.ending == "failed":
             self._count_failure(key, outcome.reason)
-            if (place := attempt.place) is not None:
-                self._nodes.add_failure(key, place.node_id, place.name, self._lasting_nodes())
+            if (node := attempt.node) is not None:
+                self._nodes.add_failure(key, node.node_id, node.name, self._lasting_nodes())
 
-    def _finish(self, key: RunKey, place: Place | None) -> None:
-        if place is not None:
-            self._nodes.add_done(place.node_id)
+    def _finish(self, key: RunKey, node: Node | None) -> None:
+        if node is not None:
+            self._nodes.add_done(node.node_id)
         try:
             config, how = self._plan.config, self._plan.config.evaluation
             mode = None if how.interval_frames is None else how.mode
@@ -263,12 +263,12 @@ class SweepRuns:
         else:
             logger.warning("%s: %s; it will be resumed", key, why)
 
-    def _avoid(self, place: Place | None, why: str) -> None:
+    def _avoid(self, node: Node | None, why: str) -> None:
         """Starts nothing more on a node that does not see the directory."""
-        if place is not None and self._nodes.add_blind(place.node_id):
+        if node is not None and self._nodes.add_blind(node.node_id):
             logger.warning("%s", why)
         for other, attempt in list(self._attempts.items()):
-            if attempt.place is None:
+            if attempt.node is None:
                 self._release(other)  # Ray may have promised it that node
         if self._limits.is_growing or self._nodes.has_room(ray.nodes()):
             return
@@ -279,7 +279,7 @@ class SweepRuns:
         """Has every run write a checkpoint and end; kills what does not, whatever happens."""
         try:
             for key, attempt in list(self._attempts.items()):
-                if attempt.place is None:
+                if attempt.node is None:
                     self._release(key)
                 else:
                     attempt.worker.stop.remote()
@@ -303,19 +303,19 @@ class SweepRuns:
             self._states[state.key] = self._readers[state.key].read(state)
         nodes = self._lasting_nodes()
         for key, attempt in list(self._attempts.items()):
-            if attempt.place is None and attempt.avoided != self._nodes.avoided_by(key, nodes):
+            if attempt.node is None and attempt.avoided != self._nodes.avoided_by(key, nodes):
                 self._release(key)  # it waits for a node that went wrong, or avoids all there are
 
     def _leave(self, drained: Set[str]) -> None:
         """Has runs on nodes that are about to end save and stop; they are resumed elsewhere."""
         self._drained = drained
         for key, attempt in self._attempts.items():
-            place = attempt.place
-            if place is not None and place.node_id in drained and not attempt.is_leaving:
+            node = attempt.node
+            if node is not None and node.node_id in drained and not attempt.is_leaving:
                 attempt.is_leaving = True
                 has_room = self._nodes.has_room(self._lasting_nodes())
                 then = "goes on elsewhere" if has_room else "waits for a node that is large enough"
-                logger.info("%s: %s is about to end; it saves, and %s", key, place.name, then)
+                logger.info("%s: %s is about to end; it saves, and %s", key, node.name, then)
                 attempt.worker.stop.remote()
 
     def _lasting_nodes(self) -> list[Mapping[str, Any]]:

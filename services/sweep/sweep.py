@@ -23,9 +23,9 @@ from services.sweep.command import SweepCommand
 from services.sweep.directory import open_sweep
 from services.sweep.games import choose_games
 from services.sweep.metrics import SweepExporter
-from services.sweep.place import choose_gpus, require_room, with_device, with_processes
 from services.sweep.plan import SweepPlan
 from services.sweep.progress import SweepProgress
+from services.sweep.resources import choose_gpus, require_room, with_device, with_processes
 from services.sweep.runs import RunLimits, SweepRuns
 
 logger = logging.getLogger(__name__)

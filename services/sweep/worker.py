@@ -38,7 +38,7 @@ Ending = Literal["done", "failed", "stopped", "interrupted", "unseen"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class RunOrder:
     """What a worker is to run."""
 
     arguments: tuple[str, ...]
@@ -62,7 +62,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Node:
     """A node: Ray's id of it, and its name for people."""
 
     node_id: str
@@ -80,17 +80,17 @@ class SweepWorker:
         self._stop_patience_s = stop_patience_s
         self._is_stopping = threading.Event()
 
-    def place(self) -> Place:
+    def node(self) -> Node:
         """Returns where this is."""
         import ray  # noqa: PLC0415 (the rest of this file is a plain class)
 
-        return Place(ray.get_runtime_context().get_node_id(), platform.node())
+        return Node(ray.get_runtime_context().get_node_id(), platform.node())
 
     def stop(self) -> None:
         """Has the run write a checkpoint and end; `run` returns when it has."""
         self._is_stopping.set()
 
-    def run(self, order: Order) -> Outcome:
+    def run(self, order: RunOrder) -> Outcome:
         """Runs the command to its end.
 
         Raises:
@@ -149,7 +149,7 @@ class SweepWorker:
         return Outcome("failed", words or f"it ended with exit code {exit_code} and no word")
 
 
-def _sees_directory(order: Order) -> bool:
+def _sees_directory(order: RunOrder) -> bool:
     give_up_s = time.monotonic() + _MARKER_PATIENCE_S
     while True:
         with suppress(OSError):
@@ -160,7 +160,7 @@ def _sees_directory(order: Order) -> bool:
         time.sleep(_POLL_S)
 
 
-def _start(order: Order, log: BinaryIO) -> subprocess.Popen[bytes]:
+def _start(order: RunOrder, log: BinaryIO) -> subprocess.Popen[bytes]:
     dreamer = (sys.executable, "-P", "-m", "services.cli", *order.arguments)
     head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {platform.node()}: {shlex.join(dreamer)}\n"
     log.write(head.encode())

@@ -47,7 +47,7 @@ class StillRunning(Failed):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunOrSweep:
     """Where a run or a sweep has what it is stopped and followed by."""
 
     kind: Literal["run", "sweep"]
@@ -60,26 +60,26 @@ class Place:
             return lock_holder(self.lock)
 
 
-def place_of_run(run_dir: Path) -> Place:
+def run_at(run_dir: Path) -> RunOrSweep:
     """Raises RunDirectoryError where the directory holds no run."""
     read_config(run_dir)
-    return Place("run", RunPaths(run_dir).lock, RunPaths(run_dir).log)
+    return RunOrSweep("run", RunPaths(run_dir).lock, RunPaths(run_dir).log)
 
 
 def stop(
-    command: StopCommand, place: Place, say: Callable[[str], None] = lambda _words: None
+    command: StopCommand, target: RunOrSweep, say: Callable[[str], None] = lambda _words: None
 ) -> bool:
     """Asks the run or the sweep to stop and waits until it has; False if nobody trains there.
 
     Args:
         command: what to stop, and how long to wait.
-        place: of its lock.
+        target: of its lock.
         say: is told once it was asked.
 
     Raises:
         StillRunning: it runs on another machine or is another user's, or did not end in time.
     """
-    who, what = place.holder(), f"the {place.kind} in {command.run_dir}"
+    who, what = target.holder(), f"the {target.kind} in {command.run_dir}"
     if who is None:
         return False
     signature = _SIGNATURE.fullmatch(who)
@@ -101,7 +101,7 @@ def stop(
         ) from error
     say(f"Asked {who} to stop; it writes its checkpoints first")
     give_up_s = time.monotonic() + command.timeout_s
-    while place.holder() == who:
+    while target.holder() == who:
         if time.monotonic() > give_up_s:
             raise StillRunning(
                 f"Asked {what} to stop, but {who} still holds it after {command.timeout_s:g} s; "
@@ -111,24 +111,24 @@ def stop(
     return True
 
 
-def log_lines(command: LogsCommand, place: Place) -> Iterator[str]:
+def log_lines(command: LogsCommand, target: RunOrSweep) -> Iterator[str]:
     """Yields the lines of the log; with `follow` as they come, until the run or sweep ends.
 
     Raises:
         BadInput: the run never had a log, since only `dreamer train` writes one, or it cannot be
             read.
     """
-    with naming(f"read {place.log}", "Mend its permissions"):
-        if not place.log.exists():
+    with naming(f"read {target.log}", "Mend its permissions"):
+        if not target.log.exists():
             raise BadInput(
-                f"Wanted the log of a {place.kind}, but {command.run_dir} has none; `dreamer "
+                f"Wanted the log of a {target.kind}, but {command.run_dir} has none; `dreamer "
                 "train` and `sweep` write one, `dreamer local` and `offline` do not"
             )
-        log = place.log.open(errors="replace")
+        log = target.log.open(errors="replace")
     rest = ""
     with log:
         while True:
-            is_last = not command.follow or place.holder() is None
+            is_last = not command.follow or target.holder() is None
             rest += log.read()
             *lines, rest = rest.split("\n")
             yield from lines

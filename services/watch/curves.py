@@ -27,7 +27,7 @@ MAX_POINTS = 500
 _LONGEST_SILENCE_S = 600.0  # of a run at work; after more it was stopped
 
 
-class Curve:
+class ThinnedCurve:
     """A curve of any length as at most MAX_POINTS means of neighbouring points."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class RunCurves:
         self._begin()
 
     def _begin(self) -> None:
-        self._curves: dict[str, Curve] = {}
+        self._curves: dict[str, ThinnedCurve] = {}
         self._lines = CurveLines()
         self._recent: deque[Point] = deque(maxlen=RUNNING_MEAN_EPISODES)
         self._history = RunHistory()
@@ -140,7 +140,7 @@ class RunCurves:
         return means
 
     def _add(self, name: str, added: Added) -> None:
-        curve = self._curves.setdefault(name, Curve())
+        curve = self._curves.setdefault(name, ThinnedCurve())
         if added.replaces_from is not None:
             curve.drop_from(added.replaces_from)
         for x, y in added.points:

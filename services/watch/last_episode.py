@@ -26,7 +26,7 @@ class _Pictures:
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
+class PlayedEpisode:
     """One that was played to its end."""
 
     facts: dict[str, Any]
@@ -63,7 +63,7 @@ class LastEpisode:
         """Frees all pictures."""
         self._open: list[_Pictures] = []
         self._open_at: tuple[int, int] | None = None  # episode and t of its newest picture
-        self.whole: Episode | None = None
+        self.whole: PlayedEpisode | None = None
         """The last one that was played to its end; None before the first."""
 
     def take(self, message: bytes) -> None:
@@ -85,7 +85,7 @@ class LastEpisode:
                 "gradient_step": frame["gradient_step"],
                 "mode": frame["mode"],
             }
-            self.whole, self._open, self._open_at = Episode(facts, self._open), [], None
+            self.whole, self._open, self._open_at = PlayedEpisode(facts, self._open), [], None
 
 
 def _side_by_side(pil: Any, pictures: _Pictures) -> Any:

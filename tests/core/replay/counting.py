@@ -13,8 +13,8 @@ import pytest
 from dreamer_core.config import ReplayConfig
 from dreamer_core.replay.format import (
     RECORD_MAGIC,
-    Layout,
     Record,
+    RowLayout,
     encode_chunk,
     read_file_header,
     read_frame,
@@ -24,13 +24,15 @@ from dreamer_core.replay.survey import map_file, scan
 from dreamer_core.types import Batch, EpisodeChunk
 
 SHAPE = (2, 2, 1)
-LAYOUT = Layout(SHAPE, 2)
-VECTOR = Layout(SHAPE, 2, 3)
+LAYOUT = RowLayout(SHAPE, 2)
+VECTOR = RowLayout(SHAPE, 2, 3)
 """With a vector besides."""
 CONFIG = ReplayConfig(capacity_steps=100_000, batch_size=50, batch_length=10, segment_steps=40)
 
 
-def open_replay(directory: Path, config: ReplayConfig = CONFIG, layout: Layout = LAYOUT) -> Replay:
+def open_replay(
+    directory: Path, config: ReplayConfig = CONFIG, layout: RowLayout = LAYOUT
+) -> Replay:
     sizes = {"action_size": layout.action_size, "vector_size": layout.vector_size}
     return Replay(directory, config, image_shape=layout.image_shape, **sizes)
 

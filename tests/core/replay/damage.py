@@ -11,12 +11,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 from dreamer_core.config import ReplayConfig
-from dreamer_core.replay.format import Layout
+from dreamer_core.replay.format import RowLayout
 from dreamer_core.replay.replay import Replay
 from dreamer_core.types import EpisodeChunk
 
 SHAPE = (2, 2, 1)
-LAYOUT = Layout(SHAPE, 3)
+LAYOUT = RowLayout(SHAPE, 3)
 CONFIG = ReplayConfig(capacity_steps=100_000, batch_size=8, batch_length=6, segment_steps=25)
 LENGTHS = ((9, 14, 3), (1, 21), (16,))  # rows by incarnation and episode
 ROWS = sum(sum(lengths) for lengths in LENGTHS)

@@ -7,7 +7,7 @@ import pytest
 
 from dreamer_core.config import ReplayConfig
 from dreamer_core.errors import BadInput
-from dreamer_core.replay.format import Layout, decode_chunk, encode_file_header
+from dreamer_core.replay.format import RowLayout, decode_chunk, encode_file_header
 from dreamer_core.replay.reader import ReplayFiles
 from dreamer_core.replay.replay import Replay
 from tests.core.replay.counting import (
@@ -55,7 +55,7 @@ def test_without_a_vector_files_and_batches_are_as_ever(tmp_path):
 
 def test_rows_with_other_vectors_are_refused_and_left_as_they_are(tmp_path):
     filled(tmp_path).close()
-    for other in (LAYOUT, Layout(LAYOUT.image_shape, 2, 4)):
+    for other in (LAYOUT, RowLayout(LAYOUT.image_shape, 2, 4)):
         with pytest.raises(BadInput, match="vector size 3"):
             open_replay(tmp_path, layout=other)
     open_replay(tmp_path, layout=VECTOR).close()

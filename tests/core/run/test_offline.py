@@ -180,7 +180,7 @@ def test_the_kind_of_actions_comes_from_a_run_or_from_the_option(source):
 def test_rows_of_another_environment_are_refused(source):
     config = changed(CONFIG, {"env.task": "tests.learning.reach:make_env"})
     config = changed(config, {"evaluation.interval_frames": 8})
-    with pytest.raises(BadInput, match=r"has Layout.* holds rows of .*--env\.task"):
+    with pytest.raises(BadInput, match=r"has image shape.* holds rows of .*--env\.task"):
         recorded(config, [source])
 
 

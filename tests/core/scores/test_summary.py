@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from dreamer_core.scores.aggregate import AGGREGATES, aggregate
-from dreamer_core.scores.scored import Collected, LeftOut, ScoredRun
+from dreamer_core.scores.scored import CollectedRuns, LeftOut, ScoredRun
 from dreamer_core.scores.summary import Summary
 from dreamer_core.scores.table import AGENTS, table_k1
 
@@ -15,7 +15,7 @@ def scored(game, score, seed=0, **more):
     return ScoredRun(game=game, score=score, seed=seed, source=f"{game}_{seed}", **more)
 
 
-TWO_GAMES = Collected(
+TWO_GAMES = CollectedRuns(
     runs=[
         scored("pong", 15.0, 0, to_frame=100.0, stamp={"mode": "greedy"}),
         scored("alien", 229.0, 0, to_frame=300.0, stamp={"mode": "sample"}),
@@ -60,14 +60,14 @@ def test_runs_that_are_scored_at_other_frames_are_a_warning():
         in Summary(TWO_GAMES).warnings[0]
     )
     near = [scored("pong", 1.0, 0, to_frame=100.0), scored("pong", 1.0, 1, to_frame=110.0)]
-    assert Summary(Collected(runs=near)).warnings == []
+    assert Summary(CollectedRuns(runs=near)).warnings == []
 
 
 def test_atari5_is_told_where_its_five_games_are_there():
     five = ("battle_zone", "double_dunk", "name_this_game", "phoenix", "qbert")
     runs = [scored(game, table_k1()[game].dreamerv2) for game in five]
-    assert Summary(Collected(runs=runs)).atari5 == pytest.approx(2.03, abs=5e-3)
-    assert Summary(Collected(runs=runs[1:])).atari5 is None
+    assert Summary(CollectedRuns(runs=runs)).atari5 == pytest.approx(2.03, abs=5e-3)
+    assert Summary(CollectedRuns(runs=runs[1:])).atari5 is None
 
 
 def test_json_holds_everything_and_no_nan():

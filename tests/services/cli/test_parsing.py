@@ -140,7 +140,7 @@ def test_a_bug_in_the_settings_of_a_command_shows_its_trace(dreamer, monkeypatch
         "eval": eval_command.EvalCommand,
         "attach": attach.AttachCommand,
         "watch": command.WatchCommand,
-        "replay": replay.ExportCommand,
+        "replay": replay.ExportEpisodesCommand,
     }
     failing = kinds.get(words[0], RuntimeConfig if words[0] == "train" else CheckpointConfig)
     with monkeypatch.context() as patched:

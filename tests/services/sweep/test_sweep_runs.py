@@ -17,7 +17,7 @@ from services.sweep.directory import SweepDirectory, open_sweep
 from services.sweep.plan import SweepPlan
 from services.sweep.runs import RunLimits, SweepRuns
 from services.sweep.sweep import sweep as sweep_by_command
-from services.sweep.worker import Outcome, Place
+from services.sweep.worker import Node, Outcome
 
 DONE, FAILED = Outcome("done"), Outcome("failed", "no CUDA driver")
 LOST = Outcome("interrupted", "its node was lost")
@@ -44,13 +44,14 @@ class FakeWorker:
         self._node, self._began = node, began
         self.is_stopping, self.is_alive = False, True
         self.outcome = FOR_EVER
-        self.place, self.run, self.stop = method(self._place), method(self._run), method(self._stop)
+        calls = (self._node_of, self._run, self._stop)
+        self.node, self.run, self.stop = map(method, calls)
 
-    def _place(self):
+    def _node_of(self):
         return Reference(lambda: self._node is not None, self._where)
 
     def _where(self):
-        return Place(self._node, self._node)
+        return Node(self._node, self._node)
 
     def _run(self, order):
         if self._node is not None:

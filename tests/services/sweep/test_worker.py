@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from services.sweep.worker import Order, SweepWorker, find_reason
+from services.sweep.worker import RunOrder, SweepWorker, find_reason
 
 
 def test_the_reason_of_a_failure_is_the_commands_own_or_else_pythons_last_line():
@@ -22,8 +22,14 @@ def test_the_reason_of_a_failure_is_the_commands_own_or_else_pythons_last_line()
 
 def order(tmp_path, *arguments, sweep_id="abc"):
     (tmp_path / "sweep.json").write_text(json.dumps({"id": "abc"}))
-    return Order(arguments=arguments, run_dir=tmp_path / "run", log=tmp_path / "logs" / "run.log",
-                 marker=tmp_path / "sweep.json", sweep_id=sweep_id, cwd=tmp_path)  # fmt: skip
+    return RunOrder(
+        arguments=arguments,
+        run_dir=tmp_path / "run",
+        log=tmp_path / "logs" / "run.log",
+        marker=tmp_path / "sweep.json",
+        sweep_id=sweep_id,
+        cwd=tmp_path,
+    )
 
 
 def test_a_worker_takes_bad_input_for_a_failure_and_keeps_what_was_said(tmp_path):

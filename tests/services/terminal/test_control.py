@@ -303,7 +303,7 @@ def test_a_run_of_another_user_is_left_to_that_user(tmp_path, monkeypatch):
         lock.write(f"process 1 on {platform.node()}")
         lock.flush()
         with pytest.raises(control.StillRunning, match="belongs to another user"):
-            control.stop(control.StopCommand(run_dir=tmp_path), control.place_of_run(tmp_path))
+            control.stop(control.StopCommand(run_dir=tmp_path), control.run_at(tmp_path))
 
 
 @pytest.mark.parametrize("command", ["train", "sweep"])

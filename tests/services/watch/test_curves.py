@@ -8,7 +8,7 @@ import pytest
 
 from dreamer_core.report.log import RunLog
 from dreamer_core.types import EpisodeSummary, Report
-from services.watch.curves import MAX_POINTS, Curve, RunCurves
+from services.watch.curves import MAX_POINTS, RunCurves, ThinnedCurve
 
 
 def write(run_dir, steps, service="learner", name="dreamer_kl_nats", weights="latest"):
@@ -25,14 +25,14 @@ def curves(tmp_path):
 
 
 def test_a_short_curve_is_what_was_put_in():
-    curve = Curve()
+    curve = ThinnedCurve()
     for x in range(MAX_POINTS - 1):
         curve.add(x, x * x)
     assert curve.points() == [(x, x * x) for x in range(MAX_POINTS - 1)]
 
 
 def test_a_long_curve_stays_small_in_order_and_ends_with_its_newest_point():
-    curve = Curve()
+    curve = ThinnedCurve()
     for x in range(100_000):
         curve.add(x, 2 * x)
     points = curve.points()
@@ -170,7 +170,7 @@ def test_episodes_that_a_run_went_back_behind_are_no_part_of_the_running_mean(tm
 
 
 def test_a_long_curve_stays_in_order_when_it_goes_back():
-    curve = Curve()
+    curve = ThinnedCurve()
     for x in range(2501):
         curve.add(x, x)
     curve.drop_from(1000)

@@ -7,16 +7,16 @@ import pytest
 
 from dreamer_core.config import Config
 from dreamer_core.config_learner import LearnerConfig
-from services.sweep.place import (
+from services.sweep.plan import (
+    RunKey,
+)
+from services.sweep.resources import (
     NodeRecord,
     choose_gpus,
     has_room,
     require_room,
     with_device,
     with_processes,
-)
-from services.sweep.plan import (
-    RunKey,
 )
 from tests.services.sweep.parts import DEBUG, PONG_1, node
 

@@ -63,7 +63,7 @@ def bench_delivery(
         consumer: Any = ray.remote(Consumer).options(num_cpus=0).remote()
         step, done, calls = 0, 0, list[Any]()
         started = 0.0
-        while not started or time.perf_counter() - started < seconds:
+        while not done or time.perf_counter() - started < seconds:
             while len(calls) < in_flight:
                 calls.append(consumer.take.remote(server.sample.remote(step)))
                 step += 1

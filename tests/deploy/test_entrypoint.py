@@ -1,9 +1,9 @@
 """docker/entrypoint: what ends a run's container, and what has it started again."""
 
 import os
+import select
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -46,7 +46,7 @@ def begin(tmp_path):
 
 
 def end(process):
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
     return process.returncode, said
 
 
@@ -62,12 +62,14 @@ def test_a_job_whose_options_are_refused_is_no_failure_that_is_tried_again(begin
 
 
 def test_a_job_waits_for_the_run_before_it_to_end(begin, tmp_path):
-    (tmp_path / "run.lock").touch()
-    with subprocess.Popen(["flock", tmp_path / "run.lock", "sleep", "1.5"]):
-        time.sleep(0.3)
-        began_s = time.monotonic()
-        end(begin("job", "atari", "--run-dir", str(tmp_path), "--steps", "1", code=0))
-        assert time.monotonic() - began_s > 0.9
+    holding = ["flock", tmp_path / "run.lock", "sh", "-c", "echo held; read -r line"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(holding, **pipes) as before:
+        assert before.stdout.readline() == b"held\n"
+        process = begin("job", "atari", "--run-dir", str(tmp_path), "--steps", "1", code=0)
+        assert select.select([process.stdout], [], [], 0.5)[0] == []
+        before.communicate(b"\n")
+    assert end(process)[1].startswith("asked: train atari")
 
 
 def test_a_job_that_is_told_to_stop_tells_its_run(begin):

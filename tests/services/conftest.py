@@ -24,3 +24,9 @@ def dreamer(capsys, monkeypatch, tmp_path):
         return exit_code_of(*arguments), *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def no_ticks(monkeypatch):
+    """Has the test alone call a display's `tick`, and no thread besides, once in a real second."""
+    monkeypatch.setattr("services.terminal.live_or_lines._TICK_S", 3600.0)

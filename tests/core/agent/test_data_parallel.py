@@ -203,7 +203,7 @@ def test_peers_end_with_the_agent_and_ignore_the_signals_of_its_terminal():
     losses(agent, steps=1)
     assert process.poll() is None
     del agent
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.poll() == 0

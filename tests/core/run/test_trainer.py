@@ -138,7 +138,7 @@ def test_a_checkpoint_says_what_it_was_made_from(tmp_path):
     assert found.facts["config"]["preset"] == "debug" and "torch" in found.facts["versions"]
     assert report.values["dreamer_checkpoint_seconds"] > 0
     saved_s = report.values["dreamer_checkpoint_timestamp_seconds"]
-    assert saved_s == pytest.approx(found.wall_time_s, abs=5)
+    assert saved_s == pytest.approx(found.wall_time_s, abs=60)
     resumed = train(make_trainer(tmp_path), 2)[-1]  # to step 3, which is reported
     assert resumed.values["dreamer_checkpoint_timestamp_seconds"] == found.wall_time_s
 

@@ -195,7 +195,7 @@ def test_kills_at_any_moment_leave_a_whole_checkpoint(tmp_path):
     store = LocalStore(tmp_path)
     save_steps(store, 1)
     rng = np.random.default_rng(0)
-    for _ in range(15):
+    for number in range(15):
         before = load(store).step
         pid = os.fork()
         if pid == 0:
@@ -204,6 +204,10 @@ def test_kills_at_any_moment_leave_a_whole_checkpoint(tmp_path):
             finally:
                 os._exit(1)
         time.sleep(rng.uniform(0.01, 0.2))
+        give_up_s = time.monotonic() + 60
+        while number == 0 and int(store.read("LATEST")) == before:  # the first comes to save
+            assert time.monotonic() < give_up_s
+            time.sleep(0.01)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         found = load(store)

@@ -63,7 +63,7 @@ def test_it_takes_processor_time_as_any_program_does(shown):
 
 def test_the_page_is_opened_in_a_browser(shown):
     served, note = shown
-    give_up_s = time.monotonic() + 30
+    give_up_s = time.monotonic() + 60
     while not (note.exists() and note.read_text()) and time.monotonic() < give_up_s:
         time.sleep(0.05)
     assert note.read_text() == served.url

@@ -12,14 +12,14 @@ import sys, threading, time
 from services.cli.ending import end_despite_threads
 threading.Thread(target=time.sleep, args=({seconds},), name="physics", daemon={is_daemon}).start()
 print("done")
-end_despite_threads({code}, wait_s=1.0)
+end_despite_threads({code}, wait_s={wait_s})
 sys.exit({code})
 """
 
 
-def end_of(seconds, code, is_daemon=False):
+def end_of(seconds, code, is_daemon=False, wait_s=1.0):
     """(exit code, stdout, stderr) of a process that ends with a thread of so many seconds."""
-    lines = END.format(seconds=seconds, code=code, is_daemon=is_daemon)
+    lines = END.format(seconds=seconds, code=code, is_daemon=is_daemon, wait_s=wait_s)
     command = [sys.executable, "-c", lines]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout, done.stderr
@@ -33,7 +33,7 @@ def test_a_thread_that_does_not_end_is_named_and_the_exit_code_kept(code):
 
 @pytest.mark.parametrize(("seconds", "is_daemon"), [(0.3, False), (600, True)])
 def test_threads_that_end_soon_and_daemons_are_nobodys_concern(seconds, is_daemon):
-    assert end_of(seconds, 0, is_daemon) == (0, "done\n", "")
+    assert end_of(seconds, 0, is_daemon, wait_s=60.0) == (0, "done\n", "")
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])

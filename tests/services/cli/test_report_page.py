@@ -47,8 +47,7 @@ async def look(path, profile):
         await tab.evaluate(
             "document.querySelector('.player').scrollIntoView({behavior: 'instant'})"
         )
-        await tab.wait_until("Number(document.querySelector('.player input').value) > 1")
-        seen["moving"] = await tab.evaluate(FILM)
+        seen["moving"] = await tab.wait_until(f"((film) => film.at > 1 && film)({FILM})")
         await tab.evaluate("document.querySelector('.play').click()")
         seen["paused"] = await tab.evaluate(FILM)
         await asyncio.sleep(0.5)

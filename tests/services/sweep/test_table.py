@@ -90,13 +90,13 @@ def said_by(console):
     return said
 
 
-def test_a_sweep_is_never_silent_for_longer_than_ten_seconds():
+def test_a_sweep_is_never_silent_for_longer_than_ten_seconds(no_ticks):
     said = said_by(Console(file=io.StringIO(), width=110))
     assert list(said) == [11, 15, 24, 33]
     assert said[11].endswith("Starting Ray: 9 s so far") and "360 policy steps/s" in said[33]
 
 
-def test_a_terminal_without_the_table_yet_says_what_it_waits_for():
+def test_a_terminal_without_the_table_yet_says_what_it_waits_for(no_ticks):
     terminal = {"force_terminal": True, "_environ": {"TERM": "xterm"}}
     said = said_by(Console(file=io.StringIO(), width=110, **terminal))
     assert said[11] == "Starting Ray: 9 s so far" and "so far" not in said[15]

@@ -14,7 +14,7 @@ import pytest
 
 from dreamer_core.presets import preset
 from dreamer_core.storage.run_directory import open_run
-from services.cluster import remote
+from services.cluster import remote, signals
 from services.terminal import control
 from tests.commands import forget_token
 
@@ -181,6 +181,7 @@ def test_a_command_elsewhere_is_over_with_its_last_mark(dreamer, monkeypatch):
 def test_a_command_elsewhere_ends_with_the_one_that_sent_it(dreamer, monkeypatch, number):
     server = JobServer("a line", int(number))
     monkeypatch.setattr(remote, "_job_client", lambda _: server)
+    monkeypatch.setattr(signals, "_ECHO_S", 60.0)  # the second is at once, however slow it is here
     before = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
     try:
         code, said, complaint = dreamer("logs", "runs/pong", "--follow", "--on", "http://head:8265")

@@ -180,10 +180,10 @@ def test_drawing_an_empty_run_works():
 
 def test_drawing_is_cheap():
     progress = halfway()
-    began = time.perf_counter()
+    began_s = time.thread_time()
     for _ in range(10):
         text_of(render(progress, run_dir="x", metrics_url=None, now_s=0.0))
-    assert (time.perf_counter() - began) / 10 < 0.1
+    assert (time.thread_time() - began_s) / 10 < 0.1
 
 
 def test_a_line_shows_the_same_numbers():
@@ -214,7 +214,7 @@ def test_where_the_time_of_collecting_goes_is_shown_once_it_is_known():
         assert "collecting: 60% environment, 40% policy" in text
 
 
-def test_without_a_terminal_lines_come_at_the_interval_and_at_the_end():
+def test_without_a_terminal_lines_come_at_the_interval_and_at_the_end(no_ticks):
     now_s = [0.0]
     console = Console(file=io.StringIO(), width=40)
     with Display(100, "x", console=console, line_interval_s=10, clock_s=lambda: now_s[0]) as shown:
@@ -248,7 +248,7 @@ def test_nothing_is_silent_for_longer_than_the_interval():
     assert said[57].startswith("40%") and said[57].endswith("(nothing new for 17 s)")
 
 
-def test_a_terminal_without_a_table_yet_says_what_it_waits_for():
+def test_a_terminal_without_a_table_yet_says_what_it_waits_for(no_ticks):
     now_s = [0.0]
     terminal = {"force_terminal": True, "_environ": {"TERM": "xterm"}}
     console = Console(file=io.StringIO(), width=110, **terminal)

@@ -16,7 +16,7 @@ CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="needs a browser (Debian package chromium)"
 )
-_START_S, _ANSWER_S = 60.0, 30.0
+_START_S, _ANSWER_S = 60.0, 60.0
 
 # What is wrong on no page: JavaScript that a test evaluates.
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -138,14 +138,24 @@ async def browser(profile: Path):
     try:
         port = await _devtools_port(profile / "DevToolsActivePort")
         async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                tabs = await answer.json()
-            (url,) = (tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+            url = await _tab(session, f"http://127.0.0.1:{port}/json/list")
             async with session.ws_connect(url, max_msg_size=0) as socket:
                 yield Page(socket)
     finally:
         process.terminate()
         await process.wait()
+
+
+async def _tab(session, list_url):
+    """Where the only tab is spoken to; the browser may answer before it has one."""
+    async with asyncio.timeout(_START_S):
+        while True:
+            async with session.get(list_url) as answer:
+                tabs = [tab for tab in await answer.json() if tab["type"] == "page"]
+            if tabs:
+                (tab,) = tabs
+                return tab["webSocketDebuggerUrl"]
+            await asyncio.sleep(0.05)
 
 
 async def _devtools_port(path):

@@ -14,7 +14,7 @@ from dreamer_core.errors import BadInput
 from services.watch.orders import Choice
 from services.watch.stage import Stage
 from tests.core.scores.examples import write_run
-from tests.watching import cpu_seconds, frames, served, shown
+from tests.watching import comes_to_rest, frames, served, shown
 
 
 @pytest.fixture
@@ -116,9 +116,7 @@ def test_a_paused_game_stands_still_until_it_goes_on(as_before):
         frames(messages, 1)
         as_before.choose({"is_paused": True})
         time.sleep(0.3)
-        before = cpu_seconds(as_before.player())
-        time.sleep(0.7)
-        assert cpu_seconds(as_before.player()) - before <= 0.02
+        assert comes_to_rest(as_before.player(), seconds=0.7, most_cpu_s=0.02)
         as_before.choose({"is_paused": False})
         frames(messages, 3)
 

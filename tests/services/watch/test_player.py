@@ -44,7 +44,7 @@ def test_a_game_that_is_ordered_goes_on_when_the_next_step_is_due(pipe):
     os.write(pipe[1], PLAY)
     began_s = time.monotonic()
     Orders(pipe[0]).wait(began_s + 0.1)
-    assert 0.1 <= time.monotonic() - began_s < 5
+    assert 0.1 <= time.monotonic() - began_s < 60
 
 
 @pytest.mark.parametrize("order", [PAUSE, LEAVE])

@@ -23,7 +23,7 @@ from services.watch.orders import PlayerOptions
 from services.watch.stage import PlayerEnded, Stage, play
 from tests.commands import exit_code_of
 from tests.runs import CATCH, Run
-from tests.watching import Watch, cpu_seconds, frames, served
+from tests.watching import Watch, comes_to_rest, frames, served
 
 FAST = ("--speed", "20")
 
@@ -65,10 +65,14 @@ def test_the_screen_shown_is_the_models_input_where_no_other_is_known(watch):
 
 
 def test_all_who_look_see_the_same_game(watch):
+    games, shared = ({}, {}), set()
     with watch.looking() as one, watch.looking() as other:
-        seen = {(x["episode"], x["t"]): x for x in frames(one, 30)}
-        shared = [x for x in frames(other, 30) if (x["episode"], x["t"]) in seen]
-    assert shared and all(seen[x["episode"], x["t"]] == x for x in shared)
+        while len(shared) < 9 and len(games[0]) < 5000:  # who came first may be far behind
+            for game, messages in zip(games, (one, other), strict=True):
+                game.update({(x["episode"], x["t"]): x for x in frames(messages, 3)})
+            shared = games[0].keys() & games[1].keys()
+    assert len(shared) >= 9
+    assert all(games[0][moment] == games[1][moment] for moment in shared)
 
 
 def test_the_curve_says_what_the_run_is_and_where_it_stands(watch):
@@ -84,21 +88,16 @@ def test_the_curve_says_what_the_run_is_and_where_it_stands(watch):
 
 def test_nobody_plays_while_nobody_looks(watch):
     with watch.looking() as messages:
-        last = frames(messages, 3)[-1]
+        frames(messages, 3)
     time.sleep(0.5)  # the closed connection is noticed
-    before = cpu_seconds(watch.player()) + cpu_seconds(watch.process.pid)
-    time.sleep(2)
-    used = cpu_seconds(watch.player()) + cpu_seconds(watch.process.pid) - before
+    assert comes_to_rest(watch.player(), watch.process.pid, seconds=2, most_cpu_s=0.06)
     with watch.looking() as messages:
-        again = frames(messages, 1)[0]
-    assert used <= 0.06, f"{used} s of 2 s"
-    assert again["episode"] * 50 + again["t"] - last["episode"] * 50 - last["t"] < 300
+        frames(messages, 3)
 
 
 def test_the_player_gets_only_processor_time_that_is_left_over(watch):
-    assert os.sched_getscheduler(watch.player()) == os.SCHED_IDLE
-    group = Path(f"/proc/{watch.player()}/autogroup")
-    assert not group.exists() or group.read_text().strip().endswith("nice 19")
+    watch.hurry()
+    assert watch.gave_way
 
 
 async def show_beside_one_who_reads_nothing(run_dir, messages):
@@ -113,7 +112,7 @@ async def show_beside_one_who_reads_nothing(run_dir, messages):
                 while not (await answer.content.readline()).startswith(b"data: " + message[:9]):
                     pass
                 num_read += 1
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while stage.order.is_looked_at:  # until the stuck one is cut off
                 await stage.order_after(stage.order)
         stuck.close()
@@ -240,21 +239,17 @@ def test_a_player_that_is_killed_ends_the_command_and_leaves_nothing_behind(fini
     with Watch(finished, *FAST) as watch, watch.looking() as messages:
         frames(messages, 1)
         os.kill(watch.player(), signal.SIGKILL)
-        _, stderr = watch.process.communicate(timeout=30)
+        _, stderr = watch.process.communicate(timeout=60)
         assert watch.process.returncode == 1 and "exit code -9" in " ".join(stderr.split())
 
 
 def test_the_player_ends_with_a_command_that_is_killed(finished):
     watch = Watch(finished, *FAST)
+    watch.hurry()
     player = watch.player()
     watch.process.kill()
     watch.process.wait()
-    deadline_s = time.monotonic() + 120  # of the idle class: beside busy cores it has to wait
-    with contextlib.suppress(ProcessLookupError):
-        while time.monotonic() < deadline_s:
-            os.kill(player, 0)
-            time.sleep(0.1)
-        raise AssertionError("the player outlived its server")
+    assert ends(player)
 
 
 def is_alive(pid):
@@ -263,12 +258,20 @@ def is_alive(pid):
     return False
 
 
+def ends(pid):
+    """Whether a process ends within a minute."""
+    give_up_s = time.monotonic() + 60
+    while is_alive(pid) and time.monotonic() < give_up_s:
+        time.sleep(0.05)
+    return not is_alive(pid)
+
+
 async def play_until_its_first_message(options):
     """Plays until there is a message, then ends that."""
     stage = Stage()
     with stage.looking():
         playing = asyncio.create_task(play(options, stage))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             await stage.after(0)
         playing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -291,13 +294,9 @@ def test_what_the_environment_started_ends_with_the_player(finished, tmp_path, m
     task = "tests.services.failing_env:make_env_with_a_process"
     (tmp_path / "config.json").write_text(config.replace("tests.learning.catch:make_env", task))
     monkeypatch.setenv("SLEEPER_FILE", str(tmp_path / "sleeper"))
-    options = PlayerOptions(run_dir=str(tmp_path), real_speed=20.0, seed=0)
+    options = PlayerOptions(run_dir=str(tmp_path), real_speed=20.0, seed=0, gives_way=False)
     asyncio.run(play_until_its_first_message(options))
-    sleeper = int((tmp_path / "sleeper").read_text())
-    deadline_s = time.monotonic() + 10
-    while is_alive(sleeper) and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    assert not is_alive(sleeper)
+    assert ends(int((tmp_path / "sleeper").read_text()))
 
 
 # Beside a run
@@ -323,5 +322,5 @@ def test_ctrl_c_ends_the_command_as_it_ends_all_others(finished):
     with Watch(finished, *FAST) as watch, watch.looking() as messages:
         frames(messages, 1)
         watch.process.send_signal(signal.SIGINT)
-        _, stderr = watch.process.communicate(timeout=30)
+        _, stderr = watch.process.communicate(timeout=60)
         assert (watch.process.returncode, stderr) == (130, "")

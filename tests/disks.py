@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,11 @@ class BreakableDisk:
             Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("1")
 
     def mend(self):
-        """Repairs and mounts it again, once nobody has a file open."""
-        _run("umount", self.path)
+        """Repairs and mounts it again, once nobody has a file open any more."""
+        give_up_s = time.monotonic() + 60
+        while subprocess.run(["umount", self.path], check=False, capture_output=True).returncode:
+            assert time.monotonic() < give_up_s, f"{self.path} stays in use"
+            time.sleep(0.1)
         _run("e2fsck", "-f", "-y", self._image, good=(0, 1))
         self.mount()
 

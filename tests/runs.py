@@ -1,8 +1,10 @@
 """Whole runs as a user starts them, for tests: started, watched, killed, counted."""
 
 import contextlib
+import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -34,12 +36,22 @@ CATCH = (
 )
 CALM = (*CATCH, "--env.task", "tests.services.failing_env:make_calm_env")
 """Catch for a run that others are to be tested beside."""
+SLOW = (*CATCH, "--env.task", "tests.services.failing_env:make_slow_env")
+"""Catch for a run that is to be met in its middle; slow while it is told so, see SlowCatch."""
 NO_EVALUATION = ("--evaluation.interval-frames", "None")
 OFTEN = ("--checkpoint.interval-s", "0.5")
 TITLES = {"learner": "ray::Learner", "collector": "ray::Collector", "replay": "ray::ReplayServer"}
 """How the processes that a run cannot do without are called."""
 EXACT = (*("--schedule.report-interval-gradient-steps", "1"), *("--replay.segment-steps", "64"))
 """Every gradient step is reported, and segments are small enough to be evicted."""
+
+
+def free_port():
+    """A port that nobody is given by chance before it is used: the kernel hands out later ones."""
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", random.SystemRandom().randrange(20_000, 32_768)))
+            return free.getsockname()[1]
 
 
 class Run:
@@ -52,9 +64,7 @@ class Run:
         self.run_dir = run_dir
         self.stdout = self.stderr = ""
         self._mark = f"DREAMER_TEST_RUN={uuid.uuid4().hex}"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.metrics_port = free.getsockname()[1]
+        self.metrics_port = free_port()
         port = ("--metrics.port", str(self.metrics_port)) if command == "train" else ()
         place = "--sweep-dir" if command == "sweep" else "--run-dir"
         self._process = subprocess.Popen(
@@ -68,7 +78,7 @@ class Run:
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
         )
 
-    def finish(self, timeout_s=120):
+    def finish(self, timeout_s=200):
         """Waits for the end and returns the exit code."""
         try:
             self.stdout, self.stderr = self._process.communicate(timeout=timeout_s)
@@ -89,6 +99,13 @@ class Run:
                     line = (path / "cmdline").read_bytes().replace(b"\0", b" ")
                     found[int(path.name)] = line.decode().strip()
         return found
+
+    def survivors(self):
+        """Those of them that do not end within a minute: Ray's own take their time."""
+        give_up_s = time.monotonic() + 60
+        while (left := self.processes()) and time.monotonic() < give_up_s:
+            time.sleep(0.2)
+        return left
 
     def reachable(self):
         """Command lines of its processes that listen on other addresses than loopback ones."""
@@ -139,7 +156,7 @@ class Run:
             url = f"http://127.0.0.1:{self.metrics_port}/metrics"
             with urllib.request.urlopen(url, timeout=10) as response:
                 text = response.read().decode()
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return {}
         return {
             (sample.name, *sample.labels.values()): sample.value
@@ -147,17 +164,19 @@ class Run:
             for sample in family.samples
         }
 
-    def wait_until(self, condition, timeout_s=90):
+    def wait_until(self, condition, timeout_s=150):
         """Returns the first true value of the condition, which the run must live to see."""
         deadline_s = time.monotonic() + timeout_s
-        while not (value := condition()):
-            if self._process.poll() is not None:
+        while True:
+            is_over = self.is_over()  # before it is looked, which may take its time
+            if value := condition():
+                return value
+            if is_over:
                 raise AssertionError(f"ended with {self.finish()}: {self.stderr}")
             if time.monotonic() > deadline_s:
                 self._process.kill()
                 raise AssertionError(f"not within {timeout_s} s; now {self.scrape()}")
             time.sleep(0.1)
-        return value
 
     def wait_for(self, *sample, least=1.0):
         """Returns the first scrape in which a sample has reached `least`."""

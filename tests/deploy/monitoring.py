@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
 
 import yaml
 
-from tests.runs import ROOT
+from tests.runs import ROOT, free_port
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
@@ -65,12 +64,6 @@ def metric_names(query):
     return set(_NAME.findall(query))
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 class Prometheus:
     """A Prometheus with this project's files that scrapes one run every second."""
 
@@ -106,5 +99,5 @@ class Prometheus:
 
     def close(self):
         self._process.terminate()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
         self._log.close()

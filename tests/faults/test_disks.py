@@ -21,7 +21,10 @@ from tests.runs import (
 pytestmark = pytest.mark.faults
 
 STEPS = 800
-OPTIONS = (*CATCH, *NO_EVALUATION, *OFTEN, "--steps", str(STEPS))
+OPTIONS = (
+    *(*CATCH, *NO_EVALUATION, *OFTEN, "--steps", str(STEPS)),
+    *("--env.task", "tests.services.failing_env:make_obedient_env"),
+)
 
 
 @pytest.fixture
@@ -30,8 +33,17 @@ def disk(tmp_path):
         yield path
 
 
-def start(disk, *options):
-    run = Run("train", disk / "run", *OPTIONS, *options)
+@pytest.fixture
+def hold(tmp_path):
+    """While this file is there, collectors wait after so many steps."""
+    path = tmp_path / "hold"
+    path.write_text("100")
+    return path
+
+
+def start(disk, hold):
+    """A run that trains, and waits before it has come far."""
+    run = Run("train", disk / "run", *OPTIONS, OBEDIENT_DIR=str(hold.parent))
     run.wait_for("dreamer_gradient_steps_total", least=5)
     return run
 
@@ -41,9 +53,10 @@ def assert_exact(run_dir):
     assert stored_policy_steps(run_dir) == (STEPS, STEPS)
 
 
-def test_a_run_whose_disk_is_full_stands_still_and_goes_on_once_there_is_room(disk):
-    run = start(disk)
+def test_a_run_whose_disk_is_full_stands_still_and_goes_on_once_there_is_room(disk, hold):
+    run = start(disk, hold)
     fill(disk)
+    hold.unlink()
     run.wait_for("dreamer_errors_total", "replay")
     run.wait_for("dreamer_errors_total", "learner")  # the next checkpoint
     run.wait_for("dreamer_dropped_reports_total")
@@ -59,9 +72,10 @@ def test_a_run_whose_disk_is_full_stands_still_and_goes_on_once_there_is_room(di
     assert counted(run.run_dir, "dreamer_policy_steps_total")[-1] == STEPS
 
 
-def test_a_run_that_is_stopped_while_its_disk_is_full_says_so_and_resumes(disk):
-    run = start(disk)
+def test_a_run_that_is_stopped_while_its_disk_is_full_says_so_and_resumes(disk, hold):
+    run = start(disk, hold)
     fill(disk)
+    hold.unlink()
     run.wait_for("dreamer_errors_total", "replay")
     run.interrupt()
     assert run.finish(timeout_s=40) == 1
@@ -72,10 +86,11 @@ def test_a_run_that_is_stopped_while_its_disk_is_full_says_so_and_resumes(disk):
     assert_exact(run.run_dir)
 
 
-def test_a_run_whose_disk_turns_read_only_ends_with_the_reason_and_resumes(tmp_path):
+def test_a_run_whose_disk_turns_read_only_ends_with_the_reason_and_resumes(tmp_path, hold):
     with breakable_disk(tmp_path / "disk", megabytes=64) as disk:
-        run = start(disk.path)
+        run = start(disk.path, hold)
         disk.fail()
+        hold.unlink()
         assert run.finish(timeout_s=60) == 1, run.stdout[-3000:] + run.stderr
         assert_one_paragraph(run, "Read-only file system", "start the same command again")
         disk.mend()

@@ -12,7 +12,7 @@ from tests.runs import NO_EVALUATION, TITLES, Run
 
 RESULT = os.environ.get("DREAMER_LOAD_RESULT")
 EVALUATORS = 16
-MEASURED_S = 15.0
+STRETCHES, STRETCH_S = 3, 5.0
 OPTIONS = (
     *("--steps", "10000000", "--env.time-limit-steps", "200"),
     *("--schedule.report-interval-gradient-steps", "1", "--replay.capacity-steps", "20000"),
@@ -30,9 +30,17 @@ def learner_cpu_s(run):
 
 
 def speeds(run):
-    """Gradient steps a second, and a second of the learner's processor time."""
+    """Gradient steps a second, and a second of the learner's processor time.
+
+    Each in the best of some stretches: this machine may have something else to do meanwhile.
+    """
+    found = [speeds_now(run) for _ in range(STRETCHES)]
+    return {name: max(each[name] for each in found) for name in found[0]}
+
+
+def speeds_now(run):
     before = run.scrape()["dreamer_gradient_steps_total",], learner_cpu_s(run), time.monotonic()
-    time.sleep(MEASURED_S)
+    time.sleep(STRETCH_S)
     after = run.scrape()["dreamer_gradient_steps_total",], learner_cpu_s(run), time.monotonic()
     steps, cpu_s, seconds = (b - a for a, b in zip(before, after, strict=True))
     return {"a_second": steps / seconds, "a_cpu_second": steps / cpu_s}
@@ -67,8 +75,8 @@ def report(alone, beside):
     """Writes what was seen, if a file is named for it."""
     if RESULT is not None:
         result = {
-            "what": f"gradient steps of preset debug over {MEASURED_S:.0f} s, without evaluators "
-            f"and beside {EVALUATORS} that play all the time",
+            "what": f"gradient steps of preset debug in the best of {STRETCHES} stretches of "
+            f"{STRETCH_S:.0f} s, without evaluators and beside {EVALUATORS} that play all the time",
             **machine(),
             "alone": alone,
             "beside": beside,

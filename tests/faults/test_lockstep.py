@@ -32,10 +32,10 @@ def start(run_dir):
 
 def test_a_run_whose_command_is_killed_three_times_is_the_same_run(tmp_path, whole):
     rng = random.Random(0)
-    for gradient_step in (5, 30, 80):
+    for gradient_step in (5, 20, 40):  # of 137, so that it does not come to its end before
         run = start(tmp_path / "run")
         run.wait_for("dreamer_gradient_steps_total", least=gradient_step)
-        time.sleep(rng.uniform(0, 1))
+        time.sleep(rng.uniform(0, 0.5))
         run.kill("supervisor")
         run.finish()
     run = start(tmp_path / "run")
@@ -48,11 +48,11 @@ def test_a_run_of_which_every_service_is_killed_is_the_same_run(tmp_path, whole)
     run = start(tmp_path / "run")
     for service in ("learner", "collector", "replay"):
         samples = run.wait_for("dreamer_gradient_steps_total", least=5)
-        time.sleep(rng.uniform(0, 1))
+        time.sleep(rng.uniform(0, 0.5))
         run.kill(service)
         run.wait_for("dreamer_restarts_total", service)
         trained = samples["dreamer_gradient_steps_total",]
-        run.wait_for("dreamer_gradient_steps_total", least=trained + 10)
+        run.wait_for("dreamer_gradient_steps_total", least=trained + 3)
     assert run.finish() == 0, run.stderr
     assert_same_run(tmp_path / "run", whole)
     assert set(restarts(tmp_path / "run")) == {"learner", "collector", "replay"}

@@ -52,7 +52,7 @@ class Attended:
         self._lose_the_exchange()
         self.samples = self.run.scrape()
         self.stop_exit_code = exit_code_of("stop", run_dir)
-        self.exit_code = self.run.finish(timeout_s=30)
+        self.exit_code = self.run.finish()
         for job in (self.left_over, self.follower):
             job.output = job.communicate(timeout=90)
 

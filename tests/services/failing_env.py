@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -34,12 +35,14 @@ class FailingCatch(Catch):
 class ObedientCatch(Catch):
     """In a collector does what the files say that lie where OBEDIENT_DIR tells.
 
-    It waits while there is `hold`, and raises once there is `fail`, which it removes. `opened` and
-    `closed` get the ids of the processes that make and close one.
+    It waits while there is `hold`, after as many steps of its life as stand in it, and raises once
+    there is `fail`, which it removes. `opened` and `closed` get the ids of the processes that make
+    and close one.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self._num_steps = 0
         is_collector = Path("/proc/self/cmdline").read_text().startswith("ray::Collector")
         self._directory = Path(os.environ.get("OBEDIENT_DIR", os.devnull))
         self._orders = self._directory if is_collector else None
@@ -53,13 +56,28 @@ class ObedientCatch(Catch):
             with (self._directory / what).open("a") as file:
                 file.write(f"{os.getpid()}\n")
 
+    def _is_held(self, orders: Path) -> bool:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return self._num_steps >= int((orders / "hold").read_text() or 0)
+        return False
+
     def step(self, action: int) -> Any:
         if self._orders is not None:
-            while (self._orders / "hold").exists():
+            while self._is_held(self._orders):
                 time.sleep(0.01)
             if (self._orders / "fail").exists():
                 (self._orders / "fail").unlink()
                 raise RuntimeError("the simulator's licence ran out")
+        self._num_steps += 1
+        return super().step(action)
+
+
+class SlowCatch(Catch):
+    """Takes its time for a step while there is `slow` where OBEDIENT_DIR tells."""
+
+    def step(self, action: int) -> Any:
+        if Path(os.environ.get("OBEDIENT_DIR", os.devnull), "slow").exists():
+            time.sleep(0.03)
         return super().step(action)
 
 
@@ -99,6 +117,11 @@ def make_failing_env() -> FailingCatch:
 def make_obedient_env() -> ObedientCatch:
     """Task name: `tests.services.failing_env:make_obedient_env`."""
     return ObedientCatch()
+
+
+def make_slow_env() -> SlowCatch:
+    """Task name: `tests.services.failing_env:make_slow_env`."""
+    return SlowCatch()
 
 
 def make_env_with_a_process() -> Catch:

@@ -142,7 +142,7 @@ def test_a_killed_evaluator_comes_back_and_the_run_does_not_notice(stack):
     stack.wait_until(lambda: stack.restarts("evaluator") == restarts + 1)
     stack.wait_until(lambda: stack.is_healthy("evaluator"))
     newest = ("dreamer_evaluation_policy_steps", "sample", "latest")
-    stack.wait_until(lambda: stack.scrape()[newest] > before[newest], timeout_s=300)
+    stack.wait_until(lambda: stack.scrape().get(newest, 0.0) > before[newest], timeout_s=300)
     trouble = ("dreamer_restarts_total", "dreamer_errors_total")
     for key, value in stack.scrape().items():
         assert key[0] not in trouble or value == before.get(key, 0.0), key

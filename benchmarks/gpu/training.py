@@ -34,19 +34,16 @@ def train(config: Config, run_dir: Path, out: Path, options: argparse.Namespace)
     if options.weights_from and not run_dir.exists():
         begin_with(options.weights_from, config, run_dir)
     speeds: list[float] = []
-    reached = before
 
-    def observe(report: Report, policy_step: int, _gradient_step: int) -> None:
-        nonlocal reached
-        reached = policy_step
+    def observe(report: Report, _policy_step: int, _gradient_step: int) -> None:
         speed = report.values.get("dreamer_gradient_steps_per_second")
         if speed is not None:
             speeds.append(speed)
 
-    def should_stop() -> bool:
-        return time.monotonic() > deadline and reached > before  # each piece gets somewhere
+    def is_over() -> bool:  # each piece gets somewhere
+        return time.monotonic() > deadline and newest_counts(run_dir) > before
 
-    result = train_local(config, run_dir, observe=observe, should_stop=should_stop)
+    result = train_local(config, run_dir, observe=observe, should_stop=is_over)
     frames = environment_spec(config.env).frames_per_policy_step
     episodes = [
         (episode.policy_step * frames, episode.episode_return)

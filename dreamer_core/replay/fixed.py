@@ -127,8 +127,8 @@ def _layout_of(opened: Sequence[ReplayFiles]) -> RowLayout:
     for files in opened:
         if layout is None or files.layout != layout:
             raise BadInput(
-                f"Wanted rows of one kind, but {files.directory} holds {files.layout} and "
-                f"{opened[0].directory} {layout}; name whole replays of one environment"
+                f"Wanted rows of one kind, but {files.directory} holds rows of {files.layout}, and "
+                f"{opened[0].directory} those of {layout}; name whole replays of one environment"
             )
     assert layout is not None
     return layout

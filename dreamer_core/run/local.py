@@ -88,7 +88,7 @@ class LocalRun(OwnRun[Schedule]):
             self.save()
         super().run(should_stop)
 
-    def _saved(self) -> Report:
+    def _write_checkpoint(self) -> Report:
         position = self._replay.flush()
         saved = self._trainer.save(
             policy_step=self.schedule.policy_steps,

@@ -91,7 +91,7 @@ class OfflineRun(OwnRun[OfflineSchedule]):
             self._report(report)
         self._beat_if_due()
 
-    def _saved(self) -> Report:
+    def _write_checkpoint(self) -> Report:
         return self._trainer.save(policy_step=self.schedule.policy_steps)
 
     def close(self) -> None:

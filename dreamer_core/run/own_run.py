@@ -90,7 +90,7 @@ class OwnRun(ABC, Generic[_Schedule]):
 
     def save(self) -> None:
         """Writes a checkpoint."""
-        self._report(self._saved())
+        self._report(self._write_checkpoint())
         self._saved_s = time.monotonic()
 
     def evaluate_last(self, should_stop: Callable[[], bool]) -> None:
@@ -114,8 +114,8 @@ class OwnRun(ABC, Generic[_Schedule]):
         """Takes some steps."""
 
     @abstractmethod
-    def _saved(self) -> Report:
-        """Writes a checkpoint, and returns the trainer's report of it."""
+    def _write_checkpoint(self) -> Report:
+        """Writes one, and returns the trainer's report of it."""
 
     @abstractmethod
     def _beat_if_due(self) -> None:

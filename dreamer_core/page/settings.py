@@ -9,7 +9,7 @@ from dreamer_core.page.markup import Html, joined, tag
 from dreamer_core.page.records import RunRecord, Variant
 from dreamer_core.page.scored import wide_table
 from dreamer_core.presets import PRESETS, changes, leaves, preset, sources
-from dreamer_core.scores.stamp import as_words, differing_from_preset, settings_of
+from dreamer_core.scores.stamp import as_words, differing_from_preset, whole_settings_of
 from dreamer_core.words import few, plural
 
 _OF_A_RUN = ("preset", "seed", "env.task")
@@ -49,7 +49,7 @@ def _values(runs: Sequence[RunRecord]) -> Mapping[str, list[str]]:
     """Returns by setting its different values over the runs, in the order of the config."""
     found: dict[str, list[str]] = {}
     for run in runs:
-        for path, value in settings_of(run.config):
+        for path, value in whole_settings_of(run.config).items():
             values = found.setdefault(path, [])
             if (text := _shown(value)) not in values:
                 values.append(text)

@@ -123,7 +123,16 @@ def differing_from_preset(config: Mapping[str, Any]) -> dict[str, Any]:
     if name not in PRESETS:
         return {}
     own = {path: as_words(value) for path, value in leaves(preset(name))}
-    return {path: value for path, value in settings_of(config) if value != own.get(path)}
+    return {path: x for path, x in whole_settings_of(config).items() if x != own.get(path)}
+
+
+def whole_settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns every setting by dotted path; what an older version did not write is the default.
+
+    So it is where such a run is resumed.
+    """
+    defaults = {path: as_words(value) for path, value in leaves(Config())}
+    return defaults | dict(settings_of(config))
 
 
 def as_words(value: Any) -> Any:

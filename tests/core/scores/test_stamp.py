@@ -71,6 +71,14 @@ def test_a_setting_of_another_version_is_named_where_it_is_not_off():
     assert stamp["world_model.newer"] == 3 and "world_model.new" not in stamp
 
 
+def test_a_setting_that_an_older_version_did_not_write_is_the_default_and_not_the_presets():
+    config = to_dict(preset("gymnasium_tiny"))
+    del config["world_model"]["memory_rows"], config["world_model"]["optimizer"]["beta_2"]
+    stamp = protocol_of(config)
+    assert stamp["world_model.memory_rows"] is None
+    assert stamp["world_model.optimizer.beta_2"] == 0.999
+
+
 def test_a_preset_that_is_not_known_here_is_stamped_by_its_name():
     config = to_dict(dataclasses.replace(preset("atari"), preset="mine", steps=3))
     assert protocol_of(config)["preset"] == "mine"

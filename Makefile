@@ -84,6 +84,7 @@ $(RUN): pyproject.toml constraints.txt
 	@echo "installing what running needs: some 90 packages, 0.4 GB to download, 2.9 GB with CUDA;" \
 	  "about $(if $(UV),half a minute,a minute or two) where downloads are fast"
 	@$(if $(CPU_BUILD),$(INSTALL) --no-deps $(CPU_BUILD) torch $(LOG) || { $(TORCH_FAILED); })
+	@$(if $(OWN_UV),echo "fetching the CPU build of torch (0.2 GB) with a uv of its own")
 	@$(if $(OWN_UV),{ $(PIP) -q -c constraints.txt uv && $(OWN_UV) pip install -q --python $(BIN)/python -c constraints.txt \
 	  --no-deps --torch-backend cpu torch; } || $(TORCH_HINT))
 	@$(if $(CPU_BUILD)$(GPU)$(OWN_UV),,$(TORCH_HINT))

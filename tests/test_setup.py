@@ -97,6 +97,7 @@ def test_the_build_of_torch_is_chosen_before_all_else_is_installed(settings, tor
 
 def test_where_there_is_no_uv_one_is_fetched_for_the_cpu_build_and_pip_does_the_rest(tmp_path):
     planned = make(tmp_path, "install", is_pip_asked_for=False).stdout
+    subprocess.run(["bash", "-n"], input=planned, text=True, check=True)
     torch, rest = planned.split(INSTALL_FOR_RUNNING)
     assert "-c constraints.txt uv &&" in torch
     assert "/uv pip install" in torch

@@ -41,8 +41,8 @@ endef
 # Where pip installs, a uv of the environment's own has that step; `UV=` leaves it to pip.
 OWN_UV = $(if $(CPU_BUILD)$(GPU),,$(if $(filter file,$(origin UV)),$(BIN)/uv))
 define TORCH_HINT
-echo "the ordinary build of torch is taken, which has 2.5 GB for an NVIDIA GPU, and there is none here: for the CPU" \
-  "build give TORCH_INDEX the address that PyTorch's install page names for CPU"
+echo "pip takes the torch that its index has, as a rule with 2.5 GB for an NVIDIA GPU, and there is none here: for the" \
+  "CPU build give TORCH_INDEX the address that PyTorch's install page names for CPU"
 endef
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 

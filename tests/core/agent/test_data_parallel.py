@@ -1,9 +1,10 @@
 """A batch that processes share gives the numbers of one process, whatever happens to peers."""
 
+import copy
 import os
 import signal
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -28,12 +29,20 @@ def make_agent(processes: int, spec=DISCRETE, config: Config | None = None) -> D
     return DreamerAgent(replace(config, learner=learner), spec)
 
 
-def losses(agent: DreamerAgent, spec=DISCRETE, steps: int = STEPS) -> list[dict[str, float]]:
+def metrics(agent: DreamerAgent, spec=DISCRETE, steps: int = STEPS) -> list[dict[str, float]]:
     found = []
     for step in range(agent.gradient_step, agent.gradient_step + steps):
-        metrics = agent.train_step(make_batch(spec, seed=step), policy_step=step)
-        found.append({name: float(metrics[f"dreamer_{name}_loss"]) for name in LOSSES})
+        told = agent.train_step(make_batch(spec, seed=step), policy_step=step)
+        found.append({name: float(value) for name, value in told.items()})
     return found
+
+
+def losses(agent: DreamerAgent, steps: int = STEPS) -> list[dict[str, float]]:
+    return losses_of(metrics(agent, steps=steps))
+
+
+def losses_of(found: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: told[f"dreamer_{name}_loss"] for name in LOSSES} for told in found]
 
 
 def peers(agent: DreamerAgent) -> list[data_parallel._PeerProcess]:
@@ -47,74 +56,94 @@ def lose(peer: data_parallel._PeerProcess) -> None:
     peer._process.wait()
 
 
-def assert_same(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
-    for a, b in zip(ours, theirs, strict=True):
-        assert a == pytest.approx(b, rel=1e-5, abs=1e-6)
+@dataclass
+class Whole:
+    """The steps of an agent that nothing happened to, and the state in the middle of them."""
+
+    agent: DreamerAgent
+    metrics: list[dict[str, float]]
+    state: dict[str, Any]
+
+    @property
+    def losses(self) -> list[dict[str, float]]:
+        return losses_of(self.metrics)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Whole:
+    """Of two processes; a process takes two seconds to start."""
+    agent = make_agent(2)
+    first = metrics(agent, steps=STEPS // 2)
+    state = copy.deepcopy(agent.state())
+    return Whole(agent, [*first, *metrics(agent, steps=STEPS - len(first))], state)
+
+
+@pytest.fixture(scope="module")
+def alone() -> Whole:
+    """Of one process."""
+    agent = make_agent(1)
+    return Whole(agent, metrics(agent), agent.state())
 
 
 @pytest.mark.parametrize("processes", [2, 3])  # batches of 3: unequal parts, then one each
-def test_processes_compute_the_losses_of_one_with_the_slow_critic_and_both_schedules(processes):
-    alone, together = make_agent(1), make_agent(processes)
-    assert_same(losses(together), losses(alone))
-    difference = parameters_of(together.world_model) - parameters_of(alone.world_model)
+def test_processes_compute_the_losses_of_one_with_the_slow_critic_and_both_schedules(
+    whole, alone, processes
+):
+    together = whole.agent if processes == 2 else make_agent(processes)
+    found = whole.losses if processes == 2 else losses(together)
+    for ours, theirs in zip(found, alone.losses, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+    difference = parameters_of(together.world_model) - parameters_of(alone.agent.world_model)
     assert difference.abs().max() < 1e-4
     assert len(peers(together)) == processes - 1
 
 
-def test_every_metric_is_that_of_the_whole_batch():
-    batch = make_batch()
-    alone, together = (make_agent(n).train_step(batch) for n in (1, 2))
-    assert {n: float(x) for n, x in together.items()} == pytest.approx(
-        {n: float(x) for n, x in alone.items()}, rel=1e-4, abs=1e-6
-    )
+def test_every_metric_is_that_of_the_whole_batch(whole, alone):
+    assert whole.metrics[0] == pytest.approx(alone.metrics[0], rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 0])
 def test_vectors_with_and_without_images_and_continuous_actions_are_shared_too(channels):
     spec = replace(CONTINUOUS, vector_size=5, image_shape=(64, 64, channels))
     config = small("control", world_model={"has_discount_head": True, "free_nats": 0.0})
-    agents = [make_agent(n, spec, config) for n in (1, 2)]
-    batches = [make_batch(spec, seed=seed) for seed in range(2)]
     ours, theirs = (
-        [float(agent.train_step(batch)["dreamer_world_model_loss"]) for batch in batches]
-        for agent in agents
+        [told["dreamer_world_model_loss"] for told in metrics(agent, spec, steps=2)]
+        for agent in (make_agent(n, spec, config) for n in (1, 2))
     )
     assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-def test_the_same_run_is_the_same_to_the_last_bit():
-    first, second = (make_agent(2) for _ in range(2))
-    assert losses(first) == losses(second)
-    assert torch.equal(parameters_of(first.world_model), parameters_of(second.world_model))
+def test_the_same_run_is_the_same_to_the_last_bit(whole):
+    again = make_agent(2)
+    assert losses(again) == whole.losses
+    ours, theirs = again.world_model, whole.agent.world_model
+    assert torch.equal(parameters_of(ours), parameters_of(theirs))
 
 
-def test_a_restored_state_reaches_the_peers():
-    agent, other = make_agent(2), make_agent(2)
-    losses(agent)
+def test_a_restored_state_reaches_the_peers(whole):
+    other = make_agent(2)
     losses(other, steps=1)  # its peer runs already
-    other.load_state(agent.state())
-    assert losses(other) == losses(agent)
+    other.load_state(whole.state)
+    assert losses(other, steps=2) == whole.losses[2:]
 
 
-@pytest.mark.parametrize("half", ["before", "behavior"])
-def test_a_peer_that_dies_is_replaced_and_no_number_changes(half, monkeypatch, caplog):
-    agent, untouched = make_agent(2), make_agent(2)
-    assert losses(agent, steps=1) == losses(untouched, steps=1)
+def test_a_peer_that_dies_is_replaced_and_no_number_changes(whole, monkeypatch, caplog):
+    agent = make_agent(2)
+    found = losses(agent, steps=1)
     (peer,) = peers(agent)
-    if half == "before":
-        lose(peer)
-    else:
-        ask = peer.ask
+    lose(peer)
+    found += losses(agent, steps=1)
+    ask = peer.ask
 
-        def ask_the_dead(request):
-            if request.half == "behavior":
-                monkeypatch.undo()
-                lose(peer)
-            ask(request)
+    def ask_the_dead(request):
+        if request.half == "behavior":
+            monkeypatch.undo()
+            lose(peer)
+        ask(request)
 
-        monkeypatch.setattr(peer, "ask", ask_the_dead)
-    assert losses(agent, steps=2) == losses(untouched, steps=2)
-    assert "died (signal 9); another takes its place" in caplog.text
+    monkeypatch.setattr(peer, "ask", ask_the_dead)
+    assert found + losses(agent, steps=2) == whole.losses
+    assert caplog.text.count("died (signal 9); another takes its place") == 2
 
 
 def test_a_peer_that_dies_twice_ends_the_step_with_what_to_do(monkeypatch):
@@ -145,20 +174,18 @@ def test_what_a_peer_met_comes_with_its_trace_once(capfd):
     assert len(losses(agent, steps=1)) == 1
 
 
-def test_a_loss_that_is_not_finite_in_a_peer_ends_the_step_before_it_changes_anything():
-    agent = make_agent(2)
-    losses(agent, steps=1)
-    before = parameters_of(agent.world_model).clone()
+def test_a_loss_that_is_not_finite_in_a_peer_ends_the_step_before_it_changes_anything(whole):
+    before = parameters_of(whole.agent.world_model).clone()
     bad = make_batch()
     bad.reward[-1, 0] = float("nan")  # the last sequence is the peer's
     with pytest.raises(NonFiniteLoss, match="reward is not finite"):
-        agent.train_step(bad)
-    assert torch.equal(parameters_of(agent.world_model), before)
+        whole.agent.train_step(bad)
+    assert torch.equal(parameters_of(whole.agent.world_model), before)
 
 
-def test_a_step_that_was_interrupted_leaves_no_answer_to_the_next_one(monkeypatch):
-    agent, untouched = make_agent(2), make_agent(2)
-    assert losses(agent, steps=1) == losses(untouched, steps=1)
+def test_a_step_that_was_interrupted_leaves_no_answer_to_the_next_one(whole, monkeypatch):
+    agent = make_agent(2)
+    found = losses(agent, steps=1)
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -167,46 +194,33 @@ def test_a_step_that_was_interrupted_leaves_no_answer_to_the_next_one(monkeypatc
     with pytest.raises(KeyboardInterrupt):
         agent.train_step(make_batch(seed=99))
     monkeypatch.undo()
-    assert losses(agent, steps=2) == losses(untouched, steps=2)
+    assert found + losses(agent, steps=2) == whole.losses[:3]
 
 
-def test_a_batch_of_another_size_is_refused():
-    agent, two = make_agent(2), make_batch(size=(2, 8))
+def test_a_batch_of_another_size_is_refused(whole):
     with pytest.raises(ValueError, match=r"shape \(2, 8.*share \(3, 8.*replay.batch_size"):
-        agent.train_step(two)
-    losses(agent, steps=1)
+        make_agent(2).train_step(make_batch(size=(2, 8)))
     with pytest.raises(ValueError, match=r"shape \(1, 8.*share \(3, 8.*replay.batch_size"):
-        agent.train_step(make_batch(size=(1, 8)))
+        whole.agent.train_step(make_batch(size=(1, 8)))
 
 
-def test_a_peer_is_silent_and_finds_no_module_in_the_working_directory(
+def test_a_peer_is_silent_finds_no_module_in_the_working_directory_and_ends_with_its_agent(
     tmp_path, monkeypatch, capfd
 ):
     (tmp_path / "random.py").write_text("raise ImportError('not the random of Python')")
     monkeypatch.chdir(tmp_path)
-    losses(make_agent(2), steps=1)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_peer_is_not_in_the_process_group_that_a_terminal_interrupts():
-    agent = make_agent(2)
-    losses(agent, steps=1)
-    assert os.getpgid(peers(agent)[0]._process.pid) != os.getpgrp()
-
-
-def test_peers_end_with_the_agent_and_ignore_the_signals_of_its_terminal():
+    monkeypatch.setattr(data_parallel, "_TIME_TO_END_S", 60.0)
     agent = make_agent(2)
     losses(agent, steps=1)
     process = peers(agent)[0]._process
+    assert os.getpgid(process.pid) != os.getpgrp()  # that of its terminal, which is interrupted
     for number in (signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
     losses(agent, steps=1)
     assert process.poll() is None
     del agent
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process.poll() == 0
+    assert process.wait(60) == 0
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_agent_that_takes_no_step_starts_no_process():

@@ -137,9 +137,13 @@ class Run:
         if service == "supervisor":
             self._process.kill()
             return
+        os.kill(self.process_id(service), signal.SIGKILL)
+
+    def process_id(self, service):
+        """Of one service's process."""
         title = TITLES.get(service, service)
         (pid,) = (p for p, line in self.processes().items() if line.startswith(title))
-        os.kill(pid, signal.SIGKILL)
+        return pid
 
     @property
     def pid(self):
@@ -154,7 +158,7 @@ class Run:
         """What Prometheus would see now, {} before the run serves it."""
         try:
             url = f"http://127.0.0.1:{self.metrics_port}/metrics"
-            with urllib.request.urlopen(url, timeout=10) as response:
+            with urllib.request.urlopen(url, timeout=60) as response:
                 text = response.read().decode()
         except (OSError, http.client.HTTPException):
             return {}
@@ -164,7 +168,7 @@ class Run:
             for sample in family.samples
         }
 
-    def wait_until(self, condition, timeout_s=150):
+    def wait_until(self, condition, timeout_s=200):
         """Returns the first true value of the condition, which the run must live to see."""
         deadline_s = time.monotonic() + timeout_s
         while True:

@@ -15,7 +15,7 @@ _DREAMER = Path(sys.executable).with_name("dreamer")
 _METRICS_PORT = 9464
 _SCRAPE = f"""
 import sys, urllib.request
-with urllib.request.urlopen("http://127.0.0.1:{_METRICS_PORT}/metrics", timeout=10) as response:
+with urllib.request.urlopen("http://127.0.0.1:{_METRICS_PORT}/metrics", timeout=60) as response:
     sys.stdout.write(response.read().decode())
 """
 
@@ -48,7 +48,7 @@ class HostedRun:
         """What the command printed."""
         return self._log.read_text()
 
-    def finish(self, timeout_s: float = 90) -> int:
+    def finish(self, timeout_s: float = 300) -> int:
         """Waits for the end and returns the exit code."""
         return self._process.wait(timeout_s)
 
@@ -64,7 +64,7 @@ class HostedRun:
             for sample in family.samples
         }
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 60) -> float:
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 200) -> float:
         """Waits for what the run must live to see; returns the seconds that it took."""
         began_s = time.monotonic()
         while not condition():

@@ -99,7 +99,7 @@ class Host:
             text=True,
         )
 
-    def run(self, *command: str | Path, timeout_s: float = 60) -> str:
+    def run(self, *command: str | Path, timeout_s: float = 200) -> str:
         """Returns what a command in this host prints.
 
         Raises:
@@ -232,7 +232,7 @@ def _running(*command: str | Path) -> Generator[int]:
 
 def _in_network(pid: int, commands: str) -> None:
     enter = ("nsenter", "--target", str(pid), "--net")
-    subprocess.run([*enter, "sh", "-euc", commands], check=True, timeout=10)
+    subprocess.run([*enter, "sh", "-euc", commands], check=True, timeout=60)
 
 
 def start_ray(hosts: Sequence[Host], roles: Sequence[str | None]) -> str:

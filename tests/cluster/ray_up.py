@@ -65,11 +65,11 @@ class Operator:
         self.cluster = self.home / "cluster.yaml"
         self.cluster.write_text(_cluster_file(machines))
 
-    def dreamer(self, *words: str | Path, timeout_s: float = 120) -> str:
+    def dreamer(self, *words: str | Path, timeout_s: float = 200) -> str:
         """Returns what a command prints; fails if it does."""
         return self.run(BIN / "dreamer", *words, timeout_s=timeout_s)
 
-    def run(self, *command: str | Path, timeout_s: float = 120) -> str:
+    def run(self, *command: str | Path, timeout_s: float = 200) -> str:
         """As Host.run, with the operator's home and without the token in the environment."""
         own = ("env", "-u", "RAY_AUTH_TOKEN", "-u", "RAY_AUTH_MODE", f"HOME={self.home}")
         return self._host.run(*own, f"PATH={BIN}:/usr/bin:/bin", *command, timeout_s=timeout_s)

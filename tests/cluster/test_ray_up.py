@@ -9,7 +9,7 @@ from dreamer_core.report.read import read_jsonl
 from tests.cluster.hosts import hosts
 from tests.cluster.ray_up import BIN, Operator, what_is_missing
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 TRAIN = (
     *("debug", "--env.time-limit-steps", "80", "--learner.device", "cpu", "--steps", "1000000"),
@@ -23,7 +23,7 @@ def services_on(host):
     return set(titles) & {"Learner", "ReplayServer", "Collector", "Evaluator"}
 
 
-def wait_until(condition, timeout_s=90):
+def wait_until(condition, timeout_s=200):
     give_up_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < give_up_s, "waited too long"
@@ -37,12 +37,12 @@ def cluster(directory):
         pytest.skip(missing)
     with hosts(directory / "up", 4) as (desk, *machines):
         operator = Operator(desk, machines)
-        operator.run("ray", "up", "-y", operator.cluster, timeout_s=180)
+        operator.run("ray", "up", "-y", operator.cluster, timeout_s=400)
         for machine in machines:
             wait_until(lambda machine=machine: machine.runs("ray::IDLE") or has_raylet(machine))
         yield operator, machines
         if machines[0].runs("bash"):
-            operator.run("ray", "down", "-y", operator.cluster, timeout_s=120)
+            operator.run("ray", "down", "-y", operator.cluster)
 
 
 def has_raylet(host):
@@ -96,7 +96,7 @@ def test_evaluators_attach_from_another_node_without_the_run_directory(cluster, 
     _, (head, player, _) = cluster
     words = (run[1], "--ray-address", f"{head.address}:6379", "--episodes", "1")
     as_there = ("env", "-u", "RAY_AUTH_TOKEN", f"HOME={player.directory / 'home'}")
-    printed = player.run(*as_there, BIN / "dreamer", "attach", *words, timeout_s=90)
+    printed = player.run(*as_there, BIN / "dreamer", "attach", *words)
     assert "weights of gradient step" in printed
 
 
@@ -113,7 +113,7 @@ def test_the_job_server_takes_the_same_commands(cluster, run):
 def as_on(head, *words):
     """What a command prints on the head, to somebody who is logged in there."""
     own = ("env", "-u", "RAY_AUTH_TOKEN", f"HOME={head.directory / 'home'}", f"PATH={BIN}:/bin")
-    return head.run(*own, "dreamer", *words, timeout_s=90)
+    return head.run(*own, "dreamer", *words)
 
 
 def test_prometheus_is_told_of_the_run_by_a_file_while_it_runs(cluster, run):
@@ -124,7 +124,7 @@ def test_prometheus_is_told_of_the_run_by_a_file_while_it_runs(cluster, run):
 
 
 JOIN = "import ray; ray.init(address='{}:6379'); print('joined')"
-REACH = "import socket; socket.create_connection(('{address}', {port}), timeout=5)"
+REACH = "import socket; socket.create_connection(('{address}', {port}), timeout=60)"
 
 
 def test_the_job_server_listens_on_the_heads_loopback_alone(cluster):
@@ -139,7 +139,7 @@ def test_a_client_is_refused(cluster, tmp_path, token):
     own = ("env", "-u", "RAY_AUTH_TOKEN", f"HOME={tmp_path}", "RAY_AUTH_MODE=token")
     given = (f"RAY_AUTH_TOKEN={token}",) if token else ()
     with pytest.raises(AssertionError, match=r"AuthenticationError|InvalidAuthToken"):
-        player.run(*own, *given, BIN / "python", "-c", JOIN.format(head.address), timeout_s=60)
+        player.run(*own, *given, BIN / "python", "-c", JOIN.format(head.address))
 
 
 def test_a_client_with_the_token_is_not(cluster):
@@ -217,5 +217,5 @@ def test_ray_down_leaves_nothing(cluster, run):
     operator, machines = cluster
     status = operator.run("ray", "exec", operator.cluster, "ray status")
     assert "3 local.cluster.node" in status
-    operator.run("ray", "down", "-y", operator.cluster, timeout_s=120)
+    operator.run("ray", "down", "-y", operator.cluster)
     wait_until(lambda: not any(has_raylet(machine) for machine in machines))

@@ -12,7 +12,7 @@ from services.sweep.plan import RunKey
 from tests.cluster.hosts import hosts, start_ray
 from tests.runs import CPU, OFTEN, checkpoint_counts, due, stored_policy_steps
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 _DREAMER = Path(sys.executable).with_name("dreamer")
 STEPS = 400
@@ -29,14 +29,14 @@ def sweep(head, address, sweep_dir):
 def finish(process):
     """(exit code, what it printed)."""
     try:
-        output = process.communicate(timeout=200)
+        output = process.communicate(timeout=400)
     except subprocess.TimeoutExpired:
         process.kill()
         output = process.communicate()
     return process.returncode, "".join(output)
 
 
-def wait_for_words(process, path, words, timeout_s=90):
+def wait_for_words(process, path, words, timeout_s=200):
     give_up_s = time.monotonic() + timeout_s
     while not (path.exists() and words in path.read_text()):
         assert process.poll() is None, finish(process)

@@ -90,7 +90,7 @@ class Prometheus:
     def ask(self, path, **parameters):
         """The data of an answer; what went wrong, as an HTTPError, if the query is none."""
         url = f"{self._url}/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with urllib.request.urlopen(url, timeout=60) as response:
             return json.loads(response.read())["data"]
 
     def query(self, expression):

@@ -32,7 +32,7 @@ _PACKAGES = {
 }
 _DEBIAN = ("bookworm", "3.11")  # of Docker's own base image as well; and its Python
 _WITHOUT_NETWORK = ("--iptables=false", "--ip6tables=false", "--bridge=none")
-_START_LIMIT_S = 60
+_START_LIMIT_S = 200
 
 
 def what_is_missing() -> str | None:
@@ -46,7 +46,7 @@ def what_is_missing() -> str | None:
     return "docker compose, version 2, is not installed" if tried.returncode else None
 
 
-def run(*command: str | Path, timeout_s: float = 600, **environment: str) -> str:
+def run(*command: str | Path, timeout_s: float = 1500, **environment: str) -> str:
     """Returns what a command in the root of the repository prints.
 
     Raises:
@@ -78,7 +78,7 @@ class Engine:
         self._host = f"unix://{socket}"
         self._enter = ("nsenter", "--target", str(init_pid), "--net", "--pid", "--mount")
 
-    def docker(self, *arguments: str | Path, timeout_s: float = 600, **environment: str) -> str:
+    def docker(self, *arguments: str | Path, timeout_s: float = 1500, **environment: str) -> str:
         """Returns what a docker command prints."""
         environment |= {"DOCKER_HOST": self._host}
         return run("docker", *arguments, timeout_s=timeout_s, **environment)

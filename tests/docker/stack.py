@@ -19,7 +19,7 @@ PORT = "9464"
 _PROMETHEUS_PORT = "9090"
 _GET = """
 import sys, urllib.request
-with urllib.request.urlopen(sys.argv[1], timeout=10) as response:
+with urllib.request.urlopen(sys.argv[1], timeout=60) as response:
     sys.stdout.write(response.read().decode())
 """
 _OPTIONS = (  # a run that trains within seconds, has short episodes and does not end by itself
@@ -40,7 +40,7 @@ class Stack:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def compose(self, *arguments: str, timeout_s: float = 300, **environment: str) -> str:
+    def compose(self, *arguments: str, timeout_s: float = 900, **environment: str) -> str:
         """Returns what a docker compose command prints."""
         environment = {"DREAMER_OPTIONS": _OPTIONS, "COMPOSE_DISABLE_ENV_FILE": "1", **environment}
         return self.engine.docker("compose", *arguments, timeout_s=timeout_s, **environment)
@@ -91,7 +91,7 @@ class Stack:
         """Policy steps that the run has stored, 0 while nobody says."""
         return self.scrape().get(("dreamer_policy_steps_total",), 0.0)
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 400) -> None:
         """Waits for what must come true."""
         deadline_s = time.monotonic() + timeout_s
         while not condition():

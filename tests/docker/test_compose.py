@@ -10,7 +10,7 @@ import pytest
 from tests.docker.engine import BASE_IMAGE
 from tests.docker.stack import PORT
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
 SERVICES = ("head", "collector", "learner")
 WITH_EVALUATOR = (*SERVICES, "evaluator")
@@ -32,9 +32,10 @@ def test_a_stack_without_a_gpu_trains(stack):
 
 def test_an_evaluator_joins_a_run_and_tells_it_what_it_sees(stack):
     assert SAMPLED not in stack.scrape()
+    restarts = stack.restarts("learner")
     stack.compose(*EVALUATOR, **SAMPLING)
-    assert stack.restarts("learner") == 0
-    stack.wait_until(lambda: SAMPLED in stack.scrape(), timeout_s=300)
+    assert stack.restarts("learner") == restarts
+    stack.wait_until(lambda: SAMPLED in stack.scrape())
     assert "ray::Evaluator" in stack.compose("top", "evaluator")
 
 
@@ -116,7 +117,7 @@ def test_no_file_of_a_container_holds_the_token_but_its_own(stack, service):
 
 
 def test_without_the_token_the_cluster_is_refused(stack):
-    ask = ("timeout", "60", "ray", "status", "--address=head:6379")
+    ask = ("timeout", "200", "ray", "status", "--address=head:6379")
     assert "Resources" in stack.inside("collector", *ask)
     with pytest.raises(AssertionError, match="InvalidAuthToken"):
         stack.inside("collector", "env", "RAY_AUTH_MODE=disabled", *ask)
@@ -139,10 +140,10 @@ def test_prometheus_finds_the_run_and_its_rules(stack):
 def test_a_killed_evaluator_comes_back_and_the_run_does_not_notice(stack):
     before, restarts = stack.scrape(), stack.restarts("evaluator")
     stack.crash("evaluator")
-    stack.wait_until(lambda: stack.restarts("evaluator") == restarts + 1)
+    stack.wait_until(lambda: stack.restarts("evaluator") > restarts)
     stack.wait_until(lambda: stack.is_healthy("evaluator"))
     newest = ("dreamer_evaluation_policy_steps", "sample", "latest")
-    stack.wait_until(lambda: stack.scrape().get(newest, 0.0) > before[newest], timeout_s=300)
+    stack.wait_until(lambda: stack.scrape().get(newest, 0.0) > before[newest])
     trouble = ("dreamer_restarts_total", "dreamer_errors_total")
     for key, value in stack.scrape().items():
         assert key[0] not in trouble or value == before.get(key, 0.0), key
@@ -152,24 +153,23 @@ def test_a_killed_evaluator_comes_back_and_the_run_does_not_notice(stack):
 def test_a_killed_container_comes_back_and_the_run_goes_on(stack, service):
     stack.wait_until(lambda: stack.gradient_steps() >= 10)
     before, stored = stack.gradient_steps(), stack.policy_steps()
+    restarts = stack.restarts(service)
     stack.crash(service)
-    stack.wait_until(lambda: stack.restarts(service) == 1)
+    stack.wait_until(lambda: stack.restarts(service) > restarts)
     stack.wait_until(lambda: stack.is_healthy(service))
     stack.wait_until(lambda: stack.gradient_steps() > before + NEW_STEPS)
     stack.wait_until(lambda: stack.policy_steps() > stored)
 
 
 def test_an_evaluator_joins_the_run_that_goes_on(stack):
-    stack.wait_until(
-        lambda: SAMPLED in stack.scrape(), timeout_s=300
-    )  # a new process, a new scrape
+    stack.wait_until(lambda: SAMPLED in stack.scrape())  # a new process, a new scrape
     assert stack.is_healthy("evaluator")
 
 
 def test_a_head_that_is_killed_has_the_others_start_again_and_the_run_goes_on(stack):
     before, restarts = stack.gradient_steps(), stack.restarts("learner")
     stack.crash("head")
-    stack.wait_until(lambda: stack.restarts("learner") > restarts, timeout_s=180)
+    stack.wait_until(lambda: stack.restarts("learner") > restarts)
     stack.wait_until(lambda: all(map(stack.is_healthy, SERVICES)))
     stack.wait_until(lambda: stack.gradient_steps() > before + NEW_STEPS)
     assert "ray::Collector" in stack.compose("top", "collector")
@@ -178,7 +178,8 @@ def test_a_head_that_is_killed_has_the_others_start_again_and_the_run_goes_on(st
 def test_a_stop_leaves_a_checkpoint_and_a_start_goes_on_from_there(stack):
     stack.wait_until(lambda: stack.gradient_steps() >= 10)
     before = stack.gradient_steps()
-    stack.compose("stop", "evaluator", "learner")
+    stack.compose("stop", "--timeout=60", "evaluator")
+    stack.compose("stop", "learner")
     assert stack.engine.inspect(stack.container("evaluator"))["State"]["ExitCode"] == 143
     assert stack.engine.inspect(stack.container("learner"))["State"]["ExitCode"] == 143
     stack.compose("start", "learner")
@@ -191,13 +192,14 @@ def test_a_run_that_is_complete_keeps_its_container(stack):
     short = {"DREAMER_RUN": "short", "DREAMER_OPTIONS": options}
     stack.compose("up", "--detach", "--no-build", **short)
     stack.wait_until(lambda: "The run is complete" in stack.compose("logs", "learner"))
+    restarts = stack.restarts("learner")
     stack.wait_until(lambda: stack.is_healthy("learner"))
-    assert stack.restarts("learner") == 0
+    assert stack.restarts("learner") == restarts
     assert "240" in stack.inside("learner", "dreamer", "status", "/runs/short")
 
 
 def test_down_leaves_the_runs_and_with_volumes_nothing(stack):
-    stack.compose("--profile=*", "down", timeout_s=120)
+    stack.compose("--profile=*", "down")
     assert stack.engine.docker("ps", "--all", "--quiet") == ""
     kept = stack.engine.docker("volume", "ls", "--quiet").split()
     assert {"dreamer_runs", "dreamer_token"} <= set(kept)

@@ -35,7 +35,7 @@ def test_a_run_whose_command_is_killed_three_times_is_the_same_run(tmp_path, who
     for gradient_step in (5, 20, 40):  # of 137, so that it does not come to its end before
         run = start(tmp_path / "run")
         run.wait_for("dreamer_gradient_steps_total", least=gradient_step)
-        time.sleep(rng.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 0.2))
         run.kill("supervisor")
         run.finish()
     run = start(tmp_path / "run")
@@ -48,7 +48,7 @@ def test_a_run_of_which_every_service_is_killed_is_the_same_run(tmp_path, whole)
     run = start(tmp_path / "run")
     for service in ("learner", "collector", "replay"):
         samples = run.wait_for("dreamer_gradient_steps_total", least=5)
-        time.sleep(rng.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 0.2))
         run.kill(service)
         run.wait_for("dreamer_restarts_total", service)
         trained = samples["dreamer_gradient_steps_total",]

@@ -15,7 +15,6 @@ import pytest
 from tests.runs import (
     CATCH,
     NO_EVALUATION,
-    TITLES,
     Run,
     assert_one_paragraph,
     checkpoint_counts,
@@ -28,6 +27,9 @@ from tests.services.failing_env import CALM_STEPS
 
 pytestmark = pytest.mark.faults
 
+STOPPED_WITHIN_S = 90.0
+"""Half a minute is promised where a machine has nothing else to do. A stop that left it to the
+limits for the services' work would take 2 minutes, or 5."""
 SLOW = (
     *("--replay.batch-size", "16", "--replay.batch-length", "50", "--world-model.conv-depth", "48"),
     *("--world-model.deter", "600", "--schedule.prefill-policy-steps", "60"),
@@ -36,12 +38,12 @@ SLOW = (
 
 
 @pytest.mark.parametrize("options", [(), SLOW], ids=["fast steps", "slow steps"])
-def test_sigterm_leaves_a_checkpoint_of_everything_within_30_seconds(tmp_path, options):
+def test_sigterm_leaves_a_checkpoint_of_everything(tmp_path, options):
     run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, *options, "--steps", "50000",
               "--schedule.report-interval-gradient-steps", "1")  # fmt: skip
     run.wait_for("dreamer_gradient_steps_total", least=3)
     run.terminate()
-    assert run.finish(timeout_s=30) == 143, run.stderr
+    assert run.finish(timeout_s=STOPPED_WITHIN_S) == 143, run.stderr
     policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
     assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
     assert gradient_steps >= 3
@@ -53,7 +55,7 @@ def test_a_signal_to_all_processes_at_once_leaves_a_checkpoint_of_everything(tmp
     run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "50000")
     run.wait_for("dreamer_gradient_steps_total", least=3)
     run.signal_all(number)
-    assert run.finish(timeout_s=30) == 128 + number, run.stderr
+    assert run.finish(timeout_s=STOPPED_WITHIN_S) == 128 + number, run.stderr
     policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
     assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
     assert gradient_steps >= 3
@@ -64,7 +66,7 @@ def test_sigterm_leaves_a_checkpoint_even_while_the_environment_hangs(tmp_path):
               "--env.task", "tests.services.failing_env:make_hanging_env")  # fmt: skip
     run.wait_for("dreamer_policy_steps_total", least=CALM_STEPS)  # the next one hangs
     run.terminate()
-    assert run.finish(timeout_s=30) == 143, run.stderr
+    assert run.finish(timeout_s=STOPPED_WITHIN_S) == 143, run.stderr
     policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
     assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
     assert policy_steps == CALM_STEPS and 0 < gradient_steps <= due(policy_steps)
@@ -83,10 +85,9 @@ def test_a_second_command_on_a_run_directory_is_refused_with_the_holders_name(tm
 def test_sigterm_leaves_a_checkpoint_even_while_the_replay_is_frozen(tmp_path):
     run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, "--steps", "50000")
     run.wait_for("dreamer_gradient_steps_total", least=5)
-    (pid,) = (p for p, line in run.processes().items() if line.startswith(TITLES["replay"]))
-    os.kill(pid, signal.SIGSTOP)
+    os.kill(run.process_id("replay"), signal.SIGSTOP)
     run.terminate()
-    assert run.finish(timeout_s=40) == 143, run.stderr
+    assert run.finish(timeout_s=STOPPED_WITHIN_S) == 143, run.stderr
     policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
     assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
     assert gradient_steps >= 5
@@ -97,7 +98,7 @@ def test_sigterm_right_after_a_slow_first_step_began_leaves_a_checkpoint(tmp_pat
               "--schedule.report-interval-gradient-steps", "1")  # fmt: skip
     run.wait_for("dreamer_policy_steps_total", least=61)
     run.terminate()
-    assert run.finish(timeout_s=30) == 143, run.stderr
+    assert run.finish(timeout_s=STOPPED_WITHIN_S) == 143, run.stderr
     policy_steps, _ = checkpoint_counts(run.run_dir)
     assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)
 
@@ -126,7 +127,7 @@ def head():
         yield process, address, token
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=200)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -137,7 +138,7 @@ def test_sigterm_to_the_head_leaves_a_checkpoint_of_everything():
                   "--runtime.ray-address", address, **token)  # fmt: skip
         run.wait_for("dreamer_gradient_steps_total", least=5)
         ray.terminate()
-        assert run.finish(timeout_s=30) == 143, run.stderr
+        assert run.finish(timeout_s=STOPPED_WITHIN_S) == 143, run.stderr
         policy_steps, gradient_steps = checkpoint_counts(run.run_dir)
         assert gradient_steps == counted(run.run_dir, "dreamer_gradient_steps_total")[-1] >= 5
         assert stored_policy_steps(run.run_dir) == (policy_steps, policy_steps)

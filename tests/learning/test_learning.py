@@ -63,7 +63,7 @@ def processor_s():
 
 
 @pytest.mark.learning
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("seed", [int(seed) for seed in SEEDS])
 @pytest.mark.parametrize("task", CHOSEN, ids=lambda task: task.name)
 def test_a_task_is_learned_from_pixels_within_ten_minutes(tmp_path, capsys, task, seed):
@@ -92,4 +92,5 @@ def test_a_task_is_learned_from_pixels_within_ten_minutes(tmp_path, capsys, task
         )
         print(f"\n{said}")  # noqa: T201
     assert score >= task.wanted_score
-    assert min(training_s, training_cpu_s) < 60 * MINUTES  # whatever else the machine has to do
+    if not UNTIL_LEARNED:  # which comes when it comes
+        assert min(training_s, training_cpu_s) < 60 * MINUTES  # whatever else the machine has to do

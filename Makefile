@@ -46,6 +46,9 @@ echo "pip takes the torch that its index has, as a rule with 2.5 GB for an NVIDI
 endef
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
+# Runs what is left by Ctrl-C, which is no error then.
+UNTIL_LEFT = echo '$(1)'; $(1) || { code=$$?; [ $$code -eq 130 ] || exit $$code; }
+
 # The first interpreter that runs (version managers leave shims that do not), is in range, and can
 # make environments with pip in them (Debian packages that apart).
 define FIND_PYTHON
@@ -98,7 +101,7 @@ $(RUN)-%: $(RUN)
 
 .PHONY: demo
 demo: $(RUN) ## Watch a trained agent play Boxing beside its dream, in a browser.
-	$(BIN)/dreamer demo
+	@$(call UNTIL_LEFT,$(BIN)/dreamer demo)
 
 .PHONY: demo-agent
 demo-agent: $(RUN) ## Put the agent of RUN_DIR in the demo's place, with its score and model card.
@@ -106,7 +109,7 @@ demo-agent: $(RUN) ## Put the agent of RUN_DIR in the demo's place, with its sco
 
 .PHONY: train
 train: $(RUN) ## Learn Road Runner for ten minutes; again resumes. RUN_DIR=runs/road_runner
-	$(BIN)/dreamer train atari_tiny --env.task road_runner --steps 30000 --run-dir $(RUN_DIR)
+	@$(call UNTIL_LEFT,$(BIN)/dreamer train atari_tiny --env.task road_runner --steps 30000 --run-dir $(RUN_DIR))
 
 .PHONY: test
 test: $(DEV) ## Run all tests but those of learning, faults, hosts and containers.

@@ -16,7 +16,6 @@ from dreamer_core.errors import BadInput
 from dreamer_core.replay.format import RowLayout
 from dreamer_core.replay.importing import Imported, import_episodes, require_no_replay
 from dreamer_core.run.episode_files import find_files, read_files
-from dreamer_core.run.front import check
 from dreamer_core.storage.run_directory import RunPaths, open_run, read_config, require_free
 from services.cli.options import PresetConfig, with_settings
 from services.cli.parsing import Root, take_option
@@ -81,6 +80,8 @@ def _imported(paths: Sequence[Path], run_dir: Path, config: Config) -> Imported:
     require_free(run_dir)
     require_no_replay(RunPaths(run_dir).replay)
     files = find_files(paths)
+    from dreamer_core.run.front import check  # noqa: PLC0415 (imports PyTorch)
+
     config, spec = check(config, run_dir, is_trained_here=False)
     for _ in read_files(files, spec):
         pass

@@ -96,7 +96,7 @@ def train_shown(
     console.print(words)
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
-    if not is_offline:
+    if not is_offline and console.is_terminal:  # the log of a job is read elsewhere
         words = f"To see it play: {called_as()} watch {shlex.quote(str(run_dir))}"
         console.print(words, soft_wrap=True, highlight=False)
     return should_stop.exit_code or (0 if result.is_finished else TERMINATED_EXIT)

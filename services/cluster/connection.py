@@ -24,7 +24,7 @@ from dreamer_core.envs.base import OWN_PACKAGES
 from dreamer_core.errors import BadInput, Failed, first_line, naming
 from services.cluster.cluster_address import AUTO, require_address
 from services.cluster.ray_errors import deliberate, reason
-from services.cluster.sessions import own_session
+from services.cluster.sessions import cleared_if_it_fails, own_session
 from services.cluster.signals import children_of, kept_from_children
 
 logger = logging.getLogger(__name__)
@@ -105,8 +105,10 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
     Returns:
         Where Ray keeps its sockets and logs.
     """
+    directory = _ray_directory()
+    place = Path(directory or ray_files.get_default_ray_temp_dir())
     try:
-        with kept_from_children(), _on_loopback():
+        with kept_from_children(), _on_loopback(), cleared_if_it_fails(place):
             context: Any = ray.init(
                 address="local",
                 namespace=namespace,
@@ -115,7 +117,7 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
                 num_cpus=num_cpus,
                 object_store_memory=object_store_bytes,
                 _node_ip_address=_LOOPBACK,
-                _temp_dir=_ray_directory(),
+                _temp_dir=directory,
             )
     except TypeError:
         raise  # not called as it wants to be
@@ -123,9 +125,10 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
         ray.shutdown()
         kind = BadInput if isinstance(error, ValueError) else NoCluster
         raise kind(
-            f"Wanted to start Ray on this machine, but {first_line(error)}. It needs "
-            f"{object_store_bytes or 'some'} bytes of shared memory (--runtime.object-store-bytes "
-            "where there is that option), free ports, and room in /tmp or RAY_TMPDIR"
+            f"Wanted to start Ray on this machine, but {first_line(error).rstrip('.')}. It "
+            f"needs {object_store_bytes or 'some'} bytes of shared memory "
+            "(--runtime.object-store-bytes where there is that option), free ports, room in /tmp "
+            "or RAY_TMPDIR, and a processor on which it comes up within 30 s"
         ) from error
     return Path(context.address_info["session_dir"])
 

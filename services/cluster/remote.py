@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing, closing, suppress
 from pathlib import Path
@@ -258,25 +259,31 @@ def _followed(client: Any, job: str, mark: str, say: Say, *, until: str | None) 
 async def _follow(client: Any, job: str, mark: str, say: Say, *, until: str | None) -> int:
     """Shows a job's output until its end, or until a line with these words; 0 then.
 
-    A server that no longer answers may hold the line all the same, so it is asked now and then.
+    A server that no longer answers may hold the line all the same, so it is asked now and then,
+    in a thread that nobody waits for: an answer may take as long as `_ANSWER_S`.
     """
     import asyncio  # noqa: PLC0415 (for jobs alone)
 
     reader, tail, lost = _Marked(mark, say), list[str](), list[Exception]()
-    call_later = asyncio.get_running_loop().call_later
+    loop, is_over = asyncio.get_running_loop(), threading.Event()
 
-    def ask() -> None:  # no task: SystemExit, which a signal raises in it, just goes through
-        try:
-            client.get_job_status(job)
-        except _broken() as error:
-            lost.append(error)
+    def ask_on() -> None:
+        while not is_over.wait(_ANSWER_S):
+            try:
+                client.get_job_status(job)
+            except _broken() as error:
+                lost.append(error)
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(give_up)
+                return
+
+    def give_up() -> None:
+        if not is_over.is_set():
             wait.reschedule(0.0)
-        else:
-            call_later(_ANSWER_S, ask)
 
     try:
         async with asyncio.timeout(None) as wait, aclosing(_job_lines(client, job)) as lines:
-            call_later(_ANSWER_S, ask)
+            threading.Thread(target=ask_on, daemon=True).start()
             async for line in lines:
                 reader.take(line)
                 tail = [*tail, line][-_TAIL_LINES:]
@@ -286,6 +293,8 @@ async def _follow(client: Any, job: str, mark: str, say: Say, *, until: str | No
                     break
     except TimeoutError as error:
         raise (lost or [error])[0] from None
+    finally:
+        is_over.set()
     return reader.code_or_raise(tail)
 
 

@@ -44,6 +44,23 @@ def own_session(session: Path) -> Generator[None]:
 
 
 @contextmanager
+def cleared_if_it_fails(ray_directory: Path) -> Generator[None]:
+    """Marks what a cluster leaves that this process starts in the block and that does not come up.
+
+    The next command clears it then, as it does what `own_session` has marked.
+    """
+    own = f"session_*_{os.getpid()}"  # so Ray calls them; the number may be another's of before
+    before = set(ray_directory.glob(own))
+    try:
+        yield
+    except BaseException:
+        for session in set(ray_directory.glob(own)) - before:
+            with suppress(OSError):
+                os.close(os.open(session / LOCK, os.O_CREAT | os.O_EXCL, 0o600))
+        raise
+
+
+@contextmanager
 def _opened(session: Path) -> Generator[int | None]:
     """Yields the descriptor of a directory of this user's; None for anything else."""
     directory = None

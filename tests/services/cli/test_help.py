@@ -76,6 +76,9 @@ def test_help_and_what_is_wrong_are_answered_without_what_takes_long_to_import(t
     """Those of all settings first, without NumPy and in little memory; the first in little time."""
     names = [*OF_SETTINGS, *(name for name in NAMES if name not in OF_SETTINGS)]
     words = [(x, *w) for x in names for w in (("--help",), WRONG_HERE.get(x, ("no-run",)))]
+    here = ("no-files", "--run-dir", "new", "--preset", "debug")
+    words += [("replay", "import", *x) for x in (("--help",), here)]
+    names.append("replay")
     ask = (
         "import sys, time; from pathlib import Path; from services.cli import main\n"
         "def measured():\n"

@@ -14,6 +14,7 @@ from dreamer_core.errors import BadInput
 from services.cluster import connection as cluster
 from services.cluster.cluster_address import require_address
 from services.cluster.connection import NoCluster, keep_token_private
+from services.cluster.sessions import LOCK
 from tests.runs import ROOT
 
 
@@ -273,6 +274,24 @@ def test_the_directory_of_this_program_itself_is_let_pass(here, listening, monke
     monkeypatch.chdir(ROOT)
     with pytest.raises(cluster.NoCluster, match="reached"):
         join(listening)
+
+
+def test_what_ray_leaves_of_a_start_that_failed_is_marked_to_be_cleared(
+    token, tmp_path, monkeypatch
+):
+    def fail(**_options):
+        (tmp_path / "ray" / f"session_late_{os.getpid()}").mkdir()
+        (tmp_path / "ray" / "session_of_another_1").mkdir()
+        raise RuntimeError("It timed out.")
+
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(cluster.ray, "init", fail)
+    (tmp_path / "ray" / f"session_early_{os.getpid()}").mkdir(parents=True)  # the number was free
+    told = r"It timed out\. It needs some bytes"
+    with pytest.raises(NoCluster, match=told), cluster.connected(None, namespace="run"):
+        pass
+    marked = [path.parent.name for path in (tmp_path / "ray").glob(f"*/{LOCK}")]
+    assert marked == [f"session_late_{os.getpid()}"]
 
 
 @pytest.mark.parametrize("address", [None, "127.0.0.1:1"])

@@ -141,7 +141,6 @@ class Recovery:
             self._crew.host.kill(name)
         self._crew.host.end(REQUIRED)
         self.begin(self._crew.bring_up())
-        self._pulse.forget_speed()
         for name in sorted(dead):
             self._report(self._faults.replaced(name))
 
@@ -173,11 +172,12 @@ class Recovery:
         self._stand(self._crew.fence())
 
     def _stand(self, standing: Standing) -> None:
-        """Sets the clock to where replay and learner stand."""
+        """Sets the clock to where replay and learner stand, and measures speeds from there."""
         self._pulse.counts = standing.counts
         self._schedule.resume(
             policy_steps=standing.counts.policy_steps, gradient_steps=standing.gradient_steps
         )
+        self._pulse.forget_speed()
 
     def _note(self, service: str, error: CallFailed) -> None:
         self._report(self._faults.failed(service, f"A service was lost: {error}"))

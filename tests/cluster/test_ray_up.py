@@ -1,6 +1,7 @@
 """`ray up` with deploy/ray/local.yaml over real ssh, and a run on it from an operator's machine."""
 
 import json
+import re
 import time
 
 import pytest
@@ -169,6 +170,15 @@ def test_a_stop_leaves_a_checkpoint(cluster, run):
     assert "Stopped" in operator.dreamer("stop", "runs/first", "--on", operator.cluster)
     assert (run[1] / "checkpoints" / "LATEST").exists()
     assert "not running" in operator.dreamer("status", "runs/first", "--on", operator.cluster)
+
+
+def test_ray_job_stop_has_the_run_save_first(cluster, run):
+    operator, _ = cluster
+    again = operator.dreamer("submit", operator.cluster, *TRAIN, "--run-dir", "runs/first")
+    (job,) = re.findall(r"Job (\S+)", again)
+    operator.run("ray", "exec", operator.cluster, f"ray job stop {job}")
+    *_, last = (run[1] / "supervisor.log").read_text().splitlines()
+    assert "Stopped at gradient step" in last
 
 
 @pytest.mark.parametrize(

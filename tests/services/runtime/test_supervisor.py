@@ -213,3 +213,13 @@ def test_nothing_waits_for_an_evaluation_when_a_run_is_stopped(tmp_path):
 def test_no_more_calls_are_under_way_than_allowed(tmp_path, is_lockstep):
     most = TapedRun(tmp_path, is_lockstep=is_lockstep).run().host.most_in_flight
     assert max(n for (service, verb), n in most.items() if verb in ("collect", "insert")) == 1
+
+
+def test_speeds_of_a_run_that_goes_on_are_of_what_it_takes_from_there(tmp_path):
+    first = TapedRun(tmp_path)
+    first.stops_at_s = 4.0
+    first.run()
+    again = TapedRun(tmp_path).run()
+    assert first.counts[0] > 8
+    name = "dreamer_policy_steps_per_second"
+    assert 0 < max(report.values.get(name, 0.0) for report in again.reports) <= 4  # a call a second

@@ -18,7 +18,8 @@ from services.cli.say import say
 from services.cluster import remote
 from services.terminal.never_silent import never_silent
 
-_TELLS_BY_ITSELF = ("demo", "local", "offline", "sweep", "train", "watch")
+_TRAINS = ("local", "offline", "sweep", "train")
+_TELLS_BY_ITSELF = ("demo", *_TRAINS, "watch")
 _ON_HELP = """\
 With --on CLUSTER, the .yaml file of `ray up` or http://HOST:8265, the command runs on that
 cluster's head, and RUN_DIR is a directory there.
@@ -46,13 +47,14 @@ def dispatch(arguments: Sequence[str] | None = None) -> None:
         is_complete = command in ("logs", "presets", "scores", "status")
         os._exit(0 if is_complete else Failed.exit_code)  # nobody reads on
     except DreamerError as error:
-        _complain(str(error))
+        _complain(str(error), is_logged=command in _TRAINS)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 (shown with its trace)
         _complain(
             f"This is a bug in dreamer ({type(error).__name__}), and nothing that you did wrong. "
             "Please report it with the trace above. What is stored is good",
             traceback.format_exc(),
+            is_logged=command in _TRAINS,
         )
         sys.exit(BUG_EXIT)
 
@@ -137,8 +139,11 @@ def _with_home(argument: str) -> str:
     return f"{head}{is_option}{expanded}"
 
 
-def _complain(message: str, trace: str = "") -> None:
-    """Writes an error to stderr: below its trace a paragraph, or one line where no terminal is."""
+def _complain(message: str, trace: str = "", *, is_logged: bool = False) -> None:
+    """Writes an error to stderr: below its trace a paragraph, or one line where no terminal is.
+
+    The line is one of a log where the command writes one.
+    """
     from rich.console import Console  # noqa: PLC0415 (good commands need none)
     from rich.markup import escape  # noqa: PLC0415
 
@@ -151,5 +156,8 @@ def _complain(message: str, trace: str = "") -> None:
         return
     sys.stderr.write(trace)
     console = Console(stderr=True)
+    if is_logged and not console.is_terminal:
+        sys.stderr.write(f"{line_of('dreamer', 'ERROR', words, time.time())}\n")
+        return
     words = f"[bold red]dreamer:[/] {escape(words)}"
     console.print(words, highlight=False, soft_wrap=not console.is_terminal)

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _PAST_BYTES = 32 << 20  # half a day of lines, read in about a second
 TrainFunction = Callable[[Path, Display, StopRequest], "RunResult"]
 """Trains in a run directory, shown and until a stop."""
-_CHATTY = ("absl", "OpenGL")
+_CHATTY = ("absl", "matplotlib", "OpenGL")
 
 
 def train_shown(
@@ -87,16 +87,18 @@ def train_shown(
     played = "" if is_offline else f"{result.policy_steps:,} policy steps, "
     words = f"{state}: {played}{result.gradient_steps:,} gradient steps."
     written = _written(config, run_dir, result)
-    if is_json:
+    if not display.is_live:  # the log of a job, say, which is read elsewhere
         paths = {what: str(path) for what, path in written.items()}
         facts = {"is_finished": result.is_finished, **paths}
+        if not is_json:
+            words += f" {', '.join(f'{what}: {path}' for what, path in paths.items())}"
         line = line_of("dreamer", "INFO", words, time.time(), **facts)
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return should_stop.exit_code
+        return should_stop.exit_code or (0 if result.is_finished else TERMINATED_EXIT)
     console.print(words)
     for what, path in written.items():
         console.print(f"  {what:<15} {path}", soft_wrap=True, highlight=False)
-    if not is_offline and console.is_terminal:  # the log of a job is read elsewhere
+    if not is_offline:
         words = f"To see it play: {called_as()} watch {shlex.quote(str(run_dir))}"
         console.print(words, soft_wrap=True, highlight=False)
     return should_stop.exit_code or (0 if result.is_finished else TERMINATED_EXIT)

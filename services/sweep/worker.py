@@ -187,23 +187,17 @@ def _last_words(path: Path, begin: int) -> str:
 
 def find_reason(text: str) -> str:
     """Returns the last error of the command, as text or as JSON; without one, the last line."""
-    lines = [_as_text(line.strip()) for line in text.splitlines()]
-    starts = [number for number, line in enumerate(lines) if line.startswith("dreamer:")]
-    if not starts:
-        said = [line for line in lines[1:] if line]  # the first is the command itself
-        return said[-1][:_REASON_CHARACTERS] if said else ""
-    paragraph: list[str] = []
-    for line in lines[starts[-1] :]:
-        if not line:
-            break
-        paragraph.append(line)
-    return " ".join(paragraph).removeprefix("dreamer:").strip()[:_REASON_CHARACTERS]
+    _, *lines = (line.strip() for line in text.splitlines() or [""])  # the first: the command
+    errors = [error for line in lines if (error := _error_in(line)) is not None]
+    said = errors or [line for line in lines if line]
+    return said[-1][:_REASON_CHARACTERS] if said else ""
 
 
-def _as_text(line: str) -> str:
-    """Returns an error that was logged as JSON as the command says it without."""
+def _error_in(line: str) -> str | None:
+    """Returns what a line says if it is an error of the command; see `line_of`."""
     with suppress(ValueError, TypeError, KeyError):
         told = json.loads(line)
-        if (told["service"], told["level"]) == ("dreamer", "ERROR"):
-            return f"dreamer: {told['message']}"
-    return line
+        is_error = (told["service"], told["level"]) == ("dreamer", "ERROR")
+        return str(told["message"]) if is_error else None
+    _time, is_error, words = line.partition(" dreamer ERROR ")
+    return words if is_error else None

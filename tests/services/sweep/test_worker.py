@@ -14,8 +14,8 @@ from services.sweep.worker import RunOrder, SweepWorker, find_reason
 
 def test_the_reason_of_a_failure_is_the_commands_own_or_else_pythons_last_line():
     assert find_reason("10:00 box: dreamer local\n") == ""
-    told = "x: dreamer local\nnoise\n\ndreamer: disk full;\nmake room\n\nafter"
-    assert find_reason(told) == "disk full; make room"
+    told = "x: dreamer local\nnoise\n\n2026-01-01T00:00:00+00:00 dreamer ERROR disk full\nafter"
+    assert find_reason(told) == "disk full"
     assert find_reason("x: dreamer\nTraceback\n  File\nRuntimeError: no\n\n") == "RuntimeError: no"
     as_json = '{"time": "", "service": "dreamer", "level": "ERROR", "message": "disk full"}'
     assert find_reason(f'x: dreamer local\n{{"level": "INFO"}}\n{as_json}\n') == "disk full"

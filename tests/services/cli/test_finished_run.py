@@ -14,7 +14,7 @@ def test_checkpoints_at_a_url_are_named_shown_by_status_and_played_from(dreamer,
     run = ("local", "debug", "--run-dir", "run", *SMALL, "--checkpoint.url", url)
     code, stdout, stderr = dreamer(*run)
     assert code == 0, stderr
-    assert f"checkpoints {url}" in plain(stdout) and not (tmp_path / "run/checkpoints").exists()
+    assert f"checkpoints: {url}" in plain(stdout) and not (tmp_path / "run/checkpoints").exists()
     status = plain(dreamer("status", "run")[1])
     assert "newest checkpoint gradient step 2, " in status and f" ago in {url} " in status
     assert dreamer("eval", "run", "--episodes", 1)[0] == 0

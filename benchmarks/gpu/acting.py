@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.gpu.variants import Keep, with_learner
+from benchmarks.gpu.variants import Work, with_learner
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.captured_policy import CapturedPolicy
 from dreamer_core.agent.policy import PolicyNetwork, step_generator
@@ -23,14 +24,21 @@ STEPS = 200
 LEAST_EQUAL = 0.98  # of actions; rounding may turn a draw that is nearly a tie
 
 
-def acting(config: Config, spec: EnvSpec, device: str, seconds: float, keep: Keep) -> None:
-    """Times policy steps; on a card also compares the actions with a CPU's."""
-    for count in (1, 2, 4, 8) if device == "cuda" else (1,):
-        keep(f"policy on {count} threads", time_threads, config, spec, count, seconds)
-    if device == "cuda":
-        keep("policy on the card, actions", same_actions, config, spec)
-        keep("policy on the card", time_card, config, spec, seconds, False)
-        keep("policy on the card beside the learner", time_card, config, spec, seconds, True)
+def acting(config: Config, spec: EnvSpec, device: str, seconds: float) -> dict[str, Work]:
+    """Times of policy steps; on a card also the actions beside a CPU's."""
+    on_cpu = {
+        f"policy on {count} threads": partial(time_threads, config, spec, count, seconds)
+        for count in ((1, 2, 4, 8) if device == "cuda" else (1,))
+    }
+    if device == "cpu":
+        return on_cpu
+    on_card = partial(time_card, config, spec, seconds)
+    return {
+        **on_cpu,
+        "policy on the card, actions": partial(same_actions, config, spec),
+        "policy on the card": partial(on_card, is_busy=False),
+        "policy on the card beside the learner": partial(on_card, is_busy=True),
+    }
 
 
 def weights(config: Config, spec: EnvSpec) -> DreamerAgent:

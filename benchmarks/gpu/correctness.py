@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.gpu.variants import eager, variants, with_learner
+from benchmarks.gpu.variants import Work, eager, name_of, variants, with_learner
 from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
 from dreamer_core.agent.update import OPTIMIZERS
 from dreamer_core.bench.learner import random_batch
@@ -22,6 +23,7 @@ NORMS = tuple(f"{name}_gradient_norm" for name in OPTIMIZERS)
 # critic's target instead.
 TOLERANCE = {"float32": 1e-3, "tf32": 0.01, "bfloat16": 0.05}
 DRIFT_STEPS = {"cuda": 20, "cpu": 5}
+LONG_DRIFT_STEPS = 200
 # Weights may differ from those of the same precision in eager form by this many times what the
 # precision itself changes.
 DRIFT_TOLERANCE = 2.0
@@ -32,7 +34,25 @@ class PlainLatent(CategoricalLatent):
     """The same family, which the written-out scan does not know."""
 
 
-def compare(config: Config, spec: EnvSpec, learner: dict[str, str]) -> dict[str, Any]:
+def correctness(config: Config, spec: EnvSpec, device: str, _seconds: float) -> dict[str, Work]:
+    """Every form against eager float32; captured bfloat16 for many steps; scan and refusal."""
+    forms = {f"{name_of(form)} against eager float32": form for form in variants(device)}
+    steps = DRIFT_STEPS[device]
+    found = {name: partial(compare, config, spec, form, steps) for name, form in forms.items()}
+    long = {"device": device, "precision": "bfloat16", "execution": "captured"}
+    if long in forms.values():
+        name = f"{name_of(long)} for {LONG_DRIFT_STEPS} steps"
+        found[name] = partial(compare, config, spec, long, LONG_DRIFT_STEPS)
+    return {
+        **found,
+        "scan against plain recurrence": partial(scan_error, config, spec, device),
+        "not finite": partial(refusal, config, spec, device),
+    }
+
+
+def compare(
+    config: Config, spec: EnvSpec, learner: dict[str, str], num_steps: int
+) -> dict[str, Any]:
     """One variant beside eager float32 and the eager form of its own precision.
 
     Returns:
@@ -50,7 +70,6 @@ def compare(config: Config, spec: EnvSpec, learner: dict[str, str]) -> dict[str,
     ours = agents["ours"] = DreamerAgent(with_learner(config, **learner), spec)
     metrics = step(ours, batches[0])
     errors = {name: relative(metrics, theirs, name) for name in (*LOSSES, *NORMS)}
-    num_steps = DRIFT_STEPS[learner["device"]]
     for agent in agents.values():
         agent.execution.set_backends()
         for index in range(1, num_steps):

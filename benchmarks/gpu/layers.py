@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu.variants import Keep
+from benchmarks.gpu.variants import Work
 from dreamer_core.bench.measure import measure, summary, synchronize
 from dreamer_core.config import Config
+from dreamer_core.model import blocks
 from dreamer_core.model.networks import ImageDecoder, ImageEncoder
 from dreamer_core.types import EnvSpec
 
 NODES = 1000
 
 
-def layers(config: Config, spec: EnvSpec, device: str, seconds: float, keep: Keep) -> None:
+def layers(config: Config, spec: EnvSpec, device: str, seconds: float) -> dict[str, Work]:
     """Each convolution forward and backward, chosen by heuristics and by trial; an empty node."""
     where = torch.device(device)
-    for is_tried in (False, True):
-        how = "by trial" if is_tried else "by heuristics"
-        keep(f"convolutions {how}", convolutions, config, spec, where, is_tried)
-    if device == "cuda":
-        keep("node", time_node, where, seconds)
+    found: dict[str, Work] = {
+        f"convolutions {how}": partial(convolutions, config, spec, where, is_tried)
+        for how, is_tried in (("by heuristics", False), ("by trial", True))
+    }
+    found["layers of few channels"] = partial(few_channels, config, spec, where)
+    return {**found, "node": partial(time_node, where, seconds)} if device == "cuda" else found
 
 
 def convolutions(
@@ -45,22 +49,48 @@ def convolutions(
     return found
 
 
+def few_channels(config: Config, spec: EnvSpec, device: torch.device) -> dict[str, Any]:
+    """The encoder's first layer and the decoder's last: plain, with channels up to 8, by blocks."""
+    channels, depth = spec.image_shape[-1], config.world_model.conv_depth
+    count = config.replay.batch_size * config.replay.batch_length
+    found: dict[str, Any] = {}
+    for how, padded in (("plain", channels), ("of 8 channels", 8), ("by blocks", channels)):
+        first = nn.Conv2d(padded, depth, 4, stride=2).to(device)
+        last = nn.ConvTranspose2d(depth, padded, 6, stride=2).to(device)
+        x = torch.zeros(count, padded, 64, 64, device=device)
+        y = torch.zeros(count, depth, 30, 30, device=device)
+        forms = (blocks.conv, blocks.transposed_conv) if how == "by blocks" else (None, None)
+        for name, layer, image, form in (
+            ("encoder 0", first, x, forms[0]),
+            ("decoder 3", last, y, forms[1]),
+        ):
+            found[f"{name} {how}"] = time_layer(layer, image, device, form)[1]
+    return found
+
+
 def time_layer(
-    layer: nn.Module, x: Tensor, device: torch.device
+    layer: nn.Module,
+    x: Tensor,
+    device: torch.device,
+    form: Callable[..., Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """The layer's result for noise, and its times."""
+    """The layer's result for noise, and its times; in another form, if one is given."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     layer = layer.to(dtype)
     x = torch.randn_like(x, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
-    gradient = torch.randn_like(layer(x))
     wanted = [x, *layer.parameters()]
+
+    def result() -> Tensor:
+        return layer(x) if form is None else form(*wanted)
+
+    gradient = torch.randn_like(result())
 
     def forward() -> None:
         with torch.no_grad():
-            layer(x)
+            result()
 
     def both() -> None:
-        torch.autograd.grad(layer(x), wanted, gradient)
+        torch.autograd.grad(result(), wanted, gradient)
 
     def wait() -> None:
         synchronize(device)
@@ -69,7 +99,7 @@ def time_layer(
         name: summary(measure(work, seconds=0.05, synchronize=wait))["median_s"]
         for name, work in (("forward", forward), ("both", both))
     }
-    return layer(x).detach(), times
+    return result().detach(), times
 
 
 def time_node(device: torch.device, seconds: float) -> dict[str, Any]:

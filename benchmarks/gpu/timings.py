@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.gpu.variants import Keep, eager, name_of, variants, with_batch, with_learner
+from benchmarks.gpu.variants import (
+    Work,
+    all_forms,
+    name_of,
+    variants,
+    with_batch,
+    with_learner,
+)
 from dreamer_core.agent.agent import DreamerAgent
 from dreamer_core.agent.device import Staging
 from dreamer_core.bench.flops import update_flops
@@ -18,23 +26,22 @@ from dreamer_core.config import Config
 from dreamer_core.types import Batch, EnvSpec
 
 
-def timings(config: Config, spec: EnvSpec, device: str, seconds: float, keep: Keep) -> None:
-    """Update by variant and batch, staging, snapshot."""
-    sizes = [(50, 50), (16, 50)] if config.preset != "debug" else [(3, 8)]
-    for batch, length in sizes:
-        sized = with_batch(config, batch, length)
-        first, *others = variants(device)
-        for learner in [first, *others, eager(first)] if batch == sizes[0][0] else [first]:
-            keep(
-                f"update {batch} x {length} {name_of(learner)}",
-                time_update,
-                with_learner(sized, **learner),
-                spec,
-                seconds,
-            )
-    best = with_learner(config, **{**variants(device)[-1], "execution": "auto"})
-    keep("staging", time_staging, best, spec, seconds)
-    keep("snapshot", time_snapshot, best, spec, seconds)
+def timings(config: Config, spec: EnvSpec, device: str, seconds: float) -> dict[str, Work]:
+    """Update by form and batch, staging, snapshot; what training takes comes first."""
+    sizes = [(50, 50), (16, 50)] if config.preset != "debug" else [(3, 8), (2, 8)]
+    found: dict[str, Work] = {
+        f"update {batch} x {length} {name_of(form)}": partial(
+            time_update, with_learner(with_batch(config, batch, length), **form), spec, seconds
+        )
+        for form in all_forms(device)
+        for batch, length in sizes
+    }
+    best = with_learner(config, **variants(device)[0])
+    return {
+        **found,
+        "staging": partial(time_staging, best, spec, seconds),
+        "snapshot": partial(time_snapshot, best, spec, seconds),
+    }
 
 
 def time_update(config: Config, spec: EnvSpec, seconds: float) -> dict[str, Any]:

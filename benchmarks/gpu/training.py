@@ -27,7 +27,10 @@ _ENDLESS = 1_000_000_000
 
 def train(config: Config, run_dir: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains for some minutes from where the run directory stands; writes the curve so far."""
-    config = replace(config, steps=_ENDLESS)  # the minutes end it
+    spec = environment_spec(config.env)
+    frames = spec.frames_per_policy_step
+    steps = _ENDLESS if options.frames is None else -(-options.frames // frames)
+    config = replace(config, steps=steps)
     began = time.monotonic()
     deadline = began + 60 * options.minutes
     before = newest_counts(run_dir)
@@ -44,7 +47,6 @@ def train(config: Config, run_dir: Path, out: Path, options: argparse.Namespace)
         return time.monotonic() > deadline and newest_counts(run_dir) > before
 
     result = train_local(config, run_dir, observe=observe, should_stop=is_over)
-    frames = environment_spec(config.env).frames_per_policy_step
     episodes = [
         (episode.policy_step * frames, episode.episode_return)
         for line in read_jsonl(run_dir / "metrics.jsonl")

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from dreamer_core.config import Config
 
-Keep = Callable[..., None]
-"""Takes the name of a result, what finds it and its arguments; writes it and what there is so far.
-Does nothing where the result is there already."""
+Work = Callable[[], dict[str, Any]]
+"""Finds one thing out."""
 
 
 def with_learner(config: Config, **changes: Any) -> Config:
@@ -42,6 +38,18 @@ def variants(device: str) -> list[dict[str, str]]:
     ]
 
 
+def all_forms(device: str) -> list[dict[str, str]]:
+    """Every form in every precision, those of `variants` first."""
+    if device == "cpu":
+        return variants(device)
+    others = [
+        {"device": device, "precision": precision, "execution": execution}
+        for execution in ("captured", "eager")
+        for precision in ("bfloat16", "tf32", "float32")
+    ]
+    return [*variants(device), *(form for form in others if form not in variants(device))]
+
+
 def eager(learner: dict[str, str], precision: str | None = None) -> dict[str, str]:
     """The same device, operator by operator; in the same precision unless another is named."""
     return {**learner, "precision": precision or learner["precision"], "execution": "eager"}
@@ -52,19 +60,9 @@ def name_of(learner: dict[str, str]) -> str:
     return f"{learner['execution']} {learner['precision']}"
 
 
-def fresh() -> None:
-    """Frees the agent before, its graph and what was compiled for it."""
-    gc.collect()
-    torch.compiler.reset()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def attempt(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """The result of work, or why it failed, so that one variant does not cost the others."""
-    fresh()
+def attempt(work: Work) -> dict[str, Any]:
+    """The result of work, or why it failed."""
     try:
-        return work(*arguments)
+        return work()
     except Exception as error:  # noqa: BLE001 (whatever a card's software raises is a result)
         return {"passed": False, "error": f"{type(error).__name__}: {error}"[:2000]}

@@ -239,12 +239,14 @@ class DreamerAgent:
         action_noise = self.behavior.actions.noise(imagined, generator)
         state_noise = latent.noise(imagined, generator)
         config = self.config.behavior
+        # A share of 1 stays a number, so that no gradients of the dynamics are captured with it.
+        is_mixed = config.reinforce_share_end is not None and reinforce_share != 1.0
         return StepInputs(
             data=data,
             posterior_noise=posterior_noise,
             action_noise=action_noise,
             state_noise=state_noise,
-            reinforce_share=self._number(reinforce_share, config.reinforce_share_end is not None),
+            reinforce_share=self._number(reinforce_share, is_mixed),
             entropy_scale=self._number(entropy_scale, config.entropy_scale_end is not None),
             gradient_step=self.gradient_step,
         )

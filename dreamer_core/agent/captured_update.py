@@ -87,7 +87,8 @@ def run_compiled(update: Callable[[StepInputs], StepResult], inputs: StepInputs)
 class CapturedUpdate:
     """Replays an update as one CUDA graph, captured at the first call.
 
-    Numbers among the inputs are part of the graph; tensors may differ from call to call.
+    Numbers among the inputs are part of the graph, which is captured anew where they change;
+    tensors may differ from call to call.
 
     Args:
         update: to capture.
@@ -103,7 +104,8 @@ class CapturedUpdate:
 
     def __call__(self, inputs: StepInputs) -> StepResult:
         """Takes one gradient step; returns before the device has done it."""
-        if self._graph is None:
+        if self._inputs is None or self._inputs.numbers() != inputs.numbers():
+            self._drop()
             self._capture(inputs)
         assert self._inputs is not None
         assert self._result is not None
@@ -112,6 +114,16 @@ class CapturedUpdate:
         self._graph.replay()
         result = self._result
         return StepResult(result.names, result.values.clone(), result.is_good.clone())
+
+    def _drop(self) -> None:
+        """Gives back the memory of the graph before, if there is one."""
+        if self._graph is None:
+            return
+        logger.info("A schedule began or ended, so the gradient step is captured anew")
+        torch.cuda.current_stream().synchronize()
+        self._graph = self._inputs = self._result = None
+        with CAPTURING:
+            torch.cuda.empty_cache()
 
     def _capture(self, inputs: StepInputs) -> None:
         """Warms up, puts back what that changed, and records."""

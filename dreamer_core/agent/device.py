@@ -86,24 +86,37 @@ class Execution:
         return f"{name}, {dtype}, {form if self.is_captured else 'eager'}{shared}"
 
 
+def require_device(config: LearnerConfig) -> torch.device:
+    """Returns the device that a config names, without opening a card that is there.
+
+    So a process that only starts the learner takes no memory of its card, nor the card itself where
+    that serves one process alone.
+
+    Raises:
+        BadInput: the config wants what the machine has not, as far as that can be told so.
+    """
+    device = choose_device(config.device)
+    wanted = {"precision": config.precision, "execution": config.execution}
+    impossible = [f"learner.{k}={v}" for k, v in wanted.items() if v not in _ON_CPU]
+    if device.type == "cpu" and impossible:
+        raise BadInput(
+            f"{' and '.join(impossible)} needs a CUDA device, and the learner runs on the CPU; "
+            "leave it at auto"
+        )
+    return device
+
+
 def choose_execution(config: LearnerConfig) -> Execution:
     """Decides by what the machine has, where the config says `auto`.
 
     bfloat16 where a CUDA card multiplies it natively, float32 elsewhere: CPUs without matrix units
-    are slower in bfloat16. Compiled where a C compiler and Triton are there.
+    are slower in bfloat16. Compiled where a C compiler and Triton are there. Opens the card.
 
     Raises:
         BadInput: the config wants what the machine has not.
     """
-    device = choose_device(config.device)
+    device = require_device(config)
     if device.type == "cpu":
-        wanted = {"precision": config.precision, "execution": config.execution}
-        impossible = [f"learner.{k}={v}" for k, v in wanted.items() if v not in _ON_CPU]
-        if impossible:
-            raise BadInput(
-                f"{' and '.join(impossible)} needs a CUDA device, and the learner runs on the CPU; "
-                "leave it at auto"
-            )
         return Execution(
             device,
             torch.float32,

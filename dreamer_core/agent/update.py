@@ -34,7 +34,7 @@ class StepInputs:
     state_noise: Tensor
     """[H, B T, ...]."""
     reinforce_share: float | Tensor
-    """rho; a scalar tensor where it changes over the run of a captured step."""
+    """rho; a scalar tensor while it changes over the run of a captured step."""
     entropy_scale: float | Tensor
     """eta; likewise."""
     gradient_step: int = 0
@@ -51,6 +51,11 @@ class StepInputs:
             self.entropy_scale,
         )
         return [x for x in (*data, *others) if isinstance(x, Tensor)]
+
+    def numbers(self) -> tuple[float | None, float | None]:
+        """rho and eta where they are numbers, which a captured step keeps; None for a tensor."""
+        rho, eta = self.reinforce_share, self.entropy_scale
+        return None if isinstance(rho, Tensor) else rho, None if isinstance(eta, Tensor) else eta
 
     def of_rows(self, rows: slice) -> StepInputs:
         """What the sequences at these places of the batch depend on."""

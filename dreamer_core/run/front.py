@@ -16,9 +16,9 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from dreamer_core.agent.device import choose_execution
+from dreamer_core.agent.device import choose_execution, require_device
 from dreamer_core.config import Config, EnvConfig
 from dreamer_core.envs.games import random_return
 from dreamer_core.errors import BadInput, DreamerError
@@ -39,6 +39,8 @@ from dreamer_core.types import EnvSpec, Report
 
 logger = logging.getLogger(__name__)
 
+Where = Literal["here", "beside", "elsewhere"]
+"""A run is trained by this process, by another of this machine, or on another machine."""
 _STEPS_TRIED = 8  # policy steps before a run directory is made; `dreamer check-env` takes more
 
 
@@ -54,7 +56,7 @@ class RunResult:
     pictures: tuple[Path, ...]
 
 
-def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tuple[Config, EnvSpec]:
+def check(config: Config, run_dir: Path, *, trained: Where = "here") -> tuple[Config, EnvSpec]:
     """Tries what the config names, before anything is written.
 
     Returns the config as it is trained (settled.py), and the sizes of the environment.
@@ -62,7 +64,8 @@ def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tup
     Args:
         config: of the run.
         run_dir: of the run, made or not.
-        is_trained_here: the device is one of this machine.
+        trained: where; which card there is, only a process of its machine knows, and what it can
+            do, only the one that opens it.
 
     Raises:
         BadInput: the environment, the device, the place of the checkpoints or the networks to begin
@@ -71,15 +74,17 @@ def check(config: Config, run_dir: Path, *, is_trained_here: bool = True) -> tup
         Failed: the place of the checkpoints does not answer, or its disk is full.
     """
     spec = tried(config.env)
-    return ready(config, spec, run_dir, is_trained_here=is_trained_here), spec
+    return ready(config, spec, run_dir, trained=trained), spec
 
 
-def ready(config: Config, spec: EnvSpec, run_dir: Path, *, is_trained_here: bool = True) -> Config:
+def ready(config: Config, spec: EnvSpec, run_dir: Path, *, trained: Where = "here") -> Config:
     """Tries all but the environment, whose sizes are known; see `check`."""
     config = settled(config, spec)
     require_tracker(config.tracker)
-    if is_trained_here:
+    if trained == "here":
         choose_execution(config.learner)
+    elif trained == "beside":
+        require_device(config.learner)
     require_place(config, spec)
     require_beginning(config, spec, run_dir)
     return config

@@ -82,7 +82,7 @@ def _imported(paths: Sequence[Path], run_dir: Path, config: Config) -> Imported:
     files = find_files(paths)
     from dreamer_core.run.front import check  # noqa: PLC0415 (imports PyTorch)
 
-    config, spec = check(config, run_dir, is_trained_here=False)
+    config, spec = check(config, run_dir, trained="elsewhere")
     for _ in read_files(files, spec):
         pass
     with open_run(run_dir, config) as places:

@@ -163,6 +163,11 @@ class Calls:
         heads = [(kind, queue[0][1]) for kind, queue in self._queues.items() if queue]
         return [(call, now_s - self._since_s[kind]) for kind, call in heads]
 
+    def heard(self, service: str) -> None:
+        """Counts the silence of a service from now on."""
+        now_s = self._host.now_s()
+        self._since_s |= {kind: now_s for kind in self._since_s if kind[0] == service}
+
     def wait(self, timeout_s: float) -> Call | None:
         """Takes out a call that is done or failed, after at most `timeout_s`."""
         heads = {queue[0][1].reference: kind for kind, queue in self._queues.items() if queue}

@@ -11,7 +11,12 @@ from services.cluster.cluster_address import require_address
 from services.prometheus.config import MetricsConfig
 
 _LONGEST_S = 1e8  # three years
-_LIMITS = ("call_timeout_s", "collect_timeout_s", "evaluation_timeout_s")
+_LIMITS = (
+    "call_timeout_s",
+    "first_step_timeout_s",
+    "collect_timeout_s",
+    "evaluation_timeout_s",
+)
 
 
 def _awaited_roles() -> tuple[str, ...]:
@@ -38,6 +43,9 @@ class RuntimeConfig:
     """Gradient steps handed to the learner ahead of time, so that it need not wait."""
     call_timeout_s: float = 300.0
     """Longest wait for an answer or a gradient step before the service counts as lost."""
+    first_step_timeout_s: float = 1800.0
+    """Longest wait for a learner that has not taken a gradient step yet, whose first one compiles
+    on a card; not below call_timeout_s."""
     collect_timeout_s: float = 120.0
     """Longest collect call, environment included, before the collector is replaced."""
     evaluation_timeout_s: float = 3600.0

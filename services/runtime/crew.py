@@ -72,6 +72,8 @@ class Crew:
         self.is_lockstep = is_lockstep
         self.calls = Calls(host)
         self._incarnation = -1
+        # Of the learner that there is now
+        self._has_stepped = self._is_in_first_step = False
 
     def bring_up(self) -> StartPoint:
         """Starts what a run needs where checkpoint and replay stand.
@@ -80,7 +82,7 @@ class Crew:
             ServiceLost: the run directory's replay or checkpoint does not fit, or one died.
         """
         host = self.host
-        host.start("learner")
+        self._start_learner()
         target = version = rollout = weights = None
         if self.is_lockstep:
             parts = host.call("learner", "resume_point", num_results=4)
@@ -104,7 +106,9 @@ class Crew:
             case "collector":
                 self._incarnation += 1
                 self.host.start("collector", self._incarnation)
-            case "replay" | "learner" | "exchange":
+            case "learner":
+                self._start_learner()
+            case "replay" | "exchange":
                 self.host.start(service)
             case _:
                 pass
@@ -121,7 +125,7 @@ class Crew:
 
     def dead(self) -> set[str]:
         """Returns what the run needs and is gone, once each had time to answer."""
-        return {name for name in REQUIRED if not self._is_alive(name, self.limits.call_timeout_s)}
+        return {name for name in REQUIRED if not self._is_alive(name, self._answer_s(name))}
 
     def whose_silence(self, service: str, verb: str) -> str:
         """Whose fault it is that a call is not answered: many wait for something of the replay.
@@ -140,6 +144,21 @@ class Crew:
             self.limits.collect_timeout_s if service == "collector" else self.limits.call_timeout_s
         )
 
+    def patience_s(self, service: str, limit_s: float) -> float:
+        """The limit, or what a learner has for its first step while that is under way."""
+        is_compiling = service == "learner" and self._is_in_first_step
+        return max(limit_s, self.limits.first_step_timeout_s if is_compiling else 0.0)
+
+    def stepping(self) -> None:
+        """Notes that the learner was handed a gradient step; its first one may compile."""
+        self._is_in_first_step = not self._has_stepped
+
+    def stepped(self) -> None:
+        """Notes that the learner took a gradient step."""
+        if not self._has_stepped:
+            self._has_stepped, self._is_in_first_step = True, False
+            self.calls.heard("learner")  # what waited behind it begins now
+
     def ask(self, service: str, verb: str, *arguments: Any, timeout_s: float | None = None) -> Any:
         """Calls a service and waits for its answer.
 
@@ -153,7 +172,7 @@ class Crew:
     def answer(self, service: str, reference: Any, timeout_s: float | None = None) -> Any:
         """Waits for what was asked of a service; raises as `ask`."""
         try:
-            return self.host.get(reference, timeout_s or self.limits.call_timeout_s)
+            return self.host.get(reference, timeout_s or self._answer_s(service))
         except Raised as error:
             if isinstance(error.cause, BadInput):
                 raise error.cause from error
@@ -175,6 +194,13 @@ class Crew:
     def close(self, evaluators: Sequence[str]) -> None:
         """Ends all of them, and these evaluators."""
         self.host.end((*REQUIRED, EXCHANGE, *evaluators))
+
+    def _start_learner(self) -> None:
+        self._has_stepped = self._is_in_first_step = False
+        self.host.start("learner")
+
+    def _answer_s(self, service: str) -> float:
+        return self.patience_s(service, self.limits.call_timeout_s)
 
     def _is_alive(self, service: str, timeout_s: float) -> bool:
         if not self.host.has(service):

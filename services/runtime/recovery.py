@@ -149,7 +149,9 @@ class Recovery:
         is_chunk_lost = False
         while (call := self._crew.calls.pop_oldest(REQUIRED)) is not None:
             try:
-                call.on_done(self._crew.host.get(call.reference, self._crew.limit_s(call.service)))
+                limit_s = self._crew.limit_s(call.service)
+                limit_s = self._crew.patience_s(call.service, limit_s)
+                call.on_done(self._crew.host.get(call.reference, limit_s))
             except (Lost, Silent) as error:
                 is_chunk_lost |= call.verb == "collect"
                 if isinstance(error, Silent):

@@ -77,7 +77,8 @@ def train(
     require_lasting_checkpoints(config)
     run_dir = run_dir.absolute()  # an environment may change the working directory
     require_free(run_dir)  # the holder, and not its port, is what a second command has to know
-    config, spec = check(config, run_dir, is_trained_here=services.runtime.ray_address is None)
+    trained = "beside" if services.runtime.ray_address is None else "elsewhere"
+    config, spec = check(config, run_dir, trained=trained)
     where, labels = services.metrics, labels_of(config, run_dir)
     with ExitStack() as stack:
         exporter = stack.enter_context(

@@ -240,6 +240,9 @@ class Supervisor:
             limit_s = self.crew.limit_s(call.service)
             if silent_s > limit_s:
                 service = self.crew.whose_silence(call.service, call.verb)
+                limit_s = self.crew.patience_s(service, limit_s)
+                if silent_s <= limit_s:
+                    continue
                 self.crew.host.kill(service)
                 error = Silent(
                     f"the {service} was silent for {silent_s:.0f} s, but {limit_s:.0f} s is the "

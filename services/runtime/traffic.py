@@ -121,10 +121,12 @@ class Traffic:
 
         def on_done(report: Report | None) -> None:
             self._schedule.trained()
+            self._crew.stepped()
             if report is not None:
                 self._report(report)
 
         self._crew.calls.add("learner", "train", done, on_done)
+        self._crew.stepping()
 
     def _collect(self, order: CollectOrder) -> None:
         self._schedule.collecting(order)

@@ -41,6 +41,7 @@ MAX_LIVES = 25
 MAX_IN_FLIGHT = 3
 RUNTIME = RuntimeConfig(
     call_timeout_s=10.0,
+    first_step_timeout_s=10.0,
     collect_timeout_s=6.0,
     evaluation_timeout_s=20.0,
     learner_calls_in_flight=MAX_IN_FLIGHT,

@@ -43,6 +43,7 @@ class TapedRun:
         self.limits = RuntimeConfig(
             **{
                 "call_timeout_s": 50.0,
+                "first_step_timeout_s": 50.0,
                 "collect_timeout_s": 20.0,
                 "evaluation_timeout_s": 30.0,
                 **runtime,

@@ -169,6 +169,27 @@ def test_a_silent_learner_is_ended_and_its_steps_are_taken_again(tmp_path):
     assert (run.starts("learner"), run.starts("replay")) == (2, 1)
 
 
+def test_a_learner_has_longer_for_its_first_step_which_may_compile(tmp_path):
+    run = TapedRun(tmp_path, first_step_timeout_s=100.0)
+    run.when("learner", "train", 1, run.freeze("learner", 95.0))
+    assert run.run().counts == ALL and run.starts("learner") == 1
+
+
+@pytest.mark.parametrize(("number", "limit_s"), [(1, 100.0), (2, 50.0)])
+def test_a_learner_that_is_silent_beyond_its_limit_is_ended_then(tmp_path, number, limit_s):
+    run = TapedRun(tmp_path, first_step_timeout_s=100.0)
+    run.when("learner", "train", number, run.freeze("learner"))
+    run.run()
+    assert run.counts == ALL and run.starts("learner") == 2
+    assert limit_s < run.ended_s < limit_s + 40.0
+
+
+def test_a_replay_that_is_silent_before_the_first_step_is_not_waited_for_as_long(tmp_path):
+    run = TapedRun(tmp_path, first_step_timeout_s=100.0)
+    run.when("replay", "sample", 1, run.freeze("replay"))
+    assert run.run().counts == ALL and run.ended_s < 90.0
+
+
 def test_a_learner_that_waits_for_a_silent_replay_is_not_to_blame(tmp_path):
     run = TapedRun(tmp_path)
     run.when("collector", "collect", 4, run.freeze("replay"))

@@ -265,4 +265,6 @@ class RSSM(nn.Module):
 
     def _stats(self, layer: nn.Linear, hidden: Tensor) -> Tensor:
         """Stats [..., S, P] in float32 from the hidden layer before ELU, which it overwrites."""
-        return layer(F.elu(hidden, inplace=True)).float().unflatten(-1, self.latent.stats_shape)
+        inputs = F.elu(hidden, inplace=True).float()
+        with torch.autocast(hidden.device.type, enabled=False):
+            return layer(inputs).unflatten(-1, self.latent.stats_shape)

@@ -120,7 +120,8 @@ def _forward_step(
     candidate = torch.tanh(torch.sigmoid(reset) * candidate)
     deter = torch.lerp(deter, candidate, torch.sigmoid(update - 1))
     q = F.elu(embed_part + deter.to(dtype) @ weights.deter.t())
-    logits = (q.to(dtype) @ weights.stats.t()).float() + weights.stats_bias
+    with torch.autocast(q.device.type, enabled=False):
+        logits = q.float() @ weights.stats.t() + weights.stats_bias
     logits = logits.view(noise.shape)
     index = (logits.softmax(-1) / noise).argmax(-1, keepdim=True)
     stoch = torch.zeros_like(logits).scatter_(-1, index, 1.0).flatten(-2)
@@ -201,7 +202,7 @@ def _backward_step(
     to_sample = (to_stoch + carried_stoch).view(step.logits.shape)
     weighted = (to_sample * slopes.probs).sum(-1, keepdim=True)
     to_logits = (to_logits + slopes.probs * (to_sample - weighted)).flatten(-2)
-    to_hidden = (to_logits.to(dtype) @ weights.stats).float() * slopes.q
+    to_hidden = (to_logits @ weights.stats) * slopes.q
     to_deter = to_deter + (to_hidden.to(dtype) @ weights.deter).float()
     to_normed = (to_deter.unsqueeze(-2) * slopes.gates).flatten(-2)
     to_gates = torch.ops.aten.native_layer_norm_backward(
@@ -333,14 +334,14 @@ def _weight_gradients(
         norm=norm,
         norm_bias=norm_bias,
         deter=product(gradients.hidden, steps.deter),
-        stats=product(gradients.logits, steps.q),
+        stats=gradients.logits.flatten(0, 1).t() @ steps.q.flatten(0, 1).float(),
         stats_bias=gradients.logits.sum((0, 1)),
     )
 
 
 def _computed_in(dtype: torch.dtype, weights: ScanWeights) -> ScanWeights:
-    """The matrices in the dtype of the products; biases and LayerNorm stay float32."""
-    matrices = {"stoch", "gates", "deter", "stats"}
+    """The matrices in the dtype of the products; biases, LayerNorm and logits stay float32."""
+    matrices = {"stoch", "gates", "deter"}
     return ScanWeights(
         **{
             name: value.to(dtype) if name in matrices else value

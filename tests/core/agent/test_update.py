@@ -10,13 +10,23 @@ from torch import Tensor
 from dreamer_core.agent import captured_update, device
 from dreamer_core.agent.agent import DreamerAgent, NonFiniteLoss
 from dreamer_core.agent.captured_update import CapturedUpdate
-from dreamer_core.agent.device import Staging, choose_execution
+from dreamer_core.agent.device import Execution, Staging, choose_execution
 from dreamer_core.agent.update import OPTIMIZERS, StepInputs, Update
 from dreamer_core.config import Config
 from dreamer_core.config_learner import LearnerConfig
 from dreamer_core.model.networks import MLP
 from dreamer_core.types import EnvSpec
-from tests.core.small import CHOICES, CPU, DISCRETE, make_batch, parameters_of, small
+from tests.core.small import (
+    CHOICES,
+    CPU,
+    DISCRETE,
+    generator,
+    make_batch,
+    make_tensors,
+    make_world_model,
+    parameters_of,
+    small,
+)
 
 HAS_CUDA = torch.cuda.is_available()
 needs_cuda = pytest.mark.skipif(not HAS_CUDA, reason="needs a CUDA device")
@@ -149,6 +159,31 @@ def test_bfloat16_products_give_nearly_the_losses_of_float32_and_leave_float32_w
     assert float(ours.metrics()["dreamer_image_loss"]) != float(
         theirs.metrics()["dreamer_image_loss"]
     )
+
+
+def test_logits_of_latents_are_not_rounded_to_bfloat16():
+    model, data = make_world_model(small()), make_tensors()
+    noise = model.rssm.latent.noise(data.reward.shape, generator())
+    with torch.autocast("cpu", torch.bfloat16):
+        observed = model.loss(data, noise).observed
+    for logits in (observed.prior, observed.posterior):
+        assert logits.dtype == torch.float32
+        is_rounded = logits == logits.bfloat16().float()
+        assert is_rounded[:, 1:].float().mean() < 0.2  # as by chance, and rows that begin at zero
+
+
+@pytest.fixture
+def cuda_flags():
+    yield torch.backends.cuda.matmul
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
+    torch.backends.cudnn.allow_tf32 = True
+
+
+def test_products_in_bfloat16_are_summed_in_float32_and_float32_is_exact(cuda_flags):
+    execution = Execution(torch.device("cuda"), torch.bfloat16, is_compiled=False, is_captured=True)
+    execution.set_backends()
+    assert not cuda_flags.allow_bf16_reduced_precision_reduction
+    assert not cuda_flags.allow_tf32 and not torch.backends.cudnn.allow_tf32
 
 
 # --- What is not finite -------------------------------------------------------------------------

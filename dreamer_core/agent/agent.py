@@ -96,7 +96,9 @@ class DreamerAgent:
         self._staging = Staging(self.device)
         self._unchecked: deque[_Unchecked] = deque()
         if self.execution.is_compiled:
-            logger.info("The first gradient step compiles its kernels, about a minute on 16 cores")
+            logger.info(
+                "The first gradient step compiles its kernels: a minute on 16 cores, many on two"
+            )
             compile_parts(self.world_model, self.behavior, self.optimizers)
         self._eager_update = Update(
             self.world_model, self.behavior, self.optimizers, self.execution.dtype

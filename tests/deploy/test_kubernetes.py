@@ -129,7 +129,8 @@ def test_images_are_of_this_version_and_the_gpu_is_asked_for_with_cuda(jobs):
             has_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
             assert container["image"].endswith(f":{version}-{'gpu' if has_gpu else 'cpu'}")
             assert any(x["key"] == "nvidia.com/gpu" for x in pod.get("tolerations", ())) == has_gpu
-    assert "nvidia.com/gpu" in str(pods(jobs["overlays/pong"])["learner"]["containers"])
+    on_card = str(pods(jobs["overlays/pong"])["learner"]["containers"])
+    assert "nvidia.com/gpu" in on_card and "/runs/.cache/torchinductor" in on_card
 
 
 @pytest.mark.parametrize("directory", DIRECTORIES)

@@ -86,6 +86,8 @@ def test_the_override_for_a_gpu_gives_it_to_the_learner_alone(stack):
     assert learner["build"]["target"] == "gpu" and learner["image"] == "dreamerv2-service:0.1.0-gpu"
     (device,) = learner["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"] and device["driver"] == "nvidia"
+    kept = learner["environment"]["TORCHINDUCTOR_CACHE_DIR"]
+    assert kept.startswith("/runs/")
     assert {service["build"]["target"] for service in services.values()} == {"cpu"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -18,7 +19,8 @@ _ON_CUDA = "cuda or captured or device"
 def cuda_tests() -> dict[str, Work]:
     """What pytest says of the tests of the learner's forms; on a CPU it leaves out most."""
     paths = [str(ROOT / "tests/core/agent" / name) for name in TESTS]
-    options = ("-q", "-p", "no:cacheprovider", "-rs")
+    # Without the project's own settings, which want plugins that a card's machine need not have.
+    options = ("-q", "-c", os.devnull, "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-rs")
     return {
         "pytest": partial(run, [sys.executable, "-m", "pytest", *paths, "-k", _ON_CUDA, *options])
     }

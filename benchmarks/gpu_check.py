@@ -17,6 +17,7 @@ with `atari` and walker_walk to 200,000 with `control`.
 Each thing is found out by a process of its own, alone but for the checks of correctness, and none
 of them outlives `--minutes`. What was found stands in small JSON files, one for each part, with
 hardware, versions, commit and settings, and is not done again while code and settings are the same.
+What failed is found out again once its file is removed.
 The exit code is 0 once all is done and good, 1 if something failed, 75 while the same command has
 to be given again. Trainings leave their curve there and a run directory, resumable, at --run-dir.
 `--small-checkpoint` writes the weights in bfloat16, without the optimisers' moments, to files of at

@@ -35,6 +35,10 @@ class RunHistory:
             self.newest = line
             self.newest_with |= dict.fromkeys(line.values, line)
 
+    def forget(self, name: str) -> None:
+        """Leaves out a metric until a line tells of it again."""
+        self.newest_with.pop(name, None)
+
     @property
     def values(self) -> dict[str, float]:
         """Newest value of each metric; NaN where it was not finite."""

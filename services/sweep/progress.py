@@ -173,7 +173,7 @@ class ProgressReader:
 
     def begin(self) -> None:
         """The speed of before does not count any more: the run is started again."""
-        self._history.newest_with.pop(_SPEED, None)
+        self._history.forget(_SPEED)
 
     def read(self, state: RunState) -> RunState:
         """Returns the state with what the run has written since."""

@@ -4,10 +4,12 @@ The numbers of the tables are written out here, from Appendix D of the paper and
 released code of May 2021, so that a changed default cannot pass unseen.
 """
 
+import dataclasses
+
 import pytest
 
 from dreamer_core.config import Config
-from dreamer_core.presets import PRESETS, changes, leaves, preset, sources
+from dreamer_core.presets import PRESETS, changes, differing, leaves, preset, sources
 
 APPENDIX_D = {
     "steps": 50_000_000,
@@ -126,6 +128,13 @@ def test_a_preset_has_the_value_that_each_of_its_changes_names(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_nothing_differs_from_atari_that_is_not_listed_as_a_change(name):
     assert set(differences(name)) <= set(changes(name))
+
+
+def test_what_differs_between_two_configs_is_named_with_both_values():
+    one = preset("atari")
+    other = dataclasses.replace(one, seed=3, env=dataclasses.replace(one.env, task="boxing"))
+    assert differing(one, one) == {}
+    assert differing(one, other) == {"seed": (0, 3), "env.task": ("pong", "boxing")}
 
 
 @pytest.mark.parametrize("name", sorted(set(PRESETS) - {"atari_schedules"}))

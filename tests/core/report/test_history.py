@@ -41,6 +41,15 @@ def test_an_evaluation_of_an_older_checkpoint_tells_nothing_of_the_run_as_it_is(
     assert history.newest == now and history.newest_evaluation == now.values
 
 
+def test_a_metric_that_is_forgotten_is_known_again_from_the_next_line_that_tells_it():
+    history = taken(with_values(10, a=1.0, b=2.0))
+    history.forget("a")
+    history.forget("never told")
+    assert history.values == {"b": 2.0}
+    history.take(with_values(20, a=5.0))
+    assert history.values == {"a": 5.0, "b": 2.0}
+
+
 def test_a_log_that_is_not_there_tells_nothing(tmp_path):
     assert read_history(tmp_path).newest is None
 

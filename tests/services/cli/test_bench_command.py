@@ -13,7 +13,7 @@ def test_bench_writes_what_it_measured(dreamer, tmp_path):
     assert code == 0
     assert "gradient step of 2 x 8" in out
     found = json.loads((tmp_path / "learner.json").read_text())
-    assert found["median_s"] > 0
+    assert found["p10_s"] <= found["median_s"] <= found["p90_s"]
     assert found["settings"]["preset"] == "debug"
 
 
@@ -38,7 +38,7 @@ def test_bench_replay_measures_each_size_and_the_wire(dreamer, tmp_path):
     assert code == 0
     details = json.loads((tmp_path / "replay.json").read_text())["details"]
     assert set(details["by_rows"]) == {"300", "600"}
-    assert details["delivered"]["batches_per_second"] > 0
+    assert 0 < details["delivered"]["batches_per_second"] < 1e5  # each one has been through Ray
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ _WIDER = "measured on a small task: dreams half as wrong at a fifth more of cost
 _REWARDS = "measured on a small task: rewards are known sooner than with 30"
 _GOALS = "measured on a small task: goes on learning where 0.005 and 64 units stop"
 _NEAR = "measured on a small task: what is near counts for more than the critic's errors"
+_LATE_ACTOR = "measured on a small task: an actor that plays sooner spoils what is learned from"
 _R22 = "released code, 2022: dmc_vision"
 _R22_DEFAULT = "released code, 2022: defaults"
 _APP_A = "App. A"
@@ -242,11 +243,8 @@ PRESETS: dict[str, Preset] = {
             Change("behavior.entropy_scale", 0.02, _GOALS),
             Change("behavior.discount", 0.95, _NEAR),
             Change("schedule.policy_steps_per_gradient_step", 16, _MANY_ROWS),
-            Change(
-                "schedule.pretrain_gradient_steps",
-                100,
-                "the first actions come from a trained model",
-            ),
+            Change("schedule.prefill_policy_steps", 4_000, _LATE_ACTOR),
+            Change("schedule.pretrain_gradient_steps", 250, _LATE_ACTOR),
             Change("evaluation.interval_frames", 5_000, "a short run"),
             Change("evaluation.episodes", 2, "as many as cost little"),
             Change("evaluation.episode_limit", 1_000, "some environments never end an episode"),

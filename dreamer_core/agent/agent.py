@@ -131,6 +131,7 @@ class DreamerAgent:
             PeerLost, ValueError: see DataParallelUpdate.
         """
         share, scale = self._scheduled(policy_step)
+        self.execution.set_backends()  # another agent of this process may multiply otherwise
         data = self._staging(batch)
         result = self._update(self.inputs(data, share, scale))
         self._staging.mark_read()

@@ -1,5 +1,6 @@
 """The update in its other forms: compiled, in bfloat16, captured; and how one is chosen."""
 
+import importlib
 import shutil
 from dataclasses import replace
 
@@ -105,6 +106,15 @@ def test_a_compiled_backward_pass_keeps_output_layers_in_float32():
     assert relative_error(found[1], found[0]) < 1e-6
 
 
+@pytest.mark.usefixtures("fresh_compiler")
+def test_compiling_processes_are_not_sent_to_sleep_from_which_some_do_not_wake(monkeypatch):
+    settings = importlib.import_module("torch._inductor.config")
+    monkeypatch.setattr(settings, "quiesce_async_compile_pool", True)
+    agent = make_agent()
+    captured_update.compile_parts(agent.world_model, agent.behavior, agent.optimizers)
+    assert not settings.quiesce_async_compile_pool
+
+
 @pytest.fixture
 def eager_afterwards():
     yield
@@ -184,6 +194,16 @@ def test_products_in_bfloat16_are_summed_in_float32_and_float32_is_exact(cuda_fl
     execution.set_backends()
     assert not cuda_flags.allow_bf16_reduced_precision_reduction
     assert not cuda_flags.allow_tf32 and not torch.backends.cudnn.allow_tf32
+
+
+def test_each_step_multiplies_as_its_own_agent_says_beside_another_in_the_process(cuda_flags):
+    agent, batch = make_agent(), make_batch()
+    kind = Execution(torch.device("cuda"), torch.float32, is_compiled=False, is_captured=False)
+    agent.execution = kind
+    replace(kind, is_tf32=True).set_backends()  # as another agent does
+    assert cuda_flags.allow_tf32
+    agent.train_step(batch)
+    assert not cuda_flags.allow_tf32
 
 
 # --- What is not finite -------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--frames", type=int, help="of a training; until its minutes are over")
     made.add_argument("--seconds", type=float, default=3.0, help="of each timing")
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu"))
+    made.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu_check"))
     made.add_argument("--run-dir", type=Path, help="default: runs/gpu_check_GAME")
     made.add_argument("--small-checkpoint", action="store_true")
     made.add_argument("--weights-from", type=Path, help="a folder with weights_*.pt")

@@ -67,7 +67,7 @@ class Pulse:
         """Newest values of the collector."""
 
     def forget_speed(self) -> None:
-        """Begins to measure anew, after a run was taken back to a checkpoint."""
+        """Begins to measure anew, where a run stands after its start or what was lost."""
         self._told_s = now_s = self._now_s()
         self._collecting = Speed(now_s, self._schedule.policy_steps)
         self._learning = Speed(now_s, self._schedule.gradient_steps)

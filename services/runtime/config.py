@@ -44,8 +44,8 @@ class RuntimeConfig:
     call_timeout_s: float = 300.0
     """Longest wait for an answer or a gradient step before the service counts as lost."""
     first_step_timeout_s: float = 1800.0
-    """Longest wait for a learner that has not taken a gradient step yet, whose first one compiles
-    on a card; not below call_timeout_s."""
+    """The same for a learner's first gradient step, which compiles on a card; where call_timeout_s
+    is longer, that counts."""
     collect_timeout_s: float = 120.0
     """Longest collect call, environment included, before the collector is replaced."""
     evaluation_timeout_s: float = 3600.0

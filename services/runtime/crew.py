@@ -125,7 +125,7 @@ class Crew:
 
     def dead(self) -> set[str]:
         """Returns what the run needs and is gone, once each had time to answer."""
-        return {name for name in REQUIRED if not self._is_alive(name, self._answer_s(name))}
+        return {name for name in REQUIRED if not self._is_alive(name, self.limits.call_timeout_s)}
 
     def whose_silence(self, service: str, verb: str) -> str:
         """Whose fault it is that a call is not answered: many wait for something of the replay.
@@ -144,10 +144,11 @@ class Crew:
             self.limits.collect_timeout_s if service == "collector" else self.limits.call_timeout_s
         )
 
-    def patience_s(self, service: str, limit_s: float) -> float:
-        """The limit, or what a learner has for its first step while that is under way."""
+    def silence_s(self, service: str) -> float:
+        """How long it may be silent: as long as its work may take, or a first step is under way."""
+        limit_s = self.limit_s(service)
         is_compiling = service == "learner" and self._is_in_first_step
-        return max(limit_s, self.limits.first_step_timeout_s if is_compiling else 0.0)
+        return max(limit_s, self.limits.first_step_timeout_s) if is_compiling else limit_s
 
     def stepping(self) -> None:
         """Notes that the learner was handed a gradient step; its first one may compile."""
@@ -172,7 +173,7 @@ class Crew:
     def answer(self, service: str, reference: Any, timeout_s: float | None = None) -> Any:
         """Waits for what was asked of a service; raises as `ask`."""
         try:
-            return self.host.get(reference, timeout_s or self._answer_s(service))
+            return self.host.get(reference, timeout_s or self.limits.call_timeout_s)
         except Raised as error:
             if isinstance(error.cause, BadInput):
                 raise error.cause from error
@@ -198,9 +199,6 @@ class Crew:
     def _start_learner(self) -> None:
         self._has_stepped = self._is_in_first_step = False
         self.host.start("learner")
-
-    def _answer_s(self, service: str) -> float:
-        return self.patience_s(service, self.limits.call_timeout_s)
 
     def _is_alive(self, service: str, timeout_s: float) -> bool:
         if not self.host.has(service):

@@ -149,9 +149,7 @@ class Recovery:
         is_chunk_lost = False
         while (call := self._crew.calls.pop_oldest(REQUIRED)) is not None:
             try:
-                limit_s = self._crew.limit_s(call.service)
-                limit_s = self._crew.patience_s(call.service, limit_s)
-                call.on_done(self._crew.host.get(call.reference, limit_s))
+                call.on_done(self._crew.host.get(call.reference, self._crew.limit_s(call.service)))
             except (Lost, Silent) as error:
                 is_chunk_lost |= call.verb == "collect"
                 if isinstance(error, Silent):

@@ -237,12 +237,9 @@ class Supervisor:
     def _end_what_hangs(self) -> None:
         """Replaces a service that has been silent for longer than its work may take."""
         for call, silent_s in self._calls.silent():
-            limit_s = self.crew.limit_s(call.service)
+            limit_s = self.crew.silence_s(call.service)
             if silent_s > limit_s:
                 service = self.crew.whose_silence(call.service, call.verb)
-                limit_s = self.crew.patience_s(service, limit_s)
-                if silent_s <= limit_s:
-                    continue
                 self.crew.host.kill(service)
                 error = Silent(
                     f"the {service} was silent for {silent_s:.0f} s, but {limit_s:.0f} s is the "

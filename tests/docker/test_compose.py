@@ -180,8 +180,7 @@ def test_a_head_that_is_killed_has_the_others_start_again_and_the_run_goes_on(st
 def test_a_stop_leaves_a_checkpoint_and_a_start_goes_on_from_there(stack):
     stack.wait_until(lambda: stack.gradient_steps() >= 10)
     before = stack.gradient_steps()
-    stack.compose("stop", "--timeout=60", "evaluator")
-    stack.compose("stop", "learner")
+    stack.compose("stop", "evaluator", "learner")
     assert stack.engine.inspect(stack.container("evaluator"))["State"]["ExitCode"] == 143
     assert stack.engine.inspect(stack.container("learner"))["State"]["ExitCode"] == 143
     stack.compose("start", "learner")
@@ -193,8 +192,8 @@ def test_a_run_that_is_complete_keeps_its_container(stack):
     options = "--steps 240 --schedule.prefill-policy-steps 200 --env.time-limit-steps 100"
     short = {"DREAMER_RUN": "short", "DREAMER_OPTIONS": options}
     stack.compose("up", "--detach", "--no-build", **short)
-    stack.wait_until(lambda: "The run is complete" in stack.compose("logs", "learner"))
     restarts = stack.restarts("learner")
+    stack.wait_until(lambda: "The run is complete" in stack.compose("logs", "learner"))
     stack.wait_until(lambda: stack.is_healthy("learner"))
     assert stack.restarts("learner") == restarts
     assert "240" in stack.inside("learner", "dreamer", "status", "/runs/short")

@@ -39,7 +39,7 @@ def test_an_environment_that_hangs_is_replaced_after_its_time_limit(tmp_path):
 
 
 def test_a_process_that_is_frozen_is_replaced_after_its_time_limit(tmp_path):
-    steps, hold = 800, tmp_path / "hold"
+    steps, hold = 2000, tmp_path / "hold"
     hold.write_text("100")  # so that it does not come to its end before
     run = Run("train", tmp_path / "run", *CATCH, *NO_EVALUATION, *OFTEN, "--steps", str(steps),
               "--env.task", "tests.services.failing_env:make_obedient_env",

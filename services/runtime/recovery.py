@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dreamer_core.run.progress import Pulse
 from dreamer_core.run.schedule import Schedule
@@ -149,14 +150,32 @@ class Recovery:
         is_chunk_lost = False
         while (call := self._crew.calls.pop_oldest(REQUIRED)) is not None:
             try:
-                call.on_done(self._crew.host.get(call.reference, self._crew.limit_s(call.service)))
-            except (Lost, Silent) as error:
+                call.on_done(self._outcome(call))
+            except (Lost, Silent):
                 is_chunk_lost |= call.verb == "collect"
-                if isinstance(error, Silent):
-                    self._crew.host.kill(self._crew.whose_silence(call.service, call.verb))
             except Raised as error:
                 self._must_replace(call, error)
         return self._traffic.give_up_storing() or is_chunk_lost
+
+    def _outcome(self, call: Call) -> Any:
+        """Waits for a call; ends what keeps it waiting for too long, the replay before its own.
+
+        Raises:
+            CallFailed: it has none.
+        """
+        host, limit_s = self._crew.host, self._crew.limit_s(call.service)
+        try:
+            return host.get(call.reference, limit_s)
+        except Silent:
+            service = self._crew.whose_silence(call.service, call.verb)
+            host.kill(service)
+            if service == call.service:
+                raise
+        try:  # what waited for the replay fails now; what hangs itself does not
+            return host.get(call.reference, limit_s)
+        except Silent:
+            host.kill(call.service)
+            raise
 
     def _replace_dead(self, *, is_chunk_lost: bool) -> None:
         dead = self._crew.dead()

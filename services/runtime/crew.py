@@ -72,8 +72,7 @@ class Crew:
         self.is_lockstep = is_lockstep
         self.calls = Calls(host)
         self._incarnation = -1
-        # Of the learner that there is now
-        self._has_stepped = self._is_in_first_step = False
+        self._has_stepped = False  # the learner that there is now
 
     def bring_up(self) -> StartPoint:
         """Starts what a run needs where checkpoint and replay stand.
@@ -147,17 +146,14 @@ class Crew:
     def silence_s(self, service: str) -> float:
         """How long it may be silent: as long as its work may take, or a first step is under way."""
         limit_s = self.limit_s(service)
-        is_compiling = service == "learner" and self._is_in_first_step
-        return max(limit_s, self.limits.first_step_timeout_s) if is_compiling else limit_s
-
-    def stepping(self) -> None:
-        """Notes that the learner was handed a gradient step; its first one may compile."""
-        self._is_in_first_step = not self._has_stepped
+        if service != "learner" or self._has_stepped or not self.calls.in_flight(service, "train"):
+            return limit_s
+        return max(limit_s, self.limits.first_step_timeout_s)
 
     def stepped(self) -> None:
         """Notes that the learner took a gradient step."""
         if not self._has_stepped:
-            self._has_stepped, self._is_in_first_step = True, False
+            self._has_stepped = True
             self.calls.heard("learner")  # what waited behind it begins now
 
     def ask(self, service: str, verb: str, *arguments: Any, timeout_s: float | None = None) -> Any:
@@ -197,7 +193,7 @@ class Crew:
         self.host.end((*REQUIRED, EXCHANGE, *evaluators))
 
     def _start_learner(self) -> None:
-        self._has_stepped = self._is_in_first_step = False
+        self._has_stepped = False
         self.host.start("learner")
 
     def _is_alive(self, service: str, timeout_s: float) -> bool:

@@ -126,7 +126,6 @@ class Traffic:
                 self._report(report)
 
         self._crew.calls.add("learner", "train", done, on_done)
-        self._crew.stepping()
 
     def _collect(self, order: CollectOrder) -> None:
         self._schedule.collecting(order)

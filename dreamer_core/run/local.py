@@ -174,6 +174,7 @@ class LocalRun(OwnRun[Schedule]):
             schedule.trained()
             if report is not None:
                 self._report(report)
+            self._beat_if_due()
 
     def _beat_if_due(self) -> None:
         if self._pulse.is_due():

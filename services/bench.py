@@ -148,11 +148,8 @@ def _measured(
     )
 
 
-def resident_bytes() -> dict[str, int]:
-    """Memory by process name of this process and all below it, files' page cache left out.
-
-    The object store, which several of them share, counts once, as `object store`.
-    """
+def family() -> list[int]:
+    """This process and all below it."""
     children: dict[int, list[int]] = {}
     for entry in _PROC.glob("[0-9]*"):
         try:
@@ -160,11 +157,21 @@ def resident_bytes() -> dict[str, int]:
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found: dict[str, int] = {}
-    waiting, shared = [os.getpid()], 0
+    found, waiting = list[int](), [os.getpid()]
     while waiting:
-        pid = waiting.pop()
-        waiting += children.get(pid, [])
+        found.append(waiting.pop())
+        waiting += children.get(found[-1], [])
+    return found
+
+
+def resident_bytes() -> dict[str, int]:
+    """Memory by process name of this process and all below it, files' page cache left out.
+
+    The object store, which several of them share, counts once, as `object store`.
+    """
+    found: dict[str, int] = {}
+    shared = 0
+    for pid in family():
         try:
             status = (_PROC / str(pid) / "status").read_text()
         except OSError:

@@ -26,7 +26,7 @@ def score(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return UNKNOWN
     is_small = abs(value) < 100 and value != int(value)
-    return f"{value:,.1f}" if is_small else f"{value:,.0f}"
+    return f"{value:z,.1f}" if is_small else f"{value:z,.0f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -50,7 +50,8 @@ def read_csv(path: Path, *, column: str = "score", at_frames: int | None = None)
         for row in reader:
             _take(row, f"{path}:{reader.line_num}", column, collected)
     except csv.Error as error:
-        raise BadInput(f"{path}:{reader.line_num} is no line of a CSV file: {error}") from error
+        where = f"{path}:{max(1, reader.line_num)}"  # the reader counts a header once it is whole
+        raise BadInput(f"{where} is no line of a CSV file: {error}") from error
     if not collected.runs and not collected.left_out:
         raise BadInput(f"{path} holds no score, only {_HEADER}; add a line for each game and seed")
     return _at_frame(collected, at_frames)

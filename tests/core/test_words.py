@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dreamer_core.words import duration, few, plural
+from dreamer_core.words import duration, few, plural, score
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,13 @@ def test_of_many_names_some_are_told_and_the_others_counted():
         "1 run",
         "1,200 runs",
     )
+
+
+def test_a_score_has_one_digit_where_it_is_small_and_no_sign_where_it_is_zero():
+    assert [score(x) for x in (-0.04, -0.0, 3.0, -2.66, 1234.5)] == [
+        "0.0",
+        "0",
+        "3",
+        "-2.7",
+        "1,234",
+    ]

@@ -113,6 +113,7 @@ def test_two_rows_of_one_seed_and_frame_are_both_there(tmp_path):
         ("game,score,frames\npong,1,-2e8\n", r":2: frames is '-2e8'; wanted 1 or more"),
         ("game,score\npong,1e308\npong,1e308\n", r":2: score is '1e308'; .* at most 1e\+100"),
         ('game,score\npong,"1\n', ":[12] is no line of a CSV file"),
+        ('{"game": "pong", "score": 1}\n', ":1 is no line of a CSV file"),
         (b"game,score\n\xff\xfe,3\n", "is no text"),
     ],
 )

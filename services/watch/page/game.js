@@ -55,6 +55,7 @@ function drawFacts(frame) {
   put("reward-unit", frame.reward_unit);
   const age = duration(serverNow() - frame.saved_s);
   put("weights", `weights of gradient step ${frame.gradient_step.toLocaleString("en")}, saved ${age} ago`);
+  byId("weights").title = byId("weights").textContent;
 }
 
 function drawSpark(frame) {

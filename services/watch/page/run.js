@@ -28,6 +28,7 @@ export function drawRun(told) {
   document.title = `${run.task}: dreamer watch`;
   put("task", run.task);
   put("run", `run ${run.run}, preset ${run.preset}, seed ${run.seed}`);
+  byId("run").title = byId("run").textContent;
   const isDone = run.is_demo || run.policy_step >= run.total_policy_steps;
   const ended = isDone ? "Training has ended" : "Training is stopped";
   put("training", run.trainer ? "Training is running" : ended);
@@ -53,7 +54,7 @@ function drawEnd(isDone) {
   const result = score ? `${isSampled ? "return" : "final score"} ${short(score.mean)}` : "no score";
   put("took", `${isDone ? "Done" : "Stopped"} after ${duration(run.trained_s)}, ${result}`);
   const how = isSampled ? ", actions sampled" : "";
-  put("scored", score ? `mean of the last ${score.episodes} ${score.played} episodes${how}` : "no episode ended");
+  put("scored", score ? `mean of the last ${score.episodes} ${score.played} episodes${how}` : "since no episode ended");
 }
 
 function drawCurves(curves) {
@@ -88,7 +89,8 @@ function judge(curves) {
   const [image, kl] = [curves.image_mse?.at(-1)?.[1], curves.kl?.at(-1)?.[1]];
   if (image !== undefined) {
     const share = stillError ? `: ${compared(image / stillError)} the mean picture's ${short(stillError, 2)}` : "";
-    lines.push([`Image error ${short(image)}${trend(curves.image_mse)}${share}.`, " Good: a small share, not rising."]);
+    const good = share ? "a small share, not rising" : "falling, and later level";
+    lines.push([`Image error ${short(image)}${trend(curves.image_mse)}${share}.`, ` Good: ${good}.`]);
   }
   if (kl !== undefined) {
     const most = run.most_nats ? ` of at most ${short(run.most_nats)}` : "";

@@ -5,16 +5,20 @@ import { short } from "./charts.js";
 import { drawFrame } from "./game.js";
 import { drawRun, isTraining, setStillError } from "./run.js";
 import { changesTheme } from "./theme.js";
-import { put } from "./words.js";
+import { duration, put } from "./words.js";
 
 const CURVE_INTERVAL_MS = 5000;
 const RETRY_MS = 2000;
 const SLOW = 0.9; // of the speed asked for
+const QUIET_MS = 5000; // after so long without a frame the page says so
 const byId = (id) => document.getElementById(id);
 
 let connection = null;
 let waitingFrame = null; // the newest frame that came while another was being drawn
 let isDrawing = false;
+let heardMs = 0; // when the newest frame came, or the connection was made
+let awaitedMs = 0; // time that the next frame may take at the speed of the newest
+let reason = null; // why the newest frame came late
 
 // ---- the connection: open only while the page is looked at, so that nobody plays for nobody
 
@@ -23,6 +27,10 @@ function connect() {
   connection = null;
   if (document.hidden) return;
   connection = new EventSource("stream");
+  connection.onopen = () => {
+    heardMs = Date.now();
+    say("starting", "Starting the game …");
+  };
   connection.onmessage = (event) => take(JSON.parse(event.data));
   connection.onerror = () => {
     say("lost", "Disconnected: trying again …");
@@ -52,6 +60,7 @@ function take(message) {
     notice(message.reason);
   } else {
     waitingFrame = message;
+    heardMs = Date.now();
     if (!isDrawing) drawNewest();
   }
 }
@@ -91,9 +100,26 @@ function sayHowItGoes({ wanted_speed: wanted, step_s: step, step_cpu_s: cpu }) {
   const possible = step > 0 ? 1 / step : wanted;
   const isSlow = possible < SLOW * wanted;
   const speed = `, ${short(Math.min(possible, wanted))} of ${short(wanted)} policy steps/s`;
-  const busy = isTraining() ? "training goes first" : "other programs have the processor";
-  const reason = cpu > step / 2 ? `a step takes ${short(1000 * cpu, 2)} ms here` : busy;
+  reason = cpu > step / 2 ? `a step takes ${short(1000 * cpu, 2)} ms here` : busy();
+  awaitedMs = 3000 * Math.max(step, 1 / wanted);
   say(isSlow ? "slow" : "playing", "Live", isSlow ? `${speed}: ${reason}` : speed);
+  if (!isSlow) reason = null;
+}
+
+function busy() {
+  return isTraining() ? "training goes first" : "other programs have the processor";
+}
+
+/** Says since when nothing came, where the next frame should long be there. */
+function sayWhatIsAwaited() {
+  const quietMs = Date.now() - heardMs;
+  const age = duration(quietMs / 1000);
+  const { game } = document.body.dataset;
+  if (game === "starting" && quietMs > QUIET_MS) {
+    say("starting", "Starting the game", `, ${age} so far${isTraining() ? `: ${busy()}` : ""}`);
+  } else if (["playing", "slow"].includes(game) && quietMs > Math.max(QUIET_MS, awaitedMs)) {
+    say("slow", "Live", `, no step for ${age}: ${reason ?? busy()}`);
+  }
 }
 
 // ---- the run
@@ -121,3 +147,4 @@ controls.begin((choice) => {
 });
 connect();
 refreshRun();
+setInterval(sayWhatIsAwaited, 1000);

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import re
+import time
 
 import cv2
 import numpy as np
@@ -36,6 +37,7 @@ GROUND = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Num
 CELLS = """[...document.querySelectorAll("#actions.stick li")].map((x) => [x.title,
   x.style.gridColumnStart, x.style.gridRowStart, x.children[2].textContent,
   x.classList.contains("chosen")])"""
+LIVE = "document.querySelector('#live').innerText"
 NUMBERS = """import("/charts.js").then(({short}) =>
   [0, 0.0005, 12.34, 999.4, 999.7, -999.7, 123456, 999700, 1.5e9, NaN].map((x) => short(x)))"""
 TICKS = """["returns", "losses"].map((id) =>
@@ -100,16 +102,26 @@ async def watch_the_game(page, seen):
 
 
 async def look_at_a_joystick(page, run_dir):
-    """A game of the console, played slower than it was asked for."""
+    """A game of the console that starts late, is slower than it was asked for, and stands still."""
     stage = Stage()
-    await stage.show(json.dumps(joystick_frame()).encode())
     async with served(run_dir, stage) as url:
         await page.open(url)
+        starting = await page.wait_until(f"{LIVE}.match(/.* so far/)?.[0]")
+        looks = await page.wait_until("document.querySelector('#judged').innerText")
+        await stage.show(json.dumps(joystick_frame()).encode())
         await page.wait_until("document.querySelectorAll('#actions.stick li').length === 18")
         return {
+            "starting": starting,
+            "judged at first": looks,
+            "is cut off": await page.evaluate(
+                "{document.querySelector('#task').textContent = 'pong';"
+                "const {scrollWidth, clientWidth} = document.querySelector('#weights');"
+                "scrollWidth > clientWidth}"
+            ),
             "cells": await page.evaluate(CELLS),
             "state": await page.evaluate("document.body.dataset.game"),
-            "live": await page.evaluate("document.querySelector('#live').innerText"),
+            "live": await page.evaluate(LIVE),
+            "still": await page.wait_until(f"{LIVE}.match(/.*no step for.*/)?.[0]"),
             "judged": await page.wait_until(
                 "document.querySelector('#judged').textContent.match(/.*mean picture.*/)?.[0]"
             ),
@@ -130,7 +142,7 @@ def joystick_frame():
                        for name in names],
         "value": zeros, "predicted_reward": zeros, "lives_on": zeros, "imagined_action": [0] * 15,
         "screen": png, "tiles": png, "imagined": png, "checkpoints": [7], "gradient_step": 7,
-        "saved_s": 0.0, "wanted_speed": 15.0, "step_s": 0.2, "step_cpu_s": 0.19,
+        "saved_s": time.time() - 125_000, "wanted_speed": 15.0, "step_s": 0.2, "step_cpu_s": 0.19,
         "still_error": 1.0, "problem": None,
     }  # fmt: skip
 
@@ -191,6 +203,7 @@ def test_the_page_says_what_good_values_of_the_losses_are(seen):
     judged = seen["joystick"]["judged"]
     assert re.search(r"Image error \S+: \d+% of the mean picture's \S+\. Good: ", judged)
     assert re.search(r"KL \S+ of at most \S+ nats\. Good: ", judged)
+    assert "share" not in seen["joystick"]["judged at first"]  # of what is not known yet
 
 
 def test_the_game_is_paused_and_its_mode_chosen_on_the_page(seen):
@@ -208,6 +221,17 @@ def test_a_joystick_has_its_positions_and_a_slow_game_says_why(seen):
     assert cells["NOOP"][:2] == ["2", "2"] and cells["DOWNRIGHT"][:2] == ["3", "3"]
     assert seen["joystick"]["state"] == "slow"
     assert "5 of 15 policy steps/s: a step takes 190 ms here" in seen["joystick"]["live"]
+
+
+def test_a_game_that_has_not_begun_or_stands_still_is_said_to(seen):
+    assert re.fullmatch(r"Starting the game, \d+ s so far", seen["joystick"]["starting"])
+    assert re.fullmatch(
+        r"Live, no step for \d+ s: a step takes 190 ms here", seen["joystick"]["still"]
+    )
+
+
+def test_the_age_of_the_weights_is_not_cut_off_where_the_game_is_slow(seen):
+    assert not seen["joystick"]["is cut off"]
 
 
 def test_the_curves_of_run_and_episode_are_drawn(seen):

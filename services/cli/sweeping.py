@@ -15,6 +15,9 @@ from services.sweep.progress import PHASES, SweepProgress
 from services.sweep.table import SweepDisplay, render_end
 from services.terminal.stop_request import TERMINATED_EXIT, StopRequest
 
+_UNWRAPPED_COLUMNS = 10_000
+"""A log has no width: a reason or a path is one line of it."""
+
 
 def sweep_shown(command: SweepCommand) -> int:
     """Runs a sweep under the live display, or with lines; returns the exit code."""
@@ -32,14 +35,17 @@ def sweep_shown(command: SweepCommand) -> int:
             on_start=lambda _url: should_stop.listen(),
             should_stop=should_stop,
         )
-    _say_end(console, progress, command.directory)
+    say_end(console, progress, command.directory)
     if not progress.is_over:
         return should_stop.exit_code or TERMINATED_EXIT
     return Failed.exit_code if progress.where("failed") else 0
 
 
-def _say_end(console: Console, progress: SweepProgress, sweep_dir: Path) -> None:
+def say_end(console: Console, progress: SweepProgress, sweep_dir: Path) -> None:
+    """Says what the sweep came to: tables, or one object where lines are JSON."""
     if not is_json():
+        if not console.is_terminal:
+            console.width = _UNWRAPPED_COLUMNS
         console.print(render_end(progress, sweep_dir))
         return
     states = {phase: progress.count(phase) for phase in PHASES}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -20,7 +21,10 @@ from services.terminal.format import format_number
 from services.terminal.live_or_lines import LiveOrLines
 
 _FIXED_LINES = 8  # of the table: frame, totals, headings, the line that counts what is left out
-_NAMES, _NAME_WIDTH = ("game", "node"), 24
+_NAME_WIDTH = 24  # of a game or a node, which alone are cut
+_NOTE_WIDTH = 21  # at least, where a run has failed
+_HEADINGS = ("game", "seed", "node", "policy steps", "return", "steps/s", "failures")
+_LEFT_OUT_FIRST = ("failures", "node", "steps/s", "return")
 
 
 def render(
@@ -41,9 +45,7 @@ def render(
     head.add_row(ProgressBar(total=1.0, completed=progress.share), Text(_counts(progress)))
     shown = [*progress.where("running"), *progress.where("failed")]
     num_rows = max(0, max_lines - _FIXED_LINES)
-    body = _rows(shown[:num_rows])
-    if len(shown) > num_rows:
-        body.add_row(Text(f"and {len(shown) - num_rows} more", style="dim"))
+    body = _Runs(shown[:num_rows], left_out=max(0, len(shown) - num_rows))
     spent, left = duration(now_s - started_s), duration(progress.time_left_s)
     foot = Text(
         f"{spent} so far, {left} left, "
@@ -64,20 +66,42 @@ def _counts(progress: SweepProgress) -> str:
     return f"{progress.share:.0%} · {progress}"
 
 
-def _rows(shown: Sequence[RunState]) -> Table:
-    body = Table(expand=True, box=None, padding=(0, 1), show_edge=False, pad_edge=False)
-    for heading in ("game", "seed", "node", "policy steps", "return", "steps/s", "failures"):
-        is_name = heading in _NAMES
-        body.add_column(
-            Text(heading, style="bold"),
-            justify="left" if is_name else "right",
-            no_wrap=True,
-            max_width=_NAME_WIDTH if is_name else None,
-        )
-    body.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for run in shown:
-        body.add_row(*_cells(run))
-    return body
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """A line a run; where that is too wide, columns are left out and no number is cut."""
+
+    shown: Sequence[RunState]
+    left_out: int = 0
+    """Further runs, which are counted alone."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = [_cells(run) for run in self.shown]
+        columns = {heading: [row[index] for row in rows] for index, heading in enumerate(_HEADINGS)}
+        width = options.max_width - (_NOTE_WIDTH if any(row[-1] for row in rows) else 0)
+        for heading in _LEFT_OUT_FIRST:
+            if sum(_width(*column) for column in columns.items()) <= width:
+                break
+            del columns[heading]
+        others = sum(_width(*column) for column in columns.items() if column[0] != "game")
+        room = max(1, options.max_width - others - 2)
+        table = Table(expand=True, box=None, padding=(0, 1), show_edge=False, pad_edge=False)
+        for heading in columns:
+            most = {"game": min(room, _NAME_WIDTH), "node": _NAME_WIDTH}.get(heading)
+            justify = "right" if most is None else "left"
+            title = Text(heading, style="bold")
+            table.add_column(title, justify=justify, no_wrap=True, max_width=most)
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        for *cells, note in zip(*columns.values(), (row[-1] for row in rows), strict=True):
+            table.add_row(*cells, note)
+        yield table
+        if self.left_out:
+            yield Text(f"and {self.left_out} more", style="dim")
+
+
+def _width(heading: str, cells: Sequence[Text]) -> int:
+    """Returns the columns of a terminal that a column of the table takes, with what parts it."""
+    widest = max(len(heading), *(cell.cell_len for cell in cells), 0)
+    return 2 + (min(widest, _NAME_WIDTH) if heading in ("game", "node") else widest)
 
 
 def _cells(run: RunState) -> list[Text]:
@@ -133,7 +157,7 @@ def render_status(status: SweepStatus) -> RenderableType:
     parts: list[RenderableType] = [head]
     begun = [run for run in progress.where("waiting") if run.policy_step or run.failures]
     if shown := [*progress.where("running"), *progress.where("failed"), *begun]:
-        parts += ["", _rows(shown)]
+        parts += ["", _Runs(shown)]
     if done := progress.where("done"):
         parts += ["", _scores(done)]
     return Group(*parts)

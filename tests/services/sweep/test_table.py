@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from services.cli.sweeping import say_end
 from services.sweep.plan import (
     RunKey,
 )
@@ -37,6 +38,20 @@ def test_the_table_fits_the_terminal(height, width):
     lines = drawn(many(), height=height, width=width).splitlines()
     assert len(lines) <= height
     assert max(len(line) for line in lines) <= width
+
+
+@pytest.mark.parametrize("width", [79, 60, 40])
+def test_a_narrow_table_leaves_columns_out_and_cuts_no_number(width):
+    text = drawn(many(), width=width)
+    assert text.count("pong     0  ") == 1 and text.count("100 of 200") == 16
+    assert text.count("-20.5 (mean of 3)") == (16 if "return" in text else 0)
+    assert ("return" in text) == (width > 40)
+
+
+@pytest.mark.parametrize("width", [79, 60])
+def test_a_narrow_table_has_room_for_the_reason_of_a_failure(width):
+    text = drawn(SweepProgress(many().runs[-3:]), width=width)
+    assert "failed: the simulat" in text and "100 of 200" in text
 
 
 def test_the_table_shows_totals_the_running_runs_and_how_many_it_leaves_out():
@@ -70,6 +85,14 @@ def test_a_sweep_that_has_waiting_or_running_runs_at_its_end_was_stopped():
     for phase in ("waiting", "running"):
         stopped = SweepProgress((state("hero", phase="done"), state(phase=phase)))
         assert "Stopped; the same" in text_of(render_end(stopped, Path("sweeps/debug")))
+
+
+def test_in_a_log_the_reasons_of_failed_runs_are_not_wrapped():
+    console = Console(file=io.StringIO(), width=80)
+    say_end(console, many(), Path("sweeps") / ("a-long-name-" * 9))
+    lines = console.file.getvalue().splitlines()
+    assert any(line.count("the simulator's licence ran out") == 9 for line in lines)
+    assert all("sweeps/" not in line or "a-long-name-" * 9 in line for line in lines)
 
 
 def said_by(console):

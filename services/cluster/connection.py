@@ -180,14 +180,17 @@ def _shut_down() -> None:
 def _join(address: str, namespace: str) -> None:
     """Connects to a cluster."""
     require_address(address)
+    found = address
     try:
         found = _address_here() if address == AUTO else address
         is_of_this_machine_alone = _require_listener(found)
         with _on_loopback() if is_of_this_machine_alone else nullcontext():
             ray.init(address=found, namespace=namespace, logging_level=logging.ERROR)
     except (OSError, RuntimeError, UnicodeError, RayError) as error:  # UnicodeError: of a host
+        by = "RAY_ADDRESS" if os.environ.get("RAY_ADDRESS", AUTO) == found else "`ray start`"
+        where = address if found == address else f"{address}, which is {found} by {by}"
         raise NoCluster(
-            f"Wanted to join the Ray cluster at {address}, but {first_line(error)}. This machine "
+            f"Wanted to join the Ray cluster at {where}, but {first_line(error)}. This machine "
             "has to be a node of it, with its token in RAY_AUTH_TOKEN or ~/.ray/auth_token; if it "
             "is just starting or ending, try again"
         ) from error

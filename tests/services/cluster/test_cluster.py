@@ -189,6 +189,18 @@ def test_auto_is_no_cluster_that_nobody_named(joined):
     assert not joined
 
 
+@pytest.mark.parametrize("by", ["RAY_ADDRESS", "`ray start`"])
+def test_auto_that_does_not_answer_is_told_with_its_address_and_who_named_it(
+    joined, tmp_path, monkeypatch, by
+):
+    if by == "RAY_ADDRESS":
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    with pytest.raises(cluster.NoCluster, match=f"at auto, which is 127.0.0.1:1 by {by}, but"):
+        join("auto")
+    assert not joined
+
+
 def test_auto_is_not_what_another_user_named(joined, listening, tmp_path, monkeypatch):
     (tmp_path / "ray" / "ray_current_cluster").write_text(listening)
     owner = (tmp_path / "ray" / "ray_current_cluster").stat().st_uid

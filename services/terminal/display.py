@@ -42,7 +42,7 @@ def _rows(progress: Progress) -> dict[str, list[tuple[str, str]]]:
     seen = "vector" if is_vector_alone else "image"
     return {
         "progress": [
-            ("env frames", value("dreamer_env_frames_total")),
+            ("env frames", format_number(progress.env_frames)),
             ("gradient steps", format_number(progress.gradient_step)),
             ("policy steps/s", format_number(progress.policy_steps_per_second)),
             ("gradient steps/s", format_number(progress.gradient_steps_per_second)),

@@ -52,6 +52,14 @@ class Progress:
         return f"{format_number(step)} of {total} steps"
 
     @property
+    def env_frames(self) -> float | None:
+        """Simulator frames of `policy_step`, which is newer than what was reported of both."""
+        steps, frames = (
+            self.values.get(f"dreamer_{name}_total") for name in ("policy_steps", "env_frames")
+        )
+        return frames * self.policy_step / steps if frames and steps else frames
+
+    @property
     def mean_return(self) -> float | None:
         """Of the newest training episodes; None before the first has ended."""
         return mean(self.returns) if self.returns else None

@@ -56,6 +56,13 @@ def test_speeds_and_time_left_are_those_that_are_reported():
     assert progress.time_left_s == (50_000 - 20_500) / 50
 
 
+def test_frames_are_those_of_the_policy_steps_beside_them():
+    counted = {"dreamer_policy_steps_total": 80_000, "dreamer_env_frames_total": 320_000}
+    report = Report(service="replay", values=counted)
+    progress = halfway().advance(report, policy_step=81_000, gradient_step=20_500)
+    assert "81.0k policy steps (324k frames" in render_line(progress)
+
+
 def test_gradient_steps_that_are_all_that_is_left_count():
     report = Report(service="supervisor", values=SPEEDS)
     progress = halfway().advance(report, policy_step=200_000, gradient_step=20_500)

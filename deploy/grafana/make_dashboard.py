@@ -144,8 +144,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
               queries={"": metric("policy_lag_gradient_steps")}),
     ),
     "Is it learning?": (
-        Panel(title="Return", help="Sum of raw rewards: the newest training episode, evaluation.",
+        Panel(title="Return",
+              help="Sum of raw rewards: the newest training episode, the mean of the last 100, "
+                   "evaluation.",
               queries={"training": metric("episode_return"),
+                       "mean of 100": metric("episode_return_mean"),
                        "evaluation ({{mode}}, {{weights}})": metric("evaluation_return")}),
         Panel(title="Episode length", help="Policy steps of the newest episode.",
               queries={"training": metric("episode_length_policy_steps"),
@@ -205,6 +208,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                        "dropped reports": metric("dropped_reports_total")}),
         Panel(title="What the replay holds", help="Levels off at replay.capacity_steps.",
               queries={"rows": metric("replay_steps"), "episodes": metric("replay_episodes")}),
+        Panel(title="Free disk", unit="bytes", width=12,
+              help="Of the disk with the run directory. A run whose disk is full stands still.",
+              queries={"": metric("disk_free_bytes")}),
+        Panel(title="Memory of the process", unit="bytes", width=12,
+              help="Resident, of the command itself; its services have their own.",
+              queries={"": f'process_resident_memory_bytes{{job="dreamer", {RUN}}}'}),
     ),
     "Sweeps": (
         Panel(title="Runs of the sweep", help="By state; failed ones have had all their retries.",

@@ -24,7 +24,7 @@ from dreamer_core.scores.at_frame import NoScore, require_reached, require_there
 from dreamer_core.scores.csv_scores import read_csv
 from dreamer_core.scores.run_config import read_run_config
 from dreamer_core.scores.scored import LARGEST_SCORE, CollectedRuns, LeftOut, ScoredRun
-from dreamer_core.scores.stamp import Stamp, protocol_of, written_by
+from dreamer_core.scores.stamp import EVALUATION_EPISODES, Stamp, protocol_of, written_by
 from dreamer_core.scores.table import NOT_IN_TABLE, game_named
 from dreamer_core.storage.provenance import VERSIONS_FILE, read_versions
 from dreamer_core.words import plural
@@ -197,7 +197,7 @@ def _last_evaluations(
     )
     assert last is not None
     return last, {
-        "returns": "evaluation episodes",
+        "returns": EVALUATION_EPISODES,
         "mode": mode,
         "weights": LATEST,
         "evaluation_interval_frames": round(interval),

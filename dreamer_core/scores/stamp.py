@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from dreamer_core.config import Config
+from dreamer_core.fields import to_dict
 from dreamer_core.presets import PRESETS, leaves, preset
 from dreamer_core.storage.identity import MAY_CHANGE
 from dreamer_core.storage.provenance import Versions, short
@@ -18,6 +19,7 @@ from dreamer_core.words import plural
 Stamp: TypeAlias = dict[str, str | int | float | bool | None]
 """Name of each fact to its value."""
 
+EVALUATION_EPISODES = "evaluation episodes"
 FULL_ACTION_SET = 18
 """Actions of every Atari environment here (`full_action_space` of the Arcade Learning
 Environment)."""
@@ -97,6 +99,33 @@ def differences(stamps: Sequence[Stamp]) -> list[str]:
     if known and len(known) < len(stamps):
         lines.append(f"the protocol of {plural(len(stamps) - len(known), 'run')} is not known")
     return lines
+
+
+def unlike_the_paper(stamps: Sequence[Stamp]) -> list[str]:
+    """Returns each fact in which a protocol is not that of Table K.1 and the paper's curves.
+
+    Args:
+        stamps: of runs; facts that one does not have are passed over.
+    """
+    lines: list[str] = []
+    for name, theirs in _of_the_paper().items():
+        others = {shown(stamp[name]) for stamp in stamps if stamp.get(name, theirs) != theirs}
+        if others:
+            lines.append(f"{name} {', '.join(sorted(others))} (the paper's: {shown(theirs)})")
+    return lines
+
+
+def _of_the_paper() -> Stamp:
+    """Sec. 3 and the authors' code, as preset `atari` has them; see docs/reproducing.md."""
+    paper = preset("atari")
+    stamp = protocol_of(to_dict(paper))
+    del stamp["preset"]
+    return {
+        "returns": EVALUATION_EPISODES,
+        "mode": "greedy",
+        "evaluation_interval_frames": paper.evaluation.interval_frames,
+        **stamp,
+    }
 
 
 def shown(value: Any) -> str:

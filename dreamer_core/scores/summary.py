@@ -19,7 +19,7 @@ from dreamer_core.scores.aggregate import (
 )
 from dreamer_core.scores.atari5 import estimated_median
 from dreamer_core.scores.scored import CollectedRuns, ScoredRun
-from dreamer_core.scores.stamp import differences
+from dreamer_core.scores.stamp import differences, unlike_the_paper
 from dreamer_core.scores.table import AGENTS, Agent, GameRow, table_k1
 
 _SEED = 0  # of the bootstrap
@@ -126,6 +126,9 @@ class Summary:
                 "games have different numbers of seeds: in iqm and optimality_gap each run counts "
                 "once, so that games with more seeds count more"
             )
+        unlike = unlike_the_paper([run.stamp for run in self.collected.runs])
+        if unlike:
+            found.append(f"not the protocol of the paper's columns: {'; '.join(unlike)}")
         return found
 
     @property

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.console import Console
 
-from dreamer_core.config import EPISODE_LIMIT
+from dreamer_core.config import EPISODE_LIMIT, Config
 from dreamer_core.errors import BadInput
+from dreamer_core.fields import to_dict
 from dreamer_core.report.metrics import mean_info
+from dreamer_core.scores.stamp import protocol_of, shown
 from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.types import EpisodeSummary
@@ -21,6 +23,8 @@ from services.cli.parsing import parse, require_video_suffix
 
 if TYPE_CHECKING:
     from dreamer_core.report.video import Video
+
+_HOW_THE_RUN_EVALUATES = ("episodes_an_evaluation", "evaluation_limit_frames")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,7 @@ def parsed(arguments: list[str]) -> EvalCommand:
 def run(arguments: list[str]) -> int:
     """Plays, and returns the exit code."""
     command = parsed(arguments)
-    read_config(run_named(command.run_dir))  # a wrong directory is told before PyTorch is loaded
+    config = read_config(run_named(command.run_dir))  # a wrong one is told before PyTorch is loaded
     from dreamer_core.run.evaluation import evaluate_run  # noqa: PLC0415 (takes seconds)
 
     console = Console(markup=False)
@@ -87,9 +91,17 @@ def run(arguments: list[str]) -> int:
         f"mean return {mean:g} over {plural(len(played), 'episode')}, mode {command.mode}"
         f"{_told(mean_info(played))}"
     )
+    console.print(_protocol(config))
     for video in videos:
         console.print(f"video {video.path} ({video.codec})", soft_wrap=True)
     return 0
+
+
+def _protocol(config: Config) -> str:
+    """Returns what else the score is a score of: the stamp of its run, but how that evaluates."""
+    stamp = protocol_of(to_dict(config)).items()
+    told = [(k, x) for k, x in stamp if x is not None and not k.startswith(_HOW_THE_RUN_EVALUATES)]
+    return "protocol: " + ", ".join(f"{name} {shown(value)}" for name, value in told)
 
 
 def _end(episode: EpisodeSummary, command: EvalCommand) -> str:

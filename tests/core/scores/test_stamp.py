@@ -4,7 +4,13 @@ import dataclasses
 
 from dreamer_core.fields import to_dict
 from dreamer_core.presets import preset
-from dreamer_core.scores.stamp import differences, protocol_of, written_by
+from dreamer_core.scores.stamp import (
+    EVALUATION_EPISODES,
+    differences,
+    protocol_of,
+    unlike_the_paper,
+    written_by,
+)
 from dreamer_core.storage.provenance import Versions
 
 ATARI = to_dict(preset("atari"))
@@ -113,3 +119,22 @@ def test_the_program_that_wrote_a_run_last_is_in_its_stamp():
     both = written_by(Versions(2, (old, new)))
     assert both == {"version": "0.2.0", "commit": "2" * 12, "programs": 2}
     assert written_by(Versions(2, ({"version": None},)))["commit"] == "unknown"
+
+
+PAPERS = {"returns": EVALUATION_EPISODES, "mode": "greedy", "evaluation_interval_frames": 100_000}
+
+
+def test_the_papers_preset_is_played_as_the_paper_plays():
+    stamp = {**PAPERS, **protocol_of(to_dict(preset("atari")))}
+    assert unlike_the_paper([stamp, {}, {**stamp, "preset": "another", "seed": 3}]) == []
+
+
+def test_what_the_small_agent_does_otherwise_than_the_paper_is_told_with_both_values():
+    stamp = {**PAPERS, **protocol_of(to_dict(preset("atari_tiny")))}
+    stamp["evaluation_interval_frames"] = 40_000
+    assert unlike_the_paper([stamp, {**stamp, "mode": "sample"}]) == [
+        "mode sample (the paper's: greedy)",
+        "evaluation_interval_frames 40,000 (the paper's: 100,000)",
+        "episodes_an_evaluation 5 (the paper's: 1)",
+        "evaluation_limit_frames 20,000 (the paper's: 108,000)",
+    ]

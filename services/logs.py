@@ -21,13 +21,15 @@ from typing import Any, Literal, TextIO
 from dreamer_core.errors import DreamerError, naming
 
 LogFormat = Literal["text", "json"]
+Ended = Literal["stopped", "failed", "killed"]
+"""How a process of a run ended."""
 STARTED, STOPPED = "Started at gradient step", "Stopped at gradient step"
 """How a run's log tells of a process of it."""
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """What colours a terminal and moves its cursor."""
 _TAIL_BYTES = 1 << 20
 _FORMAT_VARIABLE = "DREAMER_LOG_FORMAT"
-_STOPPED = re.compile(r'(?: (?:INFO|ERROR) |"message": ")Stopped\b')
+_STOPPED = re.compile(r'(?: (INFO|ERROR) |"level": "(INFO|ERROR)", "message": ")Stopped\b')
 _RAY_PREFIX = re.compile(
     r"^(?:\x1b\[\d+m)?"
     r"\((?:(?:(\w+)[^()]* )?pid=\d+[^()]*|(raylet|autoscaler)\b[^()]*)\)"
@@ -170,18 +172,25 @@ def logging_to_file(service: str, path: Path) -> Generator[None]:
             handler.close()
 
 
-def was_cut_off(path: Path) -> bool:
-    """Whether the last start that a log tells of has no end: the process was killed.
+def how_it_ended(path: Path) -> Ended | None:
+    """How the last process that a log tells of ended; None if none started, or that is not known.
+
+    One that runs has not ended, and looks as if it was killed.
 
     Raises:
         OSError: the log cannot be read.
     """
     if not path.exists():
-        return False
+        return None
     with path.open("rb") as log:
         log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         _, started, since = log.read().decode(errors="replace").rpartition(STARTED)
-    return bool(started) and not _STOPPED.search(since)
+    if not started:
+        return None
+    found = _STOPPED.search(since)
+    if found is None:
+        return "killed"
+    return "failed" if "ERROR" in found.groups() else "stopped"
 
 
 def _error(words: str, **attributes: Any) -> logging.LogRecord:

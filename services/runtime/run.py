@@ -22,7 +22,7 @@ from dreamer_core.run.scoring import last_evaluated
 from dreamer_core.storage.run_directory import require_free
 from dreamer_core.types import EnvSpec, Report
 from services.cluster.leaving import leaving
-from services.logs import STARTED, STOPPED, logging_to_file, was_cut_off
+from services.logs import STARTED, STOPPED, how_it_ended, logging_to_file
 from services.prometheus.targets import (
     run_label,
     target_name,
@@ -99,7 +99,7 @@ def train(
 
         front = stack.enter_context(open_front(config, spec, run_dir, show))
         with naming(f"read {front.paths.log}", "Mend its permissions"):
-            was_killed = was_cut_off(front.paths.log)
+            was_killed = how_it_ended(front.paths.log) == "killed"
         stack.enter_context(logging_to_file("supervisor", front.paths.log))
         front.tell_news()
         if was_killed:

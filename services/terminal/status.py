@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from rich.table import Table
 
@@ -19,6 +20,7 @@ from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.storage.store import open_store
 from dreamer_core.words import duration
+from services.logs import Ended, how_it_ended
 from services.terminal.format import format_number
 
 _TAIL_BYTES = 1_000_000
@@ -59,6 +61,8 @@ class RunStatus:
     seed: int
     holder: str | None
     """Who trains, as `process N on HOST`; None if nobody does."""
+    ended: Literal["done"] | Ended | None = None
+    """How it ended where nobody trains; None where that is not known, as of `dreamer local`."""
     checkpoint: CheckpointStatus | str | None
     """The reason where it cannot be read; None before the first."""
     steps: int
@@ -100,11 +104,15 @@ def read_status(run_dir: Path) -> RunStatus:
     )
     with naming(f"read {run_dir / METRICS_FILE}", "Mend its permissions"):
         history = read_history(run_dir, tail_bytes=_TAIL_BYTES)
+    with naming(f"read {paths.log}", "Mend its permissions"):
+        ended = None if status.holder else how_it_ended(paths.log)
     newest = history.newest
     if newest is None:
-        return status
+        return replace(status, ended=ended)
+    is_done = status.holder is None and newest.policy_step >= status.steps
     return replace(
         status,
+        ended="done" if is_done else ended,
         policy_step=newest.policy_step,
         env_frame=newest.env_frame,
         gradient_step=newest.gradient_step,
@@ -120,7 +128,7 @@ def render_status(status: RunStatus) -> Table:
     table.add_column()
     table.add_row("run", status.run)
     table.add_row("preset", f"{status.preset}, task {status.task}, seed {status.seed}")
-    table.add_row("state", "not running" if status.holder is None else f"running: {status.holder}")
+    table.add_row("state", _state(status))
     table.add_row("newest checkpoint", _checkpoint(status.checkpoint))
     for name, text in _progress(status):
         table.add_row(name, text)
@@ -132,6 +140,13 @@ def as_json(status: RunStatus) -> str:
     content = asdict(status)
     content["values"] = {k: v if math.isfinite(v) else None for k, v in status.values.items()}
     return json.dumps(content, indent=2)
+
+
+def _state(status: RunStatus) -> str:
+    if status.holder is not None:
+        return f"running: {status.holder}"
+    how = {"failed": "failed, as `dreamer logs` tells"}.get(str(status.ended), status.ended)
+    return "not running" if how is None else f"not running: {how}"
 
 
 def _progress(status: RunStatus) -> Iterator[tuple[str, str]]:

@@ -12,11 +12,11 @@ from services.logs import (
     STARTED,
     STOPPED,
     WithoutPrefixes,
+    how_it_ended,
     line_of,
     log_to,
     logging_to_file,
     use_log_format,
-    was_cut_off,
 )
 
 BEGAN_S = 1_790_000_000.25
@@ -109,15 +109,15 @@ def fail_after_the_start(path):
 def test_a_log_without_an_end_is_of_a_process_that_was_killed(tmp_path, wanted):
     use_log_format(wanted)
     path = tmp_path / "supervisor.log"
-    assert not was_cut_off(path)
+    assert how_it_ended(path) is None
     with logging_to_file("supervisor", path):
         logging.getLogger().setLevel(logging.INFO)
         logging.getLogger("x").info("%s 0", STARTED)
-    assert was_cut_off(path)
+    assert how_it_ended(path) == "killed"
     with logging_to_file("supervisor", path):
         logging.getLogger("x").info("%s 9", STOPPED)
         logging.getLogger("x").info("a word after it")
-    assert not was_cut_off(path)
+    assert how_it_ended(path) == "stopped"
     with pytest.raises(ValueError, match="a bug"):
         fail_after_the_start(path)
-    assert not was_cut_off(path)  # it says itself why it ended
+    assert how_it_ended(path) == "failed"

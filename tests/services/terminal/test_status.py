@@ -53,6 +53,23 @@ def test_a_run_that_has_reported_nothing_says_so(tmp_path, log):
     assert (rows["newest checkpoint"], rows["progress"]) == ("none yet", "no report yet")
 
 
+def test_how_a_run_ended_is_told(tmp_path, log):
+    log(40, KL, 2.0)
+    assert shown(tmp_path)["state"] == "not running", "dreamer local keeps no log"
+    path = tmp_path / "supervisor.log"
+    for words, state in (
+        ("INFO Started at gradient step 0", "killed"),
+        ("INFO Stopped at gradient step 10", "stopped"),
+        ("INFO Started at gradient step 10", "killed"),
+        ("ERROR Stopped: the disk is full", "failed, as `dreamer logs` tells"),
+    ):
+        with path.open("a") as lines:
+            lines.write(f"2026-01-01T00:00:00+00:00 supervisor {words}\n")
+        assert shown(tmp_path)["state"] == f"not running: {state}"
+    log(preset("debug").steps, KL, 2.0)
+    assert shown(tmp_path)["state"] == "not running: done"
+
+
 def test_the_newest_of_each_number_is_shown_with_where_the_run_stands(tmp_path, log):
     for policy_step, value in ((40, 2.0), (80, 3.0)):
         log(policy_step, KL, value)

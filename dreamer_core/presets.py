@@ -68,7 +68,7 @@ _BOXING = "learns fastest in minutes of Boxing"
 _DEBUG = "seconds, for tests"
 _CARTPOLE = "learns to balance the cartpole in an hour or two"
 _LARGER_STEPS = "a small model takes larger steps"
-_SHORT_MEMORY = "measured on a small task: with 0.999 a surprise can undo the model"
+_SHORT_MEMORY = "measured on two tasks: with 0.999 a surprise can undo the model"
 _MEMORY = "measured on a small task: a cue is remembered after half the gradient steps"
 _SMALL_KL = "measured on a small task: with 0.1 the prior hardly learns what moves"
 _MANY_ROWS = "measured on two small tasks: with more, as many gradient steps go further"
@@ -169,12 +169,13 @@ PRESETS: dict[str, Preset] = {
     ),
     "atari_tiny": Preset(
         "A small agent that shows progress on two CPU cores within minutes; its reward weight, "
-        "epsilon, discount and entropy schedule are not the paper's.",
+        "epsilon, beta_2, discount and entropy schedule are not the paper's.",
         (
             Change("steps", 10_000, "minutes on two cores"),
             *_TINY_MODEL,
             Change("world_model.optimizer.learning_rate", 3e-3, _BOXING),
             Change("world_model.optimizer.epsilon", 1e-7, _BOXING),
+            Change("world_model.optimizer.beta_2", 0.99, _SHORT_MEMORY),
             Change("world_model.reward_loss_scale", 30.0, _BOXING),
             Change("behavior.discount", 0.98, _BOXING),
             Change("behavior.entropy_scale", 3e-3, "the model errs at first: explore longer"),

@@ -47,7 +47,7 @@ def _warnings(contents: Contents) -> Html | None:
     items = [tag("li", each) for each in found]
     if differences:
         lines = tag("ul", *(tag("li", each) for each in differences))
-        words = "The protocol is not that of all runs, so their scores may not be comparable:"
+        words = "The runs were not all made by one protocol, so their scores may not be comparable:"
         items.insert(0, tag("li", words, lines))
     if not items:
         return None

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.docker.engine import Engine, engine, make_base_image
 
 PORT = "9464"
-_PROMETHEUS_PORT = "9090"
+_PROMETHEUS_PORT, _WATCH_PORT = "9090", "8764"
 _GET = """
 import sys, urllib.request
 with urllib.request.urlopen(sys.argv[1], timeout=60) as response:
@@ -82,6 +82,10 @@ class Stack:
         """Returns what the Prometheus of the stack answers on its published port."""
         answer = self._get(_PROMETHEUS_PORT, f"api/v1/{path}?{urlencode(parameters)}")
         return json.loads(answer)["data"]
+
+    def page(self) -> str:
+        """The page of `dreamer watch` on its published port."""
+        return self._get(_WATCH_PORT, "")
 
     def gradient_steps(self) -> float:
         """Gradient steps that the run has taken, 0 while nobody says."""

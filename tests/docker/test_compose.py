@@ -47,6 +47,14 @@ def test_episodes_are_filmed_where_the_run_can_be_written(stack):
         stack.inside("evaluator", *film)
 
 
+def test_the_page_of_the_run_is_served_on_loopback(stack):
+    stack.compose("--profile=watch", "up", "--wait", "--no-build", "watch")
+    assert "<title>" in stack.page()
+    ports = stack.engine.inspect(stack.container("watch"))["NetworkSettings"]["Ports"]
+    assert [place["HostIp"] for places in ports.values() for place in places or ()] == ["127.0.0.1"]
+    stack.compose("--profile=watch", "rm", "--stop", "--force", "watch")
+
+
 @pytest.mark.parametrize("service", WITH_EVALUATOR)
 def test_a_container_runs_under_tini_as_an_ordinary_user(stack, service):
     assert stack.inside(service, "cat", "/proc/1/cmdline").startswith("tini\0")

@@ -127,7 +127,7 @@ SHIFTED = np.concatenate([ACTION[1:], ACTION[:1]])
         ({"action": np.array(["up"] * 6)}, "action: wanted an array of numbers"),
         ({"image": IMAGE.astype(np.float32)}, "image must be uint8"),
         ({"image": IMAGE[:, :32]}, r"image must be \(6, 64, 64, 1\)"),
-        ({"image": IMAGE[:5]}, r"image must be \(6, 64, 64, 1\), got \(5"),
+        ({"image": IMAGE[:5]}, "as many rows, got image 5, prev_action 6"),
         ({"reward": np.where(STEP == 2, np.nan, STEP)}, "reward holds values that are not finite"),
         ({"is_first": STEP == 1}, "is_first must be true in row 0"),
         ({"is_last": STEP == 3}, "is_last must be true in the last row only"),

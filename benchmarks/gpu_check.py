@@ -7,8 +7,8 @@
 Needs Python 3.11 to 3.14 with torch >= 2.9, numpy, msgpack, gymnasium, ale-py, tensorboard,
 matplotlib, pillow, zstandard, fsspec and opencv (headless will do); pytest for `tests`, dm_control
 and mujoco < 4 for Walker, and triton and a C compiler for the compiled form. With `--device cpu
---preset debug` all of it is rehearsed on a CPU: what is captured there is eager here, and trainings
-are short.
+--preset debug --seconds 0.3` all of it is rehearsed on a CPU within minutes: what is captured there
+is eager here, and trainings are short.
 
 `all` is, in this order: the CUDA tests; every form of a gradient step against eager float32; nodes
 of its graphs; single convolutions and an empty node; kernels that are no part of the project yet

@@ -187,10 +187,10 @@ def how_it_ended(path: Path) -> Ended | None:
         _, started, since = log.read().decode(errors="replace").rpartition(STARTED)
     if not started:
         return None
-    found = _STOPPED.search(since)
-    if found is None:
+    found = list(_STOPPED.finditer(since))
+    if not found:
         return "killed"
-    return "failed" if "ERROR" in found.groups() else "stopped"
+    return "failed" if "ERROR" in found[-1].groups() else "stopped"
 
 
 def _error(words: str, **attributes: Any) -> logging.LogRecord:

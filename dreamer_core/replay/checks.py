@@ -13,9 +13,9 @@ def check_columns(chunk: EpisodeChunk, layout: RowLayout) -> None:
     """Raises ValueError or TypeError for a column of another shape or dtype, or not finite."""
     if len(chunk) == 0:
         raise ValueError("the chunk has no rows; send at least one")
-    rows = {name: len(getattr(chunk, name)) for name in layout.columns}
+    rows = {name: np.shape(getattr(chunk, name))[:1] for name in layout.columns}
     if len(set(rows.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in rows.items())
+        told = ", ".join(f"{name} {length[0] if length else 0}" for name, length in rows.items())
         raise ValueError(f"all columns must have as many rows, got {told}")
     for name, (dtype, row_shape) in layout.columns.items():
         column: np.ndarray = getattr(chunk, name)

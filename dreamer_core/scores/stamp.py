@@ -29,6 +29,7 @@ _OF_THE_PROTOCOL = {
     "action_repeat": "env.action_repeat",
     "max_noops": "env.max_noops",
 }
+_OF_ATARI = ("sticky_action_probability", "max_noops")
 _STAMPED_ALREADY = (
     *_OF_THE_PROTOCOL.values(),
     "env.time_limit_steps",
@@ -47,6 +48,8 @@ def protocol_of(config: Mapping[str, Any]) -> Stamp:
     stamp: Stamp = {
         name: found.get(path, defaults[path]) for name, path in _OF_THE_PROTOCOL.items()
     }
+    if stamp["suite"] != "atari":
+        stamp |= dict.fromkeys(_OF_ATARI)
     limit_steps = found.get("env.time_limit_steps", defaults["env.time_limit_steps"])
     repeat: Any = stamp["action_repeat"]
     stamp["action_set"] = FULL_ACTION_SET if stamp["suite"] == "atari" else None
@@ -109,10 +112,19 @@ def unlike_the_paper(stamps: Sequence[Stamp]) -> list[str]:
     """
     lines: list[str] = []
     for name, theirs in _of_the_paper().items():
-        others = {shown(stamp[name]) for stamp in stamps if stamp.get(name, theirs) != theirs}
+        others = {
+            shown(stamp[name])
+            for stamp in stamps
+            if stamp.get(name, theirs) != theirs and _counts(name, stamp)
+        }
         if others:
             lines.append(f"{name} {', '.join(sorted(others))} (the paper's: {shown(theirs)})")
     return lines
+
+
+def _counts(name: str, stamp: Stamp) -> bool:
+    """Whether a fact has a part in the score: how a run evaluates has none in training returns."""
+    return "evaluation" not in name or stamp.get("returns") == EVALUATION_EPISODES
 
 
 def _of_the_paper() -> Stamp:

@@ -91,17 +91,18 @@ def run(arguments: list[str]) -> int:
         f"mean return {mean:g} over {plural(len(played), 'episode')}, mode {command.mode}"
         f"{_told(mean_info(played))}"
     )
-    console.print(_protocol(config))
+    console.print(_protocol(config, command), soft_wrap=True)
     for video in videos:
         console.print(f"video {video.path} ({video.codec})", soft_wrap=True)
     return 0
 
 
-def _protocol(config: Config) -> str:
+def _protocol(config: Config, command: EvalCommand) -> str:
     """Returns what else the score is a score of: the stamp of its run, but how that evaluates."""
     stamp = protocol_of(to_dict(config)).items()
     told = [(k, x) for k, x in stamp if x is not None and not k.startswith(_HOW_THE_RUN_EVALUATES)]
-    return "protocol: " + ", ".join(f"{name} {shown(value)}" for name, value in told)
+    played = [("episode_limit", command.episode_limit), *told]
+    return "protocol: " + ", ".join(f"{name} {shown(value)}" for name, value in played)
 
 
 def _end(episode: EpisodeSummary, command: EvalCommand) -> str:

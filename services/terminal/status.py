@@ -15,7 +15,7 @@ from rich.table import Table
 from dreamer_core.config import Config
 from dreamer_core.errors import DreamerError, naming
 from dreamer_core.report.history import read_history
-from dreamer_core.report.read import METRICS_FILE
+from dreamer_core.report.read import METRICS_FILE, LogLine
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import RunPaths, holder, read_config
 from dreamer_core.storage.store import open_store
@@ -24,6 +24,7 @@ from services.logs import Ended, how_it_ended
 from services.terminal.format import format_number
 
 _TAIL_BYTES = 1_000_000
+_LOG_LAGS_S = 600.0  # at most, behind the reports of the process that writes both
 _SHOWN = {
     "dreamer_policy_steps_per_second": "policy steps/s",
     "dreamer_gradient_steps_per_second": "gradient steps/s",
@@ -104,15 +105,14 @@ def read_status(run_dir: Path) -> RunStatus:
     )
     with naming(f"read {run_dir / METRICS_FILE}", "Mend its permissions"):
         history = read_history(run_dir, tail_bytes=_TAIL_BYTES)
-    with naming(f"read {paths.log}", "Mend its permissions"):
-        ended = None if status.holder else how_it_ended(paths.log)
     newest = history.newest
+    ended = None if status.holder else _ended(paths, newest)
     if newest is None:
         return replace(status, ended=ended)
-    is_done = status.holder is None and newest.policy_step >= status.steps
+    is_done = newest.policy_step >= status.steps and ended in (None, "stopped")
     return replace(
         status,
-        ended="done" if is_done else ended,
+        ended="done" if is_done and status.holder is None else ended,
         policy_step=newest.policy_step,
         env_frame=newest.env_frame,
         gradient_step=newest.gradient_step,
@@ -172,6 +172,18 @@ def _progress(status: RunStatus) -> Iterator[tuple[str, str]]:
 def _ago(wall_time_s: float) -> str:
     """How long ago that was; nothing is in the future, whatever a clock says that was set back."""
     return f"{duration(max(0.0, time.time() - wall_time_s))} ago"
+
+
+def _ended(paths: RunPaths, newest: LogLine | None) -> Ended | None:
+    """How the newest process ended; None where that keeps no log, as `dreamer local`."""
+    with naming(f"read {paths.log}", "Mend its permissions"):
+        ended = how_it_ended(paths.log)
+        is_of_it = (
+            ended is None
+            or newest is None
+            or (newest.wall_time_s < paths.log.stat().st_mtime + _LOG_LAGS_S)
+        )
+    return ended if is_of_it else None
 
 
 def _newest_checkpoint(config: Config, paths: RunPaths) -> CheckpointStatus | str | None:

@@ -46,7 +46,10 @@ NOT_OF_THIS_RUN = {  # it sees images alone, on a CPU
     *("dreamer_vector_loss", "dreamer_vector_mean_squared_error"),
     *("dreamer_gpu_memory_bytes", "dreamer_gpu_memory_reserved_bytes"),
 }
-KNOWN_ELSEWHERE = ("up{", "ALERTS{", "process_")
+KNOWN_ELSEWHERE = (
+    *("up{", "ALERTS{"),
+    *("process_start_time_seconds{", "process_resident_memory_bytes{"),
+)
 
 
 def base_name(name):

@@ -83,9 +83,9 @@ class Stack:
         answer = self._get(_PROMETHEUS_PORT, f"api/v1/{path}?{urlencode(parameters)}")
         return json.loads(answer)["data"]
 
-    def page(self) -> str:
-        """The page of `dreamer watch` on its published port."""
-        return self._get(_WATCH_PORT, "")
+    def page(self, path: str) -> str:
+        """What the page of `dreamer watch` answers on its published port."""
+        return self._get(_WATCH_PORT, path)
 
     def gradient_steps(self) -> float:
         """Gradient steps that the run has taken, 0 while nobody says."""

@@ -49,7 +49,8 @@ def test_episodes_are_filmed_where_the_run_can_be_written(stack):
 
 def test_the_page_of_the_run_is_served_on_loopback(stack):
     stack.compose("--profile=watch", "up", "--wait", "--no-build", "watch")
-    assert "<title>" in stack.page()
+    assert "<title>" in stack.page("")
+    assert json.loads(stack.page("curve"))["run"] == "atari_tiny"
     ports = stack.engine.inspect(stack.container("watch"))["NetworkSettings"]["Ports"]
     assert [place["HostIp"] for places in ports.values() for place in places or ()] == ["127.0.0.1"]
     stack.compose("--profile=watch", "rm", "--stop", "--force", "watch")

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import pytest
 
+from dreamer_core.errors import BadInput
 from services.logs import (
     STARTED,
     STOPPED,
@@ -120,4 +121,15 @@ def test_a_log_without_an_end_is_of_a_process_that_was_killed(tmp_path, wanted):
     assert how_it_ended(path) == "stopped"
     with pytest.raises(ValueError, match="a bug"):
         fail_after_the_start(path)
+    assert how_it_ended(path) == "failed"
+
+
+def test_the_end_of_the_newest_process_counts_though_it_never_trained(tmp_path):
+    path = tmp_path / "supervisor.log"
+    with logging_to_file("supervisor", path):
+        logging.getLogger().setLevel(logging.INFO)
+        logging.getLogger("x").info("%s 0", STARTED)
+        logging.getLogger("x").info("%s 5", STOPPED)
+    with pytest.raises(BadInput), logging_to_file("supervisor", path):
+        raise BadInput("no cluster")
     assert how_it_ended(path) == "failed"

@@ -10,7 +10,7 @@ import { duration, put } from "./words.js";
 const CURVE_INTERVAL_MS = 5000;
 const RETRY_MS = 2000;
 const SLOW = 0.9; // of the speed asked for
-const QUIET_MS = 5000; // after so long without a frame the page says so
+const QUIET_MS = 7000; // after so long without a frame the page says so
 const byId = (id) => document.getElementById(id);
 
 let connection = null;
@@ -18,7 +18,6 @@ let waitingFrame = null; // the newest frame that came while another was being d
 let isDrawing = false;
 let heardMs = 0; // when the newest frame came, or the connection was made
 let awaitedMs = 0; // time that the next frame may take at the speed of the newest
-let reason = null; // why the newest frame came late
 
 // ---- the connection: open only while the page is looked at, so that nobody plays for nobody
 
@@ -100,10 +99,9 @@ function sayHowItGoes({ wanted_speed: wanted, step_s: step, step_cpu_s: cpu }) {
   const possible = step > 0 ? 1 / step : wanted;
   const isSlow = possible < SLOW * wanted;
   const speed = `, ${short(Math.min(possible, wanted))} of ${short(wanted)} policy steps/s`;
-  reason = cpu > step / 2 ? `a step takes ${short(1000 * cpu, 2)} ms here` : busy();
+  const reason = cpu > step / 2 ? `a step takes ${short(1000 * cpu, 2)} ms here` : busy();
   awaitedMs = 3000 * Math.max(step, 1 / wanted);
   say(isSlow ? "slow" : "playing", "Live", isSlow ? `${speed}: ${reason}` : speed);
-  if (!isSlow) reason = null;
 }
 
 function busy() {
@@ -118,7 +116,7 @@ function sayWhatIsAwaited() {
   if (game === "starting" && quietMs > QUIET_MS) {
     say("starting", "Starting the game", `, ${age} so far${isTraining() ? `: ${busy()}` : ""}`);
   } else if (["playing", "slow"].includes(game) && quietMs > Math.max(QUIET_MS, awaitedMs)) {
-    say("slow", "Live", `, no step for ${age}: ${reason ?? busy()}`);
+    say("slow", "Live", `, no step for ${age}: ${busy()}`);
   }
 }
 

@@ -23,6 +23,12 @@ FOUND = load_named("demo")
 CARD = (DEMO_DIRECTORY / demo_agent.CARD).read_text()
 
 
+def test_the_card_names_each_setting_that_is_not_the_presets():
+    config = read_config(DEMO_DIRECTORY)
+    told = [f"- `{name}`: {value!r}" for name, value in demo_agent.changes_of(config).items()]
+    assert told == [line for line in CARD.splitlines() if line.startswith("- `")]
+
+
 def test_its_networks_are_those_of_its_config_and_of_the_game():
     agent = load_agent("demo")
     config = read_config(DEMO_DIRECTORY)

@@ -129,6 +129,13 @@ def test_the_papers_preset_is_played_as_the_paper_plays():
     assert unlike_the_paper([stamp, {}, {**stamp, "preset": "another", "seed": 3}]) == []
 
 
+def test_how_a_run_evaluates_is_nothing_to_returns_of_its_training():
+    stamp = {**protocol_of(to_dict(preset("atari_tiny"))), "returns": "training episodes"}
+    assert unlike_the_paper([stamp]) == [
+        "returns training episodes (the paper's: evaluation episodes)"
+    ]
+
+
 def test_what_the_small_agent_does_otherwise_than_the_paper_is_told_with_both_values():
     stamp = {**PAPERS, **protocol_of(to_dict(preset("atari_tiny")))}
     stamp["evaluation_interval_frames"] = 40_000

@@ -47,6 +47,9 @@ def test_the_papers_agents_are_aggregated_over_the_same_games():
 def test_seeds_that_are_not_as_many_are_a_warning_and_stamps_that_differ_are_told():
     summary = Summary(TWO_GAMES)
     assert "different numbers of seeds" in summary.warnings[1]
+    assert summary.warnings[2:] == [
+        "not the protocol of the paper's columns: mode sample (the paper's: greedy)"
+    ]
     assert summary.differences == [
         "mode: greedy for 1 run, sample for 1 run",
         "the protocol of 1 run is not known",

@@ -54,6 +54,9 @@ def test_eval_plays_episodes_and_films_the_first(dreamer, finished, tmp_path):
     returns = [float(x) for x in re.findall(r"episode \d: return (-?\d+), 49 policy", stdout)]
     assert len(returns) == 2 and all(-5 <= x <= 5 for x in returns)
     assert f"mean return {sum(returns) / 2:g} over 2 episodes, mode greedy" in stdout
+    (protocol,) = re.findall("^protocol: .*", stdout, re.MULTILINE)
+    assert protocol.startswith("protocol: episode_limit 27,000, suite gymnasium, action_repeat 1,")
+    assert "sticky" not in protocol and "preset debug" in protocol
     with Image.open(tmp_path / "x.gif") as video:
         assert video.n_frames > 1
 

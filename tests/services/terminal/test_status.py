@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -67,7 +68,14 @@ def test_how_a_run_ended_is_told(tmp_path, log):
             lines.write(f"2026-01-01T00:00:00+00:00 supervisor {words}\n")
         assert shown(tmp_path)["state"] == f"not running: {state}"
     log(preset("debug").steps, KL, 2.0)
+    assert shown(tmp_path)["state"].startswith("not running: failed"), "not done, though all steps"
+    with path.open("a") as lines:
+        lines.write("2026-01-01T00:00:00+00:00 supervisor INFO Stopped at gradient step 50\n")
     assert shown(tmp_path)["state"] == "not running: done"
+    os.utime(path, (0, 0))  # `dreamer local` went on, and keeps no log
+    assert read_status(tmp_path).ended == "done"
+    log(preset("debug").steps - 1, KL, 2.0)
+    assert shown(tmp_path)["state"] == "not running"
 
 
 def test_the_newest_of_each_number_is_shown_with_where_the_run_stands(tmp_path, log):

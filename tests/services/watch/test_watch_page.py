@@ -225,9 +225,8 @@ def test_a_joystick_has_its_positions_and_a_slow_game_says_why(seen):
 
 def test_a_game_that_has_not_begun_or_stands_still_is_said_to(seen):
     assert re.fullmatch(r"Starting the game, \d+ s so far", seen["joystick"]["starting"])
-    assert re.fullmatch(
-        r"Live, no step for \d+ s: a step takes 190 ms here", seen["joystick"]["still"]
-    )
+    busy = "other programs have the processor"
+    assert re.fullmatch(rf"Live, no step for \d+ s: {busy}", seen["joystick"]["still"])
 
 
 def test_the_age_of_the_weights_is_not_cut_off_where_the_game_is_slow(seen):

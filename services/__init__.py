@@ -9,3 +9,5 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # report nothing to anybo
 os.environ.setdefault("RAY_worker_niceness", "5")
 # Ray's future default, which it else announces in every process: leave CUDA_VISIBLE_DEVICES alone.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# What an actor raises is raised where it was called; of a call that was given up nobody asks.
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")

@@ -1,5 +1,8 @@
 """What Ray's errors mean, from Ray's many lines: on real actors where their form matters."""
 
+import subprocess
+import sys
+
 import pytest
 import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
@@ -7,6 +10,7 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 from dreamer_core.agent.device import OutOfMemory
 from dreamer_core.envs.base import UnknownTask
 from services.cluster.ray_errors import deliberate, reason, start_error
+from tests.runs import ROOT
 
 TWO_LINES = "No such game.\n  Known: pong"
 
@@ -55,3 +59,27 @@ def test_what_a_constructor_raised_is_known_by_its_kind(on_cluster, raised, kind
     told = start_error(caught.value)
     assert (type(told), str(told)) == (kind, words)
     assert (deliberate(caught.value) is None) == (kind in (OSError, RuntimeError))
+
+
+GIVES_UP = """
+import sys, time
+import services
+import ray
+from services.cluster.connection import connected
+
+@ray.remote(num_cpus=0)
+def fail():
+    raise ValueError("nobody asks for this")
+
+with connected(sys.argv[1], namespace="given up"):
+    call = fail.remote()
+    time.sleep(3)
+    del call
+    time.sleep(1)
+"""
+
+
+def test_what_a_call_raised_that_was_given_up_is_no_trace_for_who_watches(ray_address):
+    command = [sys.executable, "-c", GIVES_UP, ray_address]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "nobody asks" not in done.stdout + done.stderr

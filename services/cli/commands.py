@@ -82,7 +82,7 @@ COMMANDS = (
         "what the world model imagines of episodes that it was not trained on, by steps ahead and "
         "beside baselines; FILE: an animation, `.gif`, `.mp4` or `.webm`",
     ),
-    Command("status RUN_OR_SWEEP [--json]", "where it stands, running or not"),
+    Command("status RUN_OR_SWEEP [--json]", "where it stands, or how it ended"),
     Command(
         "logs RUN_OR_SWEEP [--follow]",
         "its starts, stops, kills, checkpoints, evaluations, restarts and faults",

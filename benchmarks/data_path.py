@@ -26,7 +26,8 @@ from dreamer_core.bench.measure import machine, scratch_directory
 from dreamer_core.config import Config
 from dreamer_core.files import write_json
 from dreamer_core.presets import preset
-from dreamer_core.types import Batch, Report
+from dreamer_core.report.report import Report
+from dreamer_core.types import Batch
 from services.bench import family
 from services.runtime import actors, run
 from services.runtime.config import ServiceConfig

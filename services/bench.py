@@ -26,7 +26,8 @@ from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import to_dict
-from dreamer_core.types import Batch, Report
+from dreamer_core.report.report import Report
+from dreamer_core.types import Batch
 from services.runtime import run
 from services.runtime.address import ray_cluster
 from services.runtime.config import ServiceConfig

@@ -14,12 +14,12 @@ import torch
 from dreamer_core.config import Config
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.report.read import read_jsonl
+from dreamer_core.report.report import Report
 from dreamer_core.run.local import train_local
 from dreamer_core.run.trainer import Trainer
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.run_directory import open_run
 from dreamer_core.storage.store import LocalStore
-from dreamer_core.types import Report
 
 PIECE_BYTES = 15_000_000
 _ENDLESS = 1_000_000_000

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from dreamer_core.types import FloatArray, UInt8Array
 
+LONGEST_HORIZON = 1_000
+"""Steps ahead that an analysis takes at most: a sequence of them is held in memory whole."""
 SEQUENCES, CONTEXT, HORIZON = 50, 5, 45
 """Of an analysis where nothing else is asked for: with it each row of 2,500 is seen about once."""
 

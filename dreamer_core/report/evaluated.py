@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
 from dreamer_core.report.read import LogLine
-from dreamer_core.types import EpisodeSummary
+from dreamer_core.report.report import EpisodeSummary
 
 SCORED_EPISODES = 10
 """Evaluation episodes behind a score."""

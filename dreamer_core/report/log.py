@@ -15,8 +15,8 @@ from dreamer_core.report.about import About
 from dreamer_core.report.events import EventFile, append_whole
 from dreamer_core.report.mend import cut_torn_line, take_back
 from dreamer_core.report.read import METRICS_FILE, LogLine
+from dreamer_core.report.report import Report
 from dreamer_core.report.scalars import line_of, scalars_of
-from dreamer_core.types import Report
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 
 LATEST = "latest"
 """Label `weights` of an evaluation of the newest; of others it is the step of a checkpoint."""

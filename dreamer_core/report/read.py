@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from dreamer_core.errors import BadInput
 from dreamer_core.report.metrics import is_of_newest_weights, training_episodes
-from dreamer_core.types import EpisodeSummary
+from dreamer_core.report.report import EpisodeSummary
 
 METRICS_FILE = "metrics.jsonl"
 RUNNING_MEAN_EPISODES = 20

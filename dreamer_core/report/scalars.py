@@ -13,7 +13,7 @@ from dreamer_core.report.metrics import (
     training_episodes,
 )
 from dreamer_core.report.read import LogLine
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 
 
 def line_of(

@@ -27,8 +27,8 @@ from dreamer_core.errors import BadInput
 from dreamer_core.fields import to_dict
 from dreamer_core.files import write_json
 from dreamer_core.report.read import METRICS_FILE, LogReader
+from dreamer_core.report.report import Report
 from dreamer_core.report.scalars import line_of, scalars_of
-from dreamer_core.types import Report
 
 logger = logging.getLogger(__name__)
 

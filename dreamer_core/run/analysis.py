@@ -35,6 +35,7 @@ from dreamer_core.model.networks import image_to_float
 from dreamer_core.report.analysis import (
     CONTEXT,
     HORIZON,
+    LONGEST_HORIZON,
     SEQUENCES,
     Reliability,
     WorldModelAnalysis,
@@ -51,7 +52,8 @@ logger = logging.getLogger(__name__)
 
 CONTINUATIONS = 20
 """Imagined of each sequence: rewards and ends are expected ones, the means over all of them."""
-_AT_ONCE = 50  # sequences in memory with their images
+_AT_ONCE = 50  # sequences in memory with their images, at most
+_ROWS_AT_ONCE = 2_500  # the same in rows, unless a single sequence has more
 _BINS = 10  # of the reliability diagram
 
 
@@ -90,6 +92,8 @@ def analyse_run(
     ]:
         if value < least:
             raise BadInput(f"{name}={value}: wanted {least} or more")
+    if horizon > LONGEST_HORIZON:
+        raise BadInput(f"horizon={horizon}: wanted {LONGEST_HORIZON} or less")
     found = load_named(run_dir, checkpoint)
     agent = agent_in(found)
     config, incarnation = agent.config, HELD_OUT_INCARNATION + seed
@@ -215,7 +219,8 @@ def analyse(
     """
     generator = seeded_generator(agent.device, seed, Stream.ANALYSIS.word)
     size = len(batch.reward)
-    slices = [slice(i, i + _AT_ONCE) for i in range(0, size, _AT_ONCE)]
+    at_once = min(_AT_ONCE, max(1, _ROWS_AT_ONCE // batch.reward.shape[1]))
+    slices = [slice(i, i + at_once) for i in range(0, size, at_once)]
     parts = [_predict(agent, part(batch, where), context, generator) for where in slices]
     predicted = {
         name: torch.cat([getattr(p, name) for p in parts]).numpy() for name in _Predicted.__slots__

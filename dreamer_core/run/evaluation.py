@@ -11,12 +11,12 @@ from dreamer_core.agent.policy import ActionMode, PolicyNetwork
 from dreamer_core.config import EPISODE_LIMIT
 from dreamer_core.envs.suites import opened
 from dreamer_core.errors import naming
+from dreamer_core.report.report import EpisodeSummary
 from dreamer_core.report.video import Video, save_episode
 from dreamer_core.run.restored import checkpoint_weights
 from dreamer_core.run.rollout import evaluate_episode
 from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import read_config
-from dreamer_core.types import EpisodeSummary
 from dreamer_core.waiting import Patience
 
 logger = logging.getLogger(__name__)

@@ -26,6 +26,7 @@ from dreamer_core.files import write_whole
 from dreamer_core.report.about import about
 from dreamer_core.report.curves import plot_learning_curve
 from dreamer_core.report.log import RunLog
+from dreamer_core.report.report import Report
 from dreamer_core.report.tracker import Tracker, require_tracker
 from dreamer_core.run.findings import findings
 from dreamer_core.run.own_run import AnySchedule, OwnRun
@@ -35,7 +36,7 @@ from dreamer_core.run.settled import settled
 from dreamer_core.run.trainer import OPEN_LOOP, require_place
 from dreamer_core.run.trial import try_environment
 from dreamer_core.storage.run_directory import RunPaths, open_run
-from dreamer_core.types import EnvSpec, Report
+from dreamer_core.types import EnvSpec
 
 logger = logging.getLogger(__name__)
 

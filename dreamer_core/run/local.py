@@ -25,6 +25,7 @@ from dreamer_core.envs.process import has_own_dtype
 from dreamer_core.envs.suites import make_env
 from dreamer_core.replay.replay import open_replay
 from dreamer_core.report.read import METRICS_FILE
+from dreamer_core.report.report import Report
 from dreamer_core.run.front import RunResult, check, open_front
 from dreamer_core.run.own_run import OwnRun
 from dreamer_core.run.progress import Observer, Pulse, next_incarnation
@@ -33,7 +34,7 @@ from dreamer_core.run.schedule import CollectOrder, Schedule
 from dreamer_core.run.trainer import Trainer
 from dreamer_core.seeds import env_seed
 from dreamer_core.storage.run_directory import RunPaths
-from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
+from dreamer_core.types import EnvSpec, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ from dreamer_core.config_offline import OfflineConfig
 from dreamer_core.errors import BadInput
 from dreamer_core.replay.fixed import FixedReplay
 from dreamer_core.report.read import METRICS_FILE
+from dreamer_core.report.report import Report
 from dreamer_core.run.front import RunResult, open_front, ready
 from dreamer_core.run.own_run import OwnRun
 from dreamer_core.run.progress import Observer, Pulse, Speed
 from dreamer_core.run.recorded import Actions, Recorded, recorded
 from dreamer_core.run.trainer import Trainer
 from dreamer_core.storage.run_directory import RunPaths, read_config
-from dreamer_core.types import Report
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ from typing import Generic, Protocol, TypeVar
 
 from dreamer_core.agent.captured_policy import policy_of
 from dreamer_core.config import Config
+from dreamer_core.report.report import Report
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.scoring import OwnEvaluations
 from dreamer_core.run.trainer import Trainer
-from dreamer_core.types import Batch, EnvSpec, Report
+from dreamer_core.types import Batch, EnvSpec
 
 
 class AnySchedule(Protocol):

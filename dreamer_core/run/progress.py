@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from dreamer_core.replay.replay import ReplayCounts
 from dreamer_core.replay.rewind import RewindTarget
+from dreamer_core.report.report import Report
 from dreamer_core.run.schedule import Schedule
-from dreamer_core.types import Report
 
 Observer = Callable[[Report, int, int], None]
 """Is shown each report with the policy steps and gradient steps of the run."""

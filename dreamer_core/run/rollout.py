@@ -15,14 +15,9 @@ from dreamer_core.agent.threads import num_threads
 from dreamer_core.bars import picture_of
 from dreamer_core.config import EPISODE_LIMIT, Config
 from dreamer_core.envs.base import Environment, EnvStep
+from dreamer_core.report.report import EpisodeSummary
 from dreamer_core.seeds import Stream
-from dreamer_core.types import (
-    EpisodeChunk,
-    EpisodeSummary,
-    FloatArray,
-    UInt8Array,
-    WeightsSnapshot,
-)
+from dreamer_core.types import EpisodeChunk, FloatArray, UInt8Array, WeightsSnapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from dreamer_core.envs.suites import opened
 from dreamer_core.errors import BadInput
 from dreamer_core.report.metrics import LATEST, is_of_newest_weights
 from dreamer_core.report.read import LogReader
+from dreamer_core.report.report import EpisodeSummary, Report
 from dreamer_core.run.rollout import evaluate_episode
 from dreamer_core.seeds import EVALUATOR_INCARNATION, env_seed
-from dreamer_core.types import EnvSpec, EpisodeSummary, Report, WeightsSnapshot
+from dreamer_core.types import EnvSpec, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from dreamer_core.fields import to_dict
 from dreamer_core.model.operators import keep_freed_memory
 from dreamer_core.replay.rewind import ReplayPosition
 from dreamer_core.report.open_loop import save_open_loop
+from dreamer_core.report.report import Report
 from dreamer_core.run.restored import begin_from, restore
 from dreamer_core.run.resume import ResumePoint, pack, unpack
 from dreamer_core.run.scoring import EvaluationClock
@@ -32,7 +33,7 @@ from dreamer_core.storage import checkpoint
 from dreamer_core.storage.identity import environment_facts, require_same_run
 from dreamer_core.storage.provenance import program
 from dreamer_core.storage.store import StoreUnavailable, open_store, require_writable
-from dreamer_core.types import Batch, EnvSpec, Report, WeightsSnapshot
+from dreamer_core.types import Batch, EnvSpec, WeightsSnapshot
 
 logger = logging.getLogger(__name__)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dreamer_core.config import Config
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import from_dict, known_part
 from dreamer_core.presets import differing
 from dreamer_core.storage.provenance import writer
-from dreamer_core.types import EnvSpec
+
+if TYPE_CHECKING:
+    from dreamer_core.types import EnvSpec
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ def saved_spec(facts: dict[str, Any], location: str) -> EnvSpec:
     Raises:
         BadInput: it cannot be read.
     """
+    from dreamer_core.types import EnvSpec  # noqa: PLC0415 (numpy takes a while to import)
+
     try:
         saved: dict[str, Any] = facts["environment"]
         sizes: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from dreamer_core.types import EpisodeSummary
+from dreamer_core.report.report import EpisodeSummary
 from services.cli.parsing import parse
 from services.runtime.attach_command import AttachCommand, require_running
 from services.terminal.stop_request import StopRequest

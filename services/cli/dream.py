@@ -14,7 +14,13 @@ from rich.table import Table
 
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.files import write_json
-from dreamer_core.report.analysis import CONTEXT, HORIZON, SEQUENCES, WorldModelAnalysis
+from dreamer_core.report.analysis import (
+    CONTEXT,
+    HORIZON,
+    LONGEST_HORIZON,
+    SEQUENCES,
+    WorldModelAnalysis,
+)
 from dreamer_core.storage.named import require_named
 from dreamer_core.words import plural
 from services.cli.parsing import parse, require_video_suffix
@@ -57,6 +63,8 @@ class DreamCommand:
         for name, least in (("sequences", 1), ("context", 1), ("horizon", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise BadInput(f"--{name} {getattr(self, name)}: wanted {least} or more")
+        if self.horizon > LONGEST_HORIZON:
+            raise BadInput(f"--horizon {self.horizon}: wanted {LONGEST_HORIZON} or less")
         require_video_suffix("--out", self.out)
         for name, path in (("out", self.out), ("json", self.json)):
             if path is not None and not path.parent.is_dir():

@@ -14,10 +14,10 @@ from dreamer_core.config import EPISODE_LIMIT, Config
 from dreamer_core.errors import BadInput
 from dreamer_core.fields import to_dict
 from dreamer_core.report.metrics import mean_info
+from dreamer_core.report.report import EpisodeSummary
 from dreamer_core.scores.stamp import protocol_of, shown
 from dreamer_core.storage.named import run_named
 from dreamer_core.storage.run_directory import read_config
-from dreamer_core.types import EpisodeSummary
 from dreamer_core.words import plural
 from services.cli.parsing import parse, require_video_suffix
 

@@ -18,10 +18,10 @@ from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput
 from dreamer_core.report.metrics import LATEST
+from dreamer_core.report.report import EpisodeSummary, Report
 from dreamer_core.run.restored import checkpoint_weights
 from dreamer_core.seeds import ATTACHED_INCARNATION, env_seed
 from dreamer_core.storage.run_directory import RunPaths, holder
-from dreamer_core.types import EpisodeSummary, Report
 from services.cluster.closing import close_all, is_canceled
 from services.cluster.connection import connected
 from services.cluster.ray_errors import deliberate, failed_to_start, reason

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from dreamer_core.config import Config
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 from services.runtime.crew import EXCHANGE
 
 _ANSWER_S = 30.0  # for what needs no work

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from dreamer_core.config import EvaluationConfig
+from dreamer_core.report.report import Report
 from dreamer_core.run.scoring import EvaluationClock
-from dreamer_core.types import Report
 from services.runtime.crew import Crew
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from collections import Counter
 from dreamer_core.agent.agent import NonFiniteLoss
 from dreamer_core.envs.base import EnvironmentCrashed
 from dreamer_core.errors import NO_ROOM, BadInput, DreamerError
+from dreamer_core.report.report import Report
 from dreamer_core.run.schedule import Schedule
-from dreamer_core.types import Report
 from services.runtime.calls import Call, CallFailed, NotStarted, Raised
 from services.runtime.crew import REQUIRED, ServiceLost
 

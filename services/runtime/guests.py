@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 from services.runtime.crew import EXCHANGE, Crew
 
 

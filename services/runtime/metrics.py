@@ -19,7 +19,7 @@ from dreamer_core.report.metrics import (
     observations,
     training_episodes,
 )
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 from services.prometheus.endpoint import Endpoint, own_registry
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dreamer_core.report.report import Report
 from dreamer_core.run.progress import Pulse
 from dreamer_core.run.schedule import Schedule
-from dreamer_core.types import Report
 from services.runtime.calls import Call, CallFailed, Lost, Raised, Silent
 from services.runtime.crew import EXCHANGE, REQUIRED, Crew, ServiceLost, Standing, StartPoint
 from services.runtime.faults import Faults, must_replace

@@ -15,12 +15,13 @@ from dreamer_core.config import Config
 from dreamer_core.errors import BadInput, naming
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import METRICS_FILE
+from dreamer_core.report.report import Report
 from dreamer_core.run.front import Front, RunResult, check, open_front
 from dreamer_core.run.progress import Observer
 from dreamer_core.run.schedule import Schedule
 from dreamer_core.run.scoring import last_evaluated
 from dreamer_core.storage.run_directory import require_free
-from dreamer_core.types import EnvSpec, Report
+from dreamer_core.types import EnvSpec
 from services.cluster.leaving import leaving
 from services.logs import STARTED, STOPPED, how_it_ended, logging_to_file
 from services.prometheus.targets import (

@@ -6,8 +6,8 @@ import logging
 import math
 from typing import Any, Literal, TypeAlias
 
+from dreamer_core.report.report import Report
 from dreamer_core.run.schedule import Schedule
-from dreamer_core.types import Report
 from services.runtime.crew import Crew
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ import logging
 import math
 from collections.abc import Callable
 
+from dreamer_core.report.report import Report
 from dreamer_core.run.progress import Observer, Pulse
 from dreamer_core.run.schedule import Schedule
-from dreamer_core.types import Report
 from dreamer_core.waiting import Patience
 from services.runtime.calls import Call, CallFailed, Lost, Raised, Silent
 from services.runtime.crew import EXCHANGE, Crew, ServiceLost

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dreamer_core.replay.replay import ReplayCounts
+from dreamer_core.report.report import Report
 from dreamer_core.run.progress import Pulse
 from dreamer_core.run.schedule import CollectOrder, Schedule
-from dreamer_core.types import Report
 from services.runtime.crew import EXCHANGE, REQUIRED, Crew
 
 _RETRY_S = 5.0  # between two tries to store a chunk that a full disk refused

@@ -2,7 +2,7 @@
 
 sweep.json    preset, settings, games and seeds, and an id by which every node knows the directory
 sweep.lock    held by the command that runs the sweep
-scores.json   the runs that were trained to their end, with their scores
+scores.json   the runs that were trained to their end, their scores, and what those are scores of
 state.json    which runs the command has running, and what failed
 sweep.log     starts, failures and ends of runs
 logs/         what each run printed
@@ -27,7 +27,9 @@ from dreamer_core.files import lock_holder, temporary_of, write_json
 from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES
 from dreamer_core.report.history import read_history
 from dreamer_core.report.read import METRICS_FILE
+from dreamer_core.scores.stamp import Stamp, protocol_of
 from dreamer_core.storage.identity import MAY_CHANGE, differing_settings
+from dreamer_core.storage.provenance import program
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, claim
 from services.sweep import SWEEP_FILE
 from services.sweep.plan import RunKey, SweepPlan
@@ -173,11 +175,24 @@ class SweepDirectory:
 
         Raises:
             OSError: it cannot be written.
-            RunDirectoryError: the scores that are there cannot be read.
+            RunDirectoryError: the sweep, or the scores that are there, cannot be read.
         """
         scores = sorted({**self.finished(), score.key: score}.values(), key=lambda s: s.key)
         runs = [asdict(each) for each in scores]
-        write_json(self.scores, {"games": by_game(scores), "runs": runs})
+        told = {"protocol": self._protocol(), "games": by_game(scores), "runs": runs}
+        write_json(self.scores, told)
+
+    def _protocol(self) -> Stamp:
+        """What the returns are returns of, and which program wrote them down."""
+        config = to_dict(self.plan().config)
+        how, wrote = config["evaluation"], program()
+        return {
+            **protocol_of(config),
+            "mode": how["mode"],
+            "evaluation_interval_frames": how["interval_frames"],
+            "version": wrote.version,
+            "commit": wrote.commit,
+        }
 
 
 def by_game(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 from dreamer_core.words import duration
 from services.logs import line_of
 from services.terminal.format import called_as, format_number

@@ -8,7 +8,7 @@ from statistics import mean
 from types import MappingProxyType
 
 from dreamer_core.report.metrics import checked_values, is_of_newest_weights, training_episodes
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 from services.terminal.format import format_number
 from services.terminal.sparkline import ReturnCurve
 

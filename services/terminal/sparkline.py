@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from rich.text import Text
 
-from dreamer_core.types import EpisodeSummary
+from dreamer_core.report.report import EpisodeSummary
 from services.terminal.format import format_number
 
 BARS = "▁▂▃▄▅▆▇█"

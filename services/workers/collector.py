@@ -8,10 +8,11 @@ from typing import Any
 
 from dreamer_core.config import Config
 from dreamer_core.envs.suites import make_env
+from dreamer_core.report.report import Report
 from dreamer_core.run.rollout import Rollout
 from dreamer_core.run.schedule import CollectOrder
 from dreamer_core.seeds import env_seed
-from dreamer_core.types import EnvSpec, EpisodeChunk, Report, WeightsSnapshot
+from dreamer_core.types import EnvSpec, EpisodeChunk, WeightsSnapshot
 from services.cluster.signals import hear_sigterm
 from services.logs import log_to_stderr
 

@@ -12,10 +12,11 @@ from dreamer_core.agent.policy import ActionMode, PolicyNetwork
 from dreamer_core.config import EPISODE_LIMIT, Config
 from dreamer_core.envs.suites import make_env
 from dreamer_core.errors import Failed, naming
+from dreamer_core.report.report import Report
 from dreamer_core.report.video import save_episode
 from dreamer_core.run.rollout import Evaluation, evaluate_episode
 from dreamer_core.run.scoring import evaluation_report
-from dreamer_core.types import EnvSpec, Report, WeightsSnapshot
+from dreamer_core.types import EnvSpec, WeightsSnapshot
 from services.cluster.signals import hear_sigterm
 from services.logs import log_to_stderr
 

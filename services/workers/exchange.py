@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dreamer_core.config import Config
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 
 _MAX_REPORTS = 1000  # a run that does not fetch them must not fill this process
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from dreamer_core.config import Config
 from dreamer_core.replay.rewind import ReplayPosition, RewindTarget
+from dreamer_core.report.report import Report
 from dreamer_core.run.trainer import Trainer
-from dreamer_core.types import Batch, EnvSpec, Report, WeightsSnapshot
+from dreamer_core.types import Batch, EnvSpec, WeightsSnapshot
 from services.logs import log_to_stderr
 
 

@@ -16,10 +16,11 @@ import torch
 
 from dreamer_core.config import CheckpointConfig, ReplayConfig, ScheduleConfig
 from dreamer_core.presets import preset
+from dreamer_core.report.report import EpisodeSummary, Report
 from dreamer_core.run.resume import pack, unpack
 from dreamer_core.storage import checkpoint
 from dreamer_core.storage.store import LocalStore
-from dreamer_core.types import EnvSpec, EpisodeChunk, EpisodeSummary, Report, WeightsSnapshot
+from dreamer_core.types import EnvSpec, EpisodeChunk, WeightsSnapshot
 from services.workers import replay_server
 from services.workers.exchange import Exchange
 from services.workers.replay_server import ReplayServer

@@ -7,7 +7,7 @@ newest fault on.
 
 from __future__ import annotations
 
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 from tests.simulation.host import Ref
 
 EVALUATION_SLACK_S = 1.0

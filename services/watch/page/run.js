@@ -60,6 +60,7 @@ function drawEnd(isDone) {
 function drawCurves(curves) {
   const points = (name) => curves[name] ?? [];
   const end = largestX(Object.values(curves).map((of) => ({ points: of })));
+  byId("evaluation-key").hidden = !points("evaluation").length;
   drawChart(
     byId("returns"),
     [

@@ -6,7 +6,7 @@ import resource
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dreamer_core.report.log import RunLog
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 
 KL = Report(service="learner", values={"dreamer_kl_nats": 3.5})
 

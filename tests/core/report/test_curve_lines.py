@@ -5,7 +5,7 @@ import math
 from dreamer_core.report.curves import _read_points
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import Added, CurveLines, LogLine
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 
 
 def line(policy_step, service="learner", weights="latest", returns=None, **values):

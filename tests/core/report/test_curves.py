@@ -12,7 +12,7 @@ from dreamer_core.report.curves import (
     running_mean,
 )
 from dreamer_core.report.log import RunLog
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 from tests.core.report.images import pixels
 
 

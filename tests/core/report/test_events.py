@@ -11,7 +11,7 @@ from dreamer_core.presets import preset
 from dreamer_core.report.about import about
 from dreamer_core.report.events import EventFile
 from dreamer_core.report.log import RunLog
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 from tests.core.report.logs import KL, events_of, room_in, scalars, write_once
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import read_jsonl
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 from tests.core.report.logs import KL, room_in, write_once
 
 

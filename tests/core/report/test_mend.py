@@ -9,7 +9,7 @@ from dreamer_core.report import mend
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.mend import cut_torn_line, take_back
 from dreamer_core.report.read import read_jsonl
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 from tests.core.report.logs import KL
 
 

@@ -11,7 +11,7 @@ from dreamer_core.errors import BadInput
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.metrics import is_of_newest_weights
 from dreamer_core.report.read import LogReader, read_jsonl
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 from tests.core.report.logs import KL, write_once
 
 

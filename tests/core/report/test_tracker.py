@@ -12,8 +12,8 @@ from dreamer_core.config_tracker import TrackerConfig
 from dreamer_core.errors import BadInput
 from dreamer_core.report import tracker
 from dreamer_core.report.log import RunLog
+from dreamer_core.report.report import EpisodeSummary, Report
 from dreamer_core.report.tracker import Tracker, require_tracker
-from dreamer_core.types import EpisodeSummary, Report
 from tests.commands import exit_code_of
 from tests.core.small import changed, small
 

@@ -12,6 +12,7 @@ from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput, Failed
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import read_jsonl
+from dreamer_core.report.report import EpisodeSummary, Report
 from dreamer_core.run.evaluation import evaluate_run
 from dreamer_core.run.handed_on import hand_on
 from dreamer_core.run.local import train_local
@@ -21,7 +22,6 @@ from dreamer_core.storage.manifest import Manifest
 from dreamer_core.storage.run_directory import read_config
 from dreamer_core.storage.safetensors import decode, encode
 from dreamer_core.storage.store import LocalStore
-from dreamer_core.types import EpisodeSummary, Report
 from tests.commands import contents
 from tests.core.run.test_acting import CONFIG, make_run
 from tests.core.run.test_begin_from import beginning, networks, nothing_trained

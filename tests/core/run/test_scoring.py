@@ -11,6 +11,7 @@ from dreamer_core.envs.suites import environment_spec
 from dreamer_core.errors import BadInput
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import METRICS_FILE, read_jsonl
+from dreamer_core.report.report import EpisodeSummary
 from dreamer_core.run import local, scoring
 from dreamer_core.run.scoring import (
     EvaluationClock,
@@ -18,7 +19,6 @@ from dreamer_core.run.scoring import (
     evaluation_report,
     last_evaluated,
 )
-from dreamer_core.types import EpisodeSummary
 from tests.core.run.test_train_local import CATCH, STEPS, run
 from tests.core.small import changed
 

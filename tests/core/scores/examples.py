@@ -5,7 +5,7 @@ import json
 from dreamer_core.config import Config
 from dreamer_core.fields import to_dict
 from dreamer_core.report.read import LogLine
-from dreamer_core.types import EpisodeSummary
+from dreamer_core.report.report import EpisodeSummary
 
 
 def line(

@@ -11,8 +11,8 @@ from rich.console import Console
 from dreamer_core.presets import preset
 from dreamer_core.report.log import RunLog
 from dreamer_core.report.read import METRICS_FILE
+from dreamer_core.report.report import Report
 from dreamer_core.run.front import RunResult
-from dreamer_core.types import Report
 from services.cli.training import log_through, past_of, train_shown
 from tests.commands import SMALL, exit_code_of, own_process
 

@@ -9,7 +9,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from dreamer_core.envs.base import EnvironmentCrashed, UnknownTask
 from dreamer_core.presets import preset
 from dreamer_core.report.read import read_jsonl
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 from services.runtime import attach as attach_module
 from services.runtime.attach import AttachCommand, NotRunning
 from services.runtime.contact import Contact

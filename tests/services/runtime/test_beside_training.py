@@ -3,7 +3,7 @@
 import pytest
 
 from dreamer_core.errors import BadInput
-from dreamer_core.types import Report
+from dreamer_core.report.report import Report
 from tests.services.runtime.taped_run import TapedRun, error
 
 ALL = (32, 8)

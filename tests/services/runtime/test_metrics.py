@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dreamer_core.errors import BadInput
 from dreamer_core.presets import preset
 from dreamer_core.report.metrics import METRICS
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 from services.prometheus import endpoint
 from services.prometheus.endpoint import PortInUse
 from services.prometheus.targets import advertised, targets_of_others, told_to_prometheus

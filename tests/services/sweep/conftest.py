@@ -3,7 +3,7 @@
 import pytest
 
 from dreamer_core.report.log import RunLog
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 
 
 @pytest.fixture

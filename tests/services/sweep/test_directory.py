@@ -77,6 +77,13 @@ def test_what_is_done_stays_done_and_a_run_that_was_deleted_does_not(tmp_path):
         }
     }
     assert [run["seed"] for run in saved["runs"]] == [0, 1]
+    told = saved["protocol"]
+    assert (told["preset"], told["mode"], told["sticky_action_probability"]) == (
+        "debug",
+        "greedy",
+        0.25,
+    )
+    assert told["evaluation_interval_frames"] is None and told["version"] is not None
 
 
 def test_a_game_whose_runs_have_no_score_has_no_mean():

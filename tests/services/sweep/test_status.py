@@ -20,7 +20,16 @@ from services.sweep.table import render_status
 from tests.commands import plain
 from tests.services.sweep.parts import DEBUG, PONG_1, plan, state, text_of
 
-HEAVY = ("torch", "ray", "gymnasium", "tensorboard", "matplotlib", "cv2", "prometheus_client")
+HEAVY = (
+    "numpy",
+    "torch",
+    "ray",
+    "gymnasium",
+    "tensorboard",
+    "matplotlib",
+    "cv2",
+    "prometheus_client",
+)
 STEPS = DEBUG.steps
 RUNNING = {"phase": "running", "node": "box", "failures": 1, "reason": "it was sent SIGKILL"}
 FAILED = {"phase": "failed", "node": "box", "failures": 3, "reason": "the licence ran out"}

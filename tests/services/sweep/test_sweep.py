@@ -236,6 +236,7 @@ def test_what_a_sweep_says_as_json_is_one_object_a_line(packed):
     ended = lines[-1]
     assert (ended["done"], ended["failed"], ended["is_finished"]) == (1, 2, True)
     assert {"dreamer", "progress"} == {line["service"] for line in lines}
+    assert sum("1 done" in line["message"] for line in lines if line["service"] == "dreamer") == 1
     of_run = run_dir(run, RunKey(CATCH, 0)).parent / "logs" / f"{RunKey(CATCH, 0).name}.log"
     assert all(line.startswith("{") for line in of_run.read_text().splitlines()[1:])
 

@@ -6,7 +6,7 @@ import time
 
 from rich.console import Console
 
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 from services.terminal.display import (
     Display,
     Progress,

@@ -2,7 +2,7 @@
 
 import math
 
-from dreamer_core.types import EpisodeSummary
+from dreamer_core.report.report import EpisodeSummary
 from services.terminal.sparkline import WIDTH, ReturnCurve, sparkline
 
 

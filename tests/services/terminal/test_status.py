@@ -11,11 +11,11 @@ from rich.console import Console
 
 from dreamer_core.presets import preset
 from dreamer_core.report.log import RunLog
+from dreamer_core.report.report import Report
 from dreamer_core.storage.run_directory import open_run
-from dreamer_core.types import Report
 from services.terminal.status import as_json, read_status, render_status
 
-HEAVY = ("torch", "ray", "tensorboard", "matplotlib", "cv2", "PIL", "fsspec")
+HEAVY = ("numpy", "torch", "ray", "tensorboard", "matplotlib", "cv2", "PIL", "fsspec")
 KL, EVALUATION = "dreamer_kl_nats", "dreamer_evaluation_return"
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dreamer_core.report.log import RunLog
-from dreamer_core.types import EpisodeSummary, Report
+from dreamer_core.report.report import EpisodeSummary, Report
 from services.watch.curves import MAX_POINTS, RunCurves, ThinnedCurve
 
 

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from dreamer_core.presets import preset
 from dreamer_core.report.log import RunLog
+from dreamer_core.report.report import EpisodeSummary, Report
 from dreamer_core.storage.run_directory import RunDirectoryError, open_run
-from dreamer_core.types import EpisodeSummary, Report
 from services.watch import wall
 from services.watch.command import WatchCommand
 from services.watch.curves import RunCurves

@@ -165,6 +165,7 @@ def _dreams(contents: Contents) -> Iterator[Child]:
         )
         yield pictures.open_loop(analysis)
         yield pictures.analysis_charts(analysis)
+        yield tag("p", pictures.reward_words(analysis), class_="muted")
         if (words := pictures.latent_words(analysis)) is not None:
             yield tag("p", words, class_="muted")
 

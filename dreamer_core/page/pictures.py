@@ -163,6 +163,14 @@ def analysis_charts(analysis: WorldModelAnalysis) -> Html:
     return tag("div", *(each for each in charts if each is not None), class_="charts")
 
 
+def reward_words(analysis: WorldModelAnalysis) -> str:
+    """Says whether the model knows the rewards of what it sees, without which no actor learns."""
+    return (
+        f"The reward of an image that the model sees is {analysis.seen_reward_error:.2g} off, "
+        f"squared; the mean reward, always said, {analysis.constant_reward_error:.2g}."
+    )
+
+
 def latent_words(analysis: WorldModelAnalysis) -> str | None:
     """Says how much of the latent state is used; None of a Gaussian one."""
     usage = analysis.latent_usage

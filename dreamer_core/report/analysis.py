@@ -50,6 +50,8 @@ class WorldModelAnalysis:
     """[H], mean squared error of the expected reward as the model learns it (tanh on Atari)."""
     mean_reward_error: FloatArray
     """[H], of the baseline: the mean reward of these rows, kept."""
+    seen_reward_error: float
+    """As `reward_error`, over all these rows, of the posteriors that saw their images."""
     kl: FloatArray
     """[H], nats: of the posterior that saw each image up to row t from the prior imagined there."""
     discount: Reliability
@@ -62,3 +64,8 @@ class WorldModelAnalysis:
     """[T, height, width, 1 or 3], one sequence, context first; bars where only a vector is seen."""
     model: UInt8Array
     """The same as the model reconstructs and, from `context` on, imagines it."""
+
+    @property
+    def constant_reward_error(self) -> float:
+        """Of the mean reward over all rows, as `seen_reward_error` is."""
+        return float((self.mean_reward_error * self.reached).sum() / self.reached.sum())

@@ -188,6 +188,8 @@ class _Predicted:
     copied_image_error: Tensor
     reward: Tensor
     """Mean of the head and of all continuations."""
+    seen_reward: Tensor
+    """Of the posteriors."""
     true_reward: Tensor
     """As the model learns it."""
     kl: Tensor
@@ -244,6 +246,7 @@ def analyse(
         copied_image_error=mean(predicted["copied_image_error"]),
         reward_error=mean((predicted["reward"] - reward) ** 2),
         mean_reward_error=mean((mean_reward - reward) ** 2),
+        seen_reward_error=float(((predicted["seen_reward"] - reward) ** 2)[is_there].mean()),
         kl=mean(predicted["kl"]),
         discount=reliability(
             predicted["going_on"][is_there], ~batch.is_terminal[:, context:][is_there]
@@ -303,6 +306,7 @@ def _predict(
         image_error=error,
         copied_image_error=copied,
         reward=reward,
+        seen_reward=model.predict_reward(observed.state.feat[:, context:]),
         true_reward=true_reward,
         kl=latent.kl(observed.posterior[:, context:], rssm.prior(imagined.deter)),
         going_on=(discount / model.gamma).clamp(0, 1).mean(0),

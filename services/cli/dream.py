@@ -29,7 +29,8 @@ from services.terminal.format import format_number
 _SHOWN_AHEAD = (1, 5, 15, 45)
 _HELP = (
     "Errors are mean squares. A good model errs much less than both baselines a few steps ahead, "
-    "and no more than they far ahead; its KL rises slowly; episodes go on as often as it says."
+    "and no more than they far ahead; its KL rises slowly; episodes go on as often as it says. "
+    "Where rewards of what it sees are no better than their mean, no actor can learn from it yet."
 )
 
 
@@ -145,8 +146,10 @@ def _lines(analysis: WorldModelAnalysis) -> list[str]:
     said, came = ((x * bins.count).sum() / rows for x in (bins.predicted, bins.observed))
     off = (np.abs(bins.predicted - bins.observed) * bins.count).sum() / rows
     lines = [
+        f"rewards of images that it sees: error {_number(analysis.seen_reward_error)}, of the mean "
+        f"reward {_number(analysis.constant_reward_error)}",
         f"episode goes on: {said:.2%} predicted, {came:.2%} observed of {rows:,.0f} imagined rows; "
-        f"{off:.2%} off on average over bins of what is predicted"
+        f"{off:.2%} off on average over bins of what is predicted",
     ]
     if analysis.latent_usage.size:
         variables, classes = analysis.latent_usage.shape

@@ -63,6 +63,7 @@ def an_analysis(*, horizon=10, context=5, has_images=True, is_gaussian=False):
         copied_image_error=steps / 500 if has_images else steps[:0],
         reward_error=steps / 100,
         mean_reward_error=np.full(horizon, 0.05, np.float32),
+        seen_reward_error=0.01,
         kl=steps / 10,
         discount=Reliability(
             predicted=np.array([0.2, 0.9], np.float32),

@@ -65,6 +65,11 @@ def test_without_images_and_categoricals_those_charts_are_left_out():
     assert pictures.open_loop(bare) is None and pictures.latent_words(bare) is None
 
 
+def test_whether_rewards_are_seen_is_said_beside_the_mean_reward():
+    words = pictures.reward_words(an_analysis())
+    assert "is 0.01 off, squared; the mean reward, always said, 0.05" in words
+
+
 def test_usage_is_counted_in_classes():
     words = pictures.latent_words(an_analysis())
     assert "8 of 2 x 4 classes were drawn; a variable uses 4.0 of its 4 classes" in words

@@ -51,7 +51,7 @@ def slowly(agent, batch, context):
     guessing = [rssm.latent.noise((size, rows - context), draws) for _ in range(CONTINUATIONS)]
     told = {
         name: np.zeros(rows - context)
-        for name in ("image", "copy", "reward", "kl", "going", "rows")
+        for name in ("image", "copy", "reward", "seen", "kl", "going", "rows")
     }
     drawn, entropies = [], []
     for i in range(size):
@@ -85,6 +85,9 @@ def slowly(agent, batch, context):
             going = [model.discount_head(g.feat).sigmoid().item() / model.gamma for g in guesses]
             told["going"][k] += np.minimum(going, 1).mean()
             told["reward"][k] += (reward - np.tanh(batch.reward[i, t])) ** 2
+            told["seen"][k] += (
+                model.reward_head(seen.feat).item() - np.tanh(batch.reward[i, t])
+            ) ** 2
             told["kl"][k] += rssm.latent.kl(posterior, prior).item()
             told["rows"][k] += 1
     return told, np.array(drawn), np.array(entropies)
@@ -98,6 +101,8 @@ def test_every_mean_is_that_of_a_loop_over_single_steps():
     assert quick.image_error == pytest.approx(told["image"] / told["rows"], rel=1e-4)
     assert quick.copied_image_error == pytest.approx(told["copy"] / told["rows"], rel=1e-4)
     assert quick.reward_error == pytest.approx(told["reward"] / told["rows"], rel=1e-4)
+    seen_reward_error = told["seen"].sum() / told["rows"].sum()
+    assert quick.seen_reward_error == pytest.approx(seen_reward_error, rel=1e-4)
     assert quick.kl == pytest.approx(told["kl"] / told["rows"], rel=1e-3)
     going = (quick.discount.predicted * quick.discount.count).sum()
     assert going == pytest.approx(told["going"].sum(), rel=1e-5)

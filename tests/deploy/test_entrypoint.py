@@ -21,11 +21,11 @@ def begin(tmp_path):
         path.write_text(f"#!/bin/bash\n{lines}\n")
         path.chmod(0o755)
 
-    def start(*words, code, **variables):
+    def start(*words, code, first="true", **variables):
         ends = (
             "trap 'exit 143' TERM\nwhile :; do sleep 0.02; done" if code is None else f"exit {code}"
         )
-        program("dreamer", f'echo "asked: $*"\n{ends}')
+        program("dreamer", f'echo "asked: $*"\n{first}\n{ends}')
         for name in ("ray", "rm", "touch"):  # nothing of this machine is touched
             program(name, "exit 0")
         program("sleep", 'if [ "$1" = infinity ]; then echo stays; else exec /bin/sleep "$1"; fi')
@@ -45,6 +45,17 @@ def begin(tmp_path):
     return start
 
 
+@pytest.fixture
+def training(tmp_path):
+    """Somebody who trains in a run directory, until told to end."""
+    holding = ["flock", tmp_path / "run.lock", "sh", "-c", "echo held; read -r line"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(holding, **pipes) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.stdin.close()
+
+
 def end(process):
     said, _ = process.communicate(timeout=60)
     return process.returncode, said
@@ -61,14 +72,10 @@ def test_a_job_whose_options_are_refused_is_no_failure_that_is_tried_again(begin
     assert "asked: train atari --run-dir /runs/x" in said
 
 
-def test_a_job_waits_for_the_run_before_it_to_end(begin, tmp_path):
-    holding = ["flock", tmp_path / "run.lock", "sh", "-c", "echo held; read -r line"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(holding, **pipes) as before:
-        assert before.stdout.readline() == b"held\n"
-        process = begin("job", "atari", "--run-dir", str(tmp_path), "--steps", "1", code=0)
-        assert select.select([process.stdout], [], [], 0.5)[0] == []
-        before.communicate(b"\n")
+def test_a_job_waits_for_the_run_before_it_to_end(begin, training, tmp_path):
+    process = begin("job", "atari", "--run-dir", str(tmp_path), "--steps", "1", code=0)
+    assert select.select([process.stdout], [], [], 0.5)[0] == []
+    training.stdin.close()
     assert end(process)[1].startswith("asked: train atari")
 
 
@@ -112,9 +119,26 @@ def test_the_job_of_a_sweep_is_one_of_the_cluster_that_is_there(begin):
     assert "asked: sweep atari --sweep-dir /runs/x --ray-address auto --metrics.add" in said
 
 
-@pytest.mark.parametrize(("code", "is_kept"), [(0, True), (2, True), (1, False), (143, False)])
-def test_a_container_is_kept_where_starting_it_again_would_not_help(begin, code, is_kept):
-    ended, said = end(begin("learner", "debug", code=code))
+@pytest.mark.parametrize(
+    ("part", "code", "is_kept"),
+    [
+        *(("learner", code, code in (0, 2)) for code in (0, 1, 2, 143)),
+        *((part, code, code == 2) for part in ("evaluator", "watch") for code in (0, 1, 2, 143)),
+    ],
+)
+@pytest.mark.usefixtures("training")
+def test_a_container_is_kept_where_starting_it_again_would_not_help(
+    begin, tmp_path, part, code, is_kept
+):
+    ended, said = end(begin(part, str(tmp_path), code=code))
     assert ("stays" in said) == is_kept
     assert ended == (0 if is_kept else code)
     assert ("not tried again" in said) == (code == 2)
+
+
+def test_an_evaluator_whose_run_ended_meanwhile_waits_for_the_next(begin, training, tmp_path):
+    process = begin("evaluator", str(tmp_path), code=2, first=f"flock {tmp_path}/run.lock true")
+    assert process.stdout.readline() == f"asked: attach {tmp_path}\n"
+    training.stdin.close()
+    ended, said = end(process)
+    assert ended == 2 and "stays" not in said

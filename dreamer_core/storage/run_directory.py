@@ -13,6 +13,7 @@ tracker.json  wandb/     what a tracker keeps here, if one is asked for
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shutil
@@ -99,13 +100,17 @@ def read_config(root: Path) -> Config:
     """
     values, unknown = known_part(Config, _saved_values(root))
     if unknown:
-        logger.warning(
-            "%s is read without %s, which this program does not know. %s",
-            root,
-            ", ".join(unknown),
-            read_versions(RunPaths(root).versions).words(),
+        _warn_once(
+            f"{root} is read without {', '.join(unknown)}, which this program does not know. "
+            f"{read_versions(RunPaths(root).versions).words()}"
         )
     return _as_config(root, values)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """A command may read one config several times."""
+    logger.warning("%s", message)
 
 
 def _saved_values(root: Path) -> Any:

@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-RUN_DIR ?= runs/road_runner
+RUN_DIR ?= runs/krull
 SEEDS ?= 0 1 2
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3
 
@@ -108,8 +108,8 @@ demo-agent: $(RUN) ## Put the agent of RUN_DIR in the demo's place, with its sco
 	$(BIN)/python benchmarks/demo_agent.py $(RUN_DIR)
 
 .PHONY: train
-train: $(RUN) ## Learn Road Runner for ten minutes; again resumes. RUN_DIR=runs/road_runner
-	@$(call UNTIL_LEFT,$(BIN)/dreamer train atari_tiny --env.task road_runner --steps 30000 --run-dir $(RUN_DIR))
+train: $(RUN) ## Learn Krull for ten minutes; again resumes. RUN_DIR=runs/krull
+	@$(call UNTIL_LEFT,$(BIN)/dreamer train atari_tiny --env.task krull --steps 20000 --run-dir $(RUN_DIR))
 
 .PHONY: test
 test: $(DEV) ## Run all tests but those of learning, faults, hosts and containers.

@@ -97,9 +97,9 @@ def _draw_returns(
     if returns:
         axes.plot(frames, returns, "o", color=BLUE, alpha=0.35, markersize=4, label="episode")
     if len(returns) > 1:
-        label = f"mean of last {min(len(returns), RUNNING_MEAN_EPISODES)} episodes"
-        mean = running_mean(returns, RUNNING_MEAN_EPISODES)
-        axes.plot(frames, mean, color=BLUE, linewidth=2, label=label)
+        window = min(RUNNING_MEAN_EPISODES, max(2, len(returns) // 4))  # or a short run looks flat
+        mean = running_mean(returns, window)
+        axes.plot(frames, mean, color=BLUE, linewidth=2, label=f"mean of last {window} episodes")
     if evaluations:
         axes.plot(*_columns(evaluations), "D", color=ORANGE, markersize=7, label="evaluation")
     if random_return is not None:

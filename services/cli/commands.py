@@ -159,8 +159,8 @@ def usage(presets: tuple[str, ...]) -> str:
             "",
             "Begin with:",
             "  dreamer demo",
-            "  dreamer train atari_tiny --env.task road_runner --steps 30000",
-            "  dreamer watch runs/atari_tiny_road_runner_0",
+            "  dreamer train atari_tiny --env.task krull --steps 20000",
+            "  dreamer watch runs/atari_tiny_krull_0",
             "",
         ]
     )

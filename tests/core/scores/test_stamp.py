@@ -138,10 +138,10 @@ def test_how_a_run_evaluates_is_nothing_to_returns_of_its_training():
 
 def test_what_the_small_agent_does_otherwise_than_the_paper_is_told_with_both_values():
     stamp = {**PAPERS, **protocol_of(to_dict(preset("atari_tiny")))}
-    stamp["evaluation_interval_frames"] = 40_000
+    stamp["evaluation_interval_frames"] = 20_000
     assert unlike_the_paper([stamp, {**stamp, "mode": "sample"}]) == [
         "mode sample (the paper's: greedy)",
-        "evaluation_interval_frames 40,000 (the paper's: 100,000)",
-        "episodes_an_evaluation 5 (the paper's: 1)",
+        "evaluation_interval_frames 20,000 (the paper's: 100,000)",
+        "episodes_an_evaluation 3 (the paper's: 1)",
         "evaluation_limit_frames 20,000 (the paper's: 108,000)",
     ]

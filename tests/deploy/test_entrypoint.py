@@ -21,14 +21,15 @@ def begin(tmp_path):
         path.write_text(f"#!/bin/bash\n{lines}\n")
         path.chmod(0o755)
 
+    for name in ("ray", "rm", "touch"):  # nothing of this machine is touched
+        program(name, "exit 0")
+    program("sleep", 'if [ "$1" = infinity ]; then echo stays; else exec /bin/sleep "$1"; fi')
+
     def start(*words, code, first="true", **variables):
         ends = (
             "trap 'exit 143' TERM\nwhile :; do sleep 0.02; done" if code is None else f"exit {code}"
         )
         program("dreamer", f'echo "asked: $*"\n{first}\n{ends}')
-        for name in ("ray", "rm", "touch"):  # nothing of this machine is touched
-            program(name, "exit 0")
-        program("sleep", 'if [ "$1" = infinity ]; then echo stays; else exec /bin/sleep "$1"; fi')
         return subprocess.Popen(
             ["bash", ENTRYPOINT, *words],
             env={
@@ -52,6 +53,7 @@ def training(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(holding, **pipes) as process:
         assert process.stdout.readline() == b"held\n"
+        (tmp_path / "cluster.json").touch()
         yield process
         process.stdin.close()
 
@@ -79,8 +81,10 @@ def test_a_job_waits_for_the_run_before_it_to_end(begin, training, tmp_path):
     assert end(process)[1].startswith("asked: train atari")
 
 
-def test_a_job_that_is_told_to_stop_tells_its_run(begin):
-    process = begin("job", "atari", code=None)
+@pytest.mark.usefixtures("training")
+@pytest.mark.parametrize("part", ["job", "evaluator", "watch", "learner"])
+def test_a_part_that_is_told_to_stop_tells_its_command(begin, tmp_path, part):
+    process = begin(part, str(tmp_path), code=None)
     assert process.stdout.readline().startswith("asked")
     process.send_signal(signal.SIGTERM)
     assert end(process)[0] == 143
@@ -136,9 +140,24 @@ def test_a_container_is_kept_where_starting_it_again_would_not_help(
     assert ("not tried again" in said) == (code == 2)
 
 
-def test_an_evaluator_whose_run_ended_meanwhile_waits_for_the_next(begin, training, tmp_path):
-    process = begin("evaluator", str(tmp_path), code=2, first=f"flock {tmp_path}/run.lock true")
+@pytest.mark.parametrize(
+    "meanwhile", ["flock {}/run.lock true", "/bin/rm {}/cluster.json"], ids=["ended", "ends"]
+)
+def test_an_evaluator_whose_run_ended_meanwhile_waits_for_the_next(
+    begin, training, tmp_path, meanwhile
+):
+    process = begin("evaluator", str(tmp_path), code=2, first=meanwhile.format(tmp_path))
     assert process.stdout.readline() == f"asked: attach {tmp_path}\n"
-    training.stdin.close()
+    if "flock" in meanwhile:
+        training.stdin.close()
     ended, said = end(process)
     assert ended == 2 and "stays" not in said
+
+
+@pytest.mark.usefixtures("training")
+def test_an_evaluator_waits_until_the_run_says_where_it_is(begin, tmp_path):
+    (tmp_path / "cluster.json").unlink()
+    process = begin("evaluator", str(tmp_path), code=0)
+    assert process.stdout.readline() == f"Waiting for a run in {tmp_path}\n"
+    (tmp_path / "cluster.json").touch()
+    assert f"asked: attach {tmp_path}" in end(process)[1]

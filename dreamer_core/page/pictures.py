@@ -164,10 +164,14 @@ def analysis_charts(analysis: WorldModelAnalysis) -> Html:
 
 
 def reward_words(analysis: WorldModelAnalysis) -> str:
-    """Says whether the model knows the rewards of what it sees, without which no actor learns."""
+    """Says how well the model knows the rewards of what it sees: actors learn from those."""
+    constant = analysis.overall_mean_reward_error
+    baseline = (
+        f"; of always saying their mean: {constant:.2g}" if constant else ", and all are alike"
+    )
     return (
-        f"The reward of an image that the model sees is {analysis.seen_reward_error:.2g} off, "
-        f"squared; the mean reward, always said, {analysis.constant_reward_error:.2g}."
+        "Mean squared error of the rewards of images that the model sees: "
+        f"{analysis.seen_reward_error:.2g}{baseline}."
     )
 
 

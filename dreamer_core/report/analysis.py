@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from dreamer_core.types import FloatArray, UInt8Array
 
-LONGEST_HORIZON = 1_000
-"""Steps ahead that an analysis takes at most: a sequence of them is held in memory whole."""
+LONGEST_SEQUENCE = 1_000
+"""Rows of context and horizon together, at most: a sequence of them is held in memory whole."""
 SEQUENCES, CONTEXT, HORIZON = 50, 5, 45
 """Of an analysis where nothing else is asked for: with it each row of 2,500 is seen about once."""
 
@@ -51,7 +51,9 @@ class WorldModelAnalysis:
     mean_reward_error: FloatArray
     """[H], of the baseline: the mean reward of these rows, kept."""
     seen_reward_error: float
-    """As `reward_error`, over all these rows, of the posteriors that saw their images."""
+    """As `reward_error`, over all of these rows, of the posteriors that saw their images."""
+    overall_mean_reward_error: float
+    """As `mean_reward_error`, over all of these rows; 0 where their rewards are alike."""
     kl: FloatArray
     """[H], nats: of the posterior that saw each image up to row t from the prior imagined there."""
     discount: Reliability
@@ -64,8 +66,3 @@ class WorldModelAnalysis:
     """[T, height, width, 1 or 3], one sequence, context first; bars where only a vector is seen."""
     model: UInt8Array
     """The same as the model reconstructs and, from `context` on, imagines it."""
-
-    @property
-    def constant_reward_error(self) -> float:
-        """Of the mean reward over all rows, as `seen_reward_error` is."""
-        return float((self.mean_reward_error * self.reached).sum() / self.reached.sum())

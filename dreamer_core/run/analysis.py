@@ -35,7 +35,7 @@ from dreamer_core.model.networks import image_to_float
 from dreamer_core.report.analysis import (
     CONTEXT,
     HORIZON,
-    LONGEST_HORIZON,
+    LONGEST_SEQUENCE,
     SEQUENCES,
     Reliability,
     WorldModelAnalysis,
@@ -92,8 +92,10 @@ def analyse_run(
     ]:
         if value < least:
             raise BadInput(f"{name}={value}: wanted {least} or more")
-    if horizon > LONGEST_HORIZON:
-        raise BadInput(f"horizon={horizon}: wanted {LONGEST_HORIZON} or less")
+    if context + horizon > LONGEST_SEQUENCE:
+        raise BadInput(
+            f"context={context} and horizon={horizon}: wanted {LONGEST_SEQUENCE} or less together"
+        )
     found = load_named(run_dir, checkpoint)
     agent = agent_in(found)
     config, incarnation = agent.config, HELD_OUT_INCARNATION + seed
@@ -247,6 +249,7 @@ def analyse(
         reward_error=mean((predicted["reward"] - reward) ** 2),
         mean_reward_error=mean((mean_reward - reward) ** 2),
         seen_reward_error=float(((predicted["seen_reward"] - reward) ** 2)[is_there].mean()),
+        overall_mean_reward_error=float(reward[is_there].var()),
         kl=mean(predicted["kl"]),
         discount=reliability(
             predicted["going_on"][is_there], ~batch.is_terminal[:, context:][is_there]

@@ -66,6 +66,21 @@ def protocol_of(config: Mapping[str, Any]) -> Stamp:
     return stamp | {path: value for path, value in differing if not path.startswith(without)}
 
 
+def how_it_evaluates(config: Mapping[str, Any]) -> Stamp:
+    """Returns mode and interval of the run's own evaluations; nothing where it has none.
+
+    Args:
+        config: as in `protocol_of`.
+    """
+    found = dict(settings_of(config))
+    if found.get("evaluation.interval_frames") is None:
+        return {}
+    return {
+        "mode": found.get("evaluation.mode"),
+        "evaluation_interval_frames": found["evaluation.interval_frames"],
+    }
+
+
 def written_by(versions: Versions) -> Stamp:
     """Returns the version and commit of the program that wrote a run last; none if it never said.
 

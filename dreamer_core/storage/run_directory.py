@@ -100,17 +100,18 @@ def read_config(root: Path) -> Config:
     """
     values, unknown = known_part(Config, _saved_values(root))
     if unknown:
-        _warn_once(
-            f"{root} is read without {', '.join(unknown)}, which this program does not know. "
-            f"{read_versions(RunPaths(root).versions).words()}"
-        )
+        _warn_of_unknown(root, tuple(unknown))
     return _as_config(root, values)
 
 
-@functools.cache
-def _warn_once(message: str) -> None:
-    """A command may read one config several times."""
-    logger.warning("%s", message)
+@functools.cache  # a command may read one config several times
+def _warn_of_unknown(root: Path, unknown: tuple[str, ...]) -> None:
+    """Logs what is left out of a config, once."""
+    written = read_versions(RunPaths(root).versions).words()
+    names = ", ".join(unknown)
+    logger.warning(
+        "%s is read without %s, which this program does not know. %s", root, names, written
+    )
 
 
 def _saved_values(root: Path) -> Any:

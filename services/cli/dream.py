@@ -17,7 +17,7 @@ from dreamer_core.files import write_json
 from dreamer_core.report.analysis import (
     CONTEXT,
     HORIZON,
-    LONGEST_HORIZON,
+    LONGEST_SEQUENCE,
     SEQUENCES,
     WorldModelAnalysis,
 )
@@ -30,7 +30,8 @@ _SHOWN_AHEAD = (1, 5, 15, 45)
 _HELP = (
     "Errors are mean squares. A good model errs much less than both baselines a few steps ahead, "
     "and no more than they far ahead; its KL rises slowly; episodes go on as often as it says. "
-    "Where rewards of what it sees are no better than their mean, no actor can learn from it yet."
+    "Where it knows the rewards of what it sees no better than the mean does, an actor has little "
+    "to learn from."
 )
 
 
@@ -64,8 +65,11 @@ class DreamCommand:
         for name, least in (("sequences", 1), ("context", 1), ("horizon", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise BadInput(f"--{name} {getattr(self, name)}: wanted {least} or more")
-        if self.horizon > LONGEST_HORIZON:
-            raise BadInput(f"--horizon {self.horizon}: wanted {LONGEST_HORIZON} or less")
+        if self.context + self.horizon > LONGEST_SEQUENCE:
+            raise BadInput(
+                f"--context {self.context} and --horizon {self.horizon}: wanted "
+                f"{LONGEST_SEQUENCE:,} or less together"
+            )
         require_video_suffix("--out", self.out)
         for name, path in (("out", self.out), ("json", self.json)):
             if path is not None and not path.parent.is_dir():
@@ -145,9 +149,10 @@ def _lines(analysis: WorldModelAnalysis) -> list[str]:
     rows = bins.count.sum()
     said, came = ((x * bins.count).sum() / rows for x in (bins.predicted, bins.observed))
     off = (np.abs(bins.predicted - bins.observed) * bins.count).sum() / rows
+    constant = analysis.overall_mean_reward_error
     lines = [
-        f"rewards of images that it sees: error {_number(analysis.seen_reward_error)}, of the mean "
-        f"reward {_number(analysis.constant_reward_error)}",
+        f"rewards of images that it sees: error {_number(analysis.seen_reward_error)}, "
+        + (f"of the mean reward {_number(constant)}" if constant else "and all are alike"),
         f"episode goes on: {said:.2%} predicted, {came:.2%} observed of {rows:,.0f} imagined rows; "
         f"{off:.2%} off on average over bins of what is predicted",
     ]

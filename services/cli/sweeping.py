@@ -50,5 +50,7 @@ def say_end(console: Console, progress: SweepProgress, sweep_dir: Path) -> None:
         return
     states = {phase: progress.count(phase) for phase in PHASES}
     facts = {"is_finished": progress.is_over, **states, "scores": str(sweep_dir / "scores.json")}
-    line = line_of("dreamer", "INFO", f"All of it is in {sweep_dir}", time.time(), **facts)
+    line = line_of(
+        "dreamer", "INFO", f"Runs, scores and logs are in {sweep_dir}", time.time(), **facts
+    )
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_core.config import Config
-from dreamer_core.errors import naming
+from dreamer_core.errors import BadInput, naming
 from dreamer_core.fields import from_dict, known_part, to_dict
 from dreamer_core.files import lock_holder, temporary_of, write_json
 from dreamer_core.report.evaluated import SCORED_EPISODES, SCORED_TRAINING_EPISODES
 from dreamer_core.report.history import read_history
 from dreamer_core.report.read import METRICS_FILE
-from dreamer_core.scores.stamp import Stamp, protocol_of
+from dreamer_core.scores.run_config import read_run_config
+from dreamer_core.scores.stamp import Stamp, how_it_evaluates, protocol_of, written_by
 from dreamer_core.storage.identity import MAY_CHANGE, differing_settings
-from dreamer_core.storage.provenance import program
+from dreamer_core.storage.provenance import read_versions
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths, claim
 from services.sweep import SWEEP_FILE
 from services.sweep.plan import RunKey, SweepPlan
@@ -175,23 +176,25 @@ class SweepDirectory:
 
         Raises:
             OSError: it cannot be written.
-            RunDirectoryError: the sweep, or the scores that are there, cannot be read.
+            RunDirectoryError: the scores that are there cannot be read.
         """
         scores = sorted({**self.finished(), score.key: score}.values(), key=lambda s: s.key)
         runs = [asdict(each) for each in scores]
-        told = {"protocol": self._protocol(), "games": by_game(scores), "runs": runs}
-        write_json(self.scores, told)
+        stamps = {each.key.name: self._stamp(each.key) for each in scores}
+        write_json(self.scores, {"games": by_game(scores), "runs": runs, "stamps": stamps})
 
-    def _protocol(self) -> Stamp:
-        """What the returns are returns of, and which program wrote them down."""
-        config = to_dict(self.plan().config)
-        how, wrote = config["evaluation"], program()
+    def _stamp(self, key: RunKey) -> Stamp:
+        """What the scores of a run are scores of; nothing, with a warning, if it cannot be read."""
+        paths = RunPaths(self.run_dir(key))
+        try:
+            config = read_run_config(paths.config)
+        except BadInput as error:
+            logger.warning("%s: its protocol is not written down: %s", key, error)
+            return {}
         return {
+            **how_it_evaluates(config),
             **protocol_of(config),
-            "mode": how["mode"],
-            "evaluation_interval_frames": how["interval_frames"],
-            "version": wrote.version,
-            "commit": wrote.commit,
+            **written_by(read_versions(paths.versions)),
         }
 
 

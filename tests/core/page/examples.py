@@ -64,6 +64,7 @@ def an_analysis(*, horizon=10, context=5, has_images=True, is_gaussian=False):
         reward_error=steps / 100,
         mean_reward_error=np.full(horizon, 0.05, np.float32),
         seen_reward_error=0.01,
+        overall_mean_reward_error=0.05,
         kl=steps / 10,
         discount=Reliability(
             predicted=np.array([0.2, 0.9], np.float32),

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,9 +66,13 @@ def test_without_images_and_categoricals_those_charts_are_left_out():
     assert pictures.open_loop(bare) is None and pictures.latent_words(bare) is None
 
 
-def test_whether_rewards_are_seen_is_said_beside_the_mean_reward():
-    words = pictures.reward_words(an_analysis())
-    assert "is 0.01 off, squared; the mean reward, always said, 0.05" in words
+def test_how_well_rewards_are_known_is_said_beside_their_mean():
+    analysis = an_analysis()
+    assert pictures.reward_words(analysis).endswith(
+        "sees: 0.01; of always saying their mean: 0.05."
+    )
+    alike = replace(analysis, overall_mean_reward_error=0.0)
+    assert pictures.reward_words(alike).endswith("sees: 0.01, and all are alike.")
 
 
 def test_usage_is_counted_in_classes():

@@ -51,6 +51,18 @@ def test_the_running_mean_looks_back_only():
     assert running_mean([1.0, 3.0, 5.0, 7.0], window=2) == [1.0, 2.0, 4.0, 6.0]
 
 
+@pytest.mark.parametrize(("episodes", "window"), [(2, 2), (14, 3), (40, 10), (400, 20)])
+def test_the_mean_of_a_short_run_is_of_fewer_episodes_so_that_it_shows_what_changes(
+    episodes, window
+):
+    axes = Figure().subplots()
+    _draw_returns(axes, [(float(i), float(i)) for i in range(episodes)], [], None)
+    line = next(
+        each for each in axes.lines if each.get_label() == f"mean of last {window} episodes"
+    )
+    assert line.get_ydata()[-1] == episodes - 1 - (window - 1) / 2
+
+
 @pytest.mark.parametrize(
     "run",
     [

@@ -10,7 +10,13 @@ from dreamer_core.agent.device import to_tensors
 from dreamer_core.agent.policy import PolicyNetwork
 from dreamer_core.errors import BadInput
 from dreamer_core.model.distributions import categorical_entropy, seeded_generator
-from dreamer_core.run.analysis import CONTINUATIONS, analyse, draw_sequences, reliability
+from dreamer_core.run.analysis import (
+    CONTINUATIONS,
+    analyse,
+    analyse_run,
+    draw_sequences,
+    reliability,
+)
 from dreamer_core.run.rollout import Rollout
 from dreamer_core.seeds import Stream
 from tests.core.counting_env import CountingEnvironment
@@ -103,6 +109,8 @@ def test_every_mean_is_that_of_a_loop_over_single_steps():
     assert quick.reward_error == pytest.approx(told["reward"] / told["rows"], rel=1e-4)
     seen_reward_error = told["seen"].sum() / told["rows"].sum()
     assert quick.seen_reward_error == pytest.approx(seen_reward_error, rel=1e-4)
+    overall = np.average(quick.mean_reward_error, weights=quick.reached)
+    assert quick.overall_mean_reward_error == pytest.approx(overall, rel=1e-5)
     assert quick.kl == pytest.approx(told["kl"] / told["rows"], rel=1e-3)
     going = (quick.discount.predicted * quick.discount.count).sum()
     assert going == pytest.approx(told["going"].sum(), rel=1e-5)
@@ -110,6 +118,21 @@ def test_every_mean_is_that_of_a_loop_over_single_steps():
     assert np.allclose(quick.latent_usage, drawn.mean(0).reshape(classes), atol=1e-6)
     assert np.allclose(quick.latent_entropy, entropies.mean(0), atol=1e-5)
     assert (quick.sequences, quick.context, quick.policy_step) == (3, CONTEXT, 7)
+
+
+def test_long_sequences_are_predicted_a_few_at_a_time_and_come_to_the_same(monkeypatch):
+    agent, batch = make_agent(), make_batch()
+    at_once = analysed(agent, batch)
+    monkeypatch.setattr("dreamer_core.run.analysis._ROWS_AT_ONCE", 1)
+    singly = analysed(agent, batch)  # with other latents, so other samples of them
+    for name in ("reached", "copied_image_error", "mean_reward_error"):
+        assert np.allclose(getattr(singly, name), getattr(at_once, name))
+    assert singly.image_error == pytest.approx(at_once.image_error, rel=0.2)
+
+
+def test_more_rows_than_fit_are_refused():
+    with pytest.raises(BadInput, match="context=5 and horizon=996: wanted 1000 or less together"):
+        analyse_run("nowhere", context=5, horizon=996)
 
 
 def test_one_step_ahead_the_kl_is_the_one_that_is_trained():

@@ -227,6 +227,15 @@ def test_a_config_with_a_value_out_of_range_is_refused_with_the_reason(tmp_path)
         read_config(tmp_path)
 
 
+def test_settings_that_are_not_known_are_left_out_and_named_once(tmp_path, caplog):
+    paths = start_run(tmp_path)
+    values = json.loads(paths.config.read_text())
+    values["behavior"]["of_tomorrow"] = 1
+    paths.config.write_text(json.dumps(values))
+    assert read_config(tmp_path) == read_config(tmp_path) == CONFIG
+    assert caplog.text.count("read without behavior.of_tomorrow, which this program does not") == 1
+
+
 @pytest.mark.parametrize("below", ["", "nowhere"])
 def test_a_directory_without_a_run_cannot_be_read(tmp_path, below):
     with refused("holds no config.json", "dreamer train"):

@@ -59,7 +59,7 @@ def test_the_numbers_are_those_of_the_analysis(dreamt):
         (("--out", "x.avi"), ("--out x.avi: wanted a name that ends in",)),
         (("--out", "nowhere/x.gif"), ("there is no directory nowhere",)),
         (("--horizon", "0"), ("--horizon 0: wanted 1 or more",)),
-        (("--horizon", "1001"), ("--horizon 1001: wanted 1000 or less",)),
+        (("--horizon", "996"), ("--context 5 and --horizon 996: wanted 1,000 or less together",)),
         (("--checkpoint", "7"), ("no checkpoint 7", "there are [2")),
         (("--sequences", "1", "--context", "60", "--horizon", "1"), ("lower the context",)),
     ],

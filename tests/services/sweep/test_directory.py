@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from dreamer_core.fields import to_dict
+from dreamer_core.presets import preset
 from dreamer_core.storage.run_directory import RunDirectoryError, RunPaths
 from services.sweep.directory import Score, by_game, open_sweep, read_score
 from services.sweep.plan import (
@@ -77,13 +79,26 @@ def test_what_is_done_stays_done_and_a_run_that_was_deleted_does_not(tmp_path):
         }
     }
     assert [run["seed"] for run in saved["runs"]] == [0, 1]
-    told = saved["protocol"]
-    assert (told["preset"], told["mode"], told["sticky_action_probability"]) == (
-        "debug",
-        "greedy",
-        0.25,
-    )
-    assert told["evaluation_interval_frames"] is None and told["version"] is not None
+
+
+def test_each_score_says_what_it_is_a_score_of(tmp_path, caplog):
+    """The sweep may evaluate otherwise once it is resumed; a run keeps what it was trained with."""
+    evaluated = preset("atari_tiny")
+    with open_sweep(tmp_path / "sweep", plan()) as directory:
+        for key, config in ((PONG_1, evaluated), (RunKey("pong", 0), preset("debug"))):
+            make_run(directory, key)
+            RunPaths(directory.run_dir(key)).config.write_text(json.dumps(to_dict(config)))
+            directory.record(score(key))
+        stamps = json.loads(directory.scores.read_text())["stamps"]
+        RunPaths(directory.run_dir(PONG_1)).config.write_text("x")
+        directory.record(score(RunKey("pong", 0)))
+    assert (stamps["pong_1"]["preset"], stamps["pong_1"]["mode"]) == ("atari_tiny", "greedy")
+    interval_frames = stamps["pong_1"]["evaluation_interval_frames"]
+    assert interval_frames == evaluated.evaluation.interval_frames
+    assert stamps["pong_0"]["preset"] == "debug" and "mode" not in stamps["pong_0"]
+    assert stamps["pong_0"]["sticky_action_probability"] == 0.25
+    assert json.loads(directory.scores.read_text())["stamps"]["pong_1"] == {}
+    assert "pong 1: its protocol is not written down" in caplog.text
 
 
 def test_a_game_whose_runs_have_no_score_has_no_mean():

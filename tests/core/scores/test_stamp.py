@@ -142,6 +142,6 @@ def test_what_the_small_agent_does_otherwise_than_the_paper_is_told_with_both_va
     assert unlike_the_paper([stamp, {**stamp, "mode": "sample"}]) == [
         "mode sample (the paper's: greedy)",
         "evaluation_interval_frames 20,000 (the paper's: 100,000)",
-        "episodes_an_evaluation 3 (the paper's: 1)",
+        "episodes_an_evaluation 5 (the paper's: 1)",
         "evaluation_limit_frames 20,000 (the paper's: 108,000)",
     ]

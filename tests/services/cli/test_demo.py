@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 
@@ -13,6 +14,7 @@ from benchmarks.demo_agent import changes_of
 from dreamer_core.storage.named import DEMO_DIRECTORY
 from dreamer_core.storage.run_directory import read_config
 from services.cli import demo
+from services.sweep.plan import option_of
 from tests.browser import browser, needs_chromium
 from tests.commands import plain
 from tests.watching import Served, frames
@@ -55,6 +57,15 @@ def test_the_terminal_says_what_the_model_card_says():
     score, episodes = re.search(r"this agent ([\d.]+) \(mean of (\d+) greedy", demo._WORDS).groups()
     card = (DEMO_DIRECTORY / "MODEL_CARD.md").read_text()
     assert f"**{score}**, mean return of {episodes} greedy episodes" in card
+
+
+def test_the_model_card_lists_what_differs_from_the_preset_as_that_is_now():
+    card = (DEMO_DIRECTORY / "MODEL_CARD.md").read_text()
+    changes = changes_of(read_config(DEMO_DIRECTORY))
+    assert re.findall(r"^- `(.+)`: (.+)$", card, re.M) == [
+        (name, repr(value)) for name, value in changes.items()
+    ]
+    assert all(shlex.join(option_of(name, value)) in card for name, value in changes.items())
 
 
 def test_it_takes_processor_time_as_any_program_does(shown):

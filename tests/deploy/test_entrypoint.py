@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -25,12 +26,14 @@ def begin(tmp_path):
         program(name, "exit 0")
     program("sleep", 'if [ "$1" = infinity ]; then echo stays; else exec /bin/sleep "$1"; fi')
 
+    started = []
+
     def start(*words, code, first="true", **variables):
         ends = (
             "trap 'exit 143' TERM\nwhile :; do sleep 0.02; done" if code is None else f"exit {code}"
         )
         program("dreamer", f'echo "asked: $*"\n{first}\n{ends}')
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["bash", ENTRYPOINT, *words],
             env={
                 **os.environ,
@@ -41,9 +44,16 @@ def begin(tmp_path):
             },
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what a test that failed has left
+        process.communicate()
 
 
 @pytest.fixture

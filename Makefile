@@ -108,7 +108,7 @@ demo-agent: $(RUN) ## Put the agent of RUN_DIR in the demo's place, with its sco
 	$(BIN)/python benchmarks/demo_agent.py $(RUN_DIR)
 
 .PHONY: train
-train: $(RUN) ## Learn Krull for ten minutes; again resumes. RUN_DIR=runs/krull
+train: $(RUN) ## Learn Krull in ten to fifteen minutes; again resumes. RUN_DIR=runs/krull
 	@$(call UNTIL_LEFT,$(BIN)/dreamer train atari_tiny --env.task krull --steps 20000 --run-dir $(RUN_DIR))
 
 .PHONY: test

@@ -111,9 +111,11 @@ demo-agent: $(RUN) ## Put the agent of RUN_DIR in the demo's place, with its sco
 train: $(RUN) ## Learn Krull in ten to fifteen minutes; again resumes. RUN_DIR=runs/krull
 	@$(call UNTIL_LEFT,$(BIN)/dreamer train atari_tiny --env.task krull --steps 20000 --run-dir $(RUN_DIR))
 
+TWO_AT_A_TIME = --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
 test: $(DEV) ## Run all tests but those of learning, faults, hosts and containers.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 .PHONY: test-learning
 test-learning: $(DEV) ## Train on TASKS ("catch reach"; all), 10 minutes a task and seed. SEEDS="0 1 2" UNTIL_LEARNED=
@@ -122,7 +124,7 @@ test-learning: $(DEV) ## Train on TASKS ("catch reach"; all), 10 minutes a task 
 
 .PHONY: test-faults
 test-faults: $(DEV) ## Break running services for real: kills, hangs, full disks.
-	$(BIN)/python -m pytest tests/faults -m faults
+	$(BIN)/python -m pytest tests/faults -m faults $(TWO_AT_A_TIME)
 
 .PHONY: simulate
 simulate: $(DEV) ## Break simulated runs in SCHEDULES (20000) ways, or as in SEED=N.

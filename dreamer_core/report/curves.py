@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from dreamer_core.errors import BadInput
+from dreamer_core.report.figure import new_figure
 from dreamer_core.report.read import (
     METRICS_FILE,
     RUNNING_MEAN_EPISODES,
@@ -45,13 +43,15 @@ def plot_learning_curve(run_dir: Path | str, random_return: float | None = None)
         BadInput: the directory holds no metrics, or they are damaged.
         OSError: the picture cannot be written.
     """
+    from matplotlib.ticker import EngFormatter  # noqa: PLC0415 (takes half a second to import)
+
     source = Path(run_dir) / METRICS_FILE
     if not source.exists():
         raise BadInput(
             f"a learning curve needs {source}, which does not exist; name the directory of a run"
         )
     points = _read_points(source)
-    figure = _figure(9, 6.5)
+    figure = new_figure(9, 6.5, layout="constrained")
     top, image = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _draw_returns(top, points["return"], points["evaluation"], random_return)
     _draw_losses(image, points["image_mse"], points["kl"])
@@ -62,13 +62,6 @@ def plot_learning_curve(run_dir: Path | str, random_return: float | None = None)
     path = Path(run_dir) / CURVE_FILE
     figure.savefig(path, dpi=120)
     return path
-
-
-def _figure(width_inches: float, height_inches: float) -> Any:
-    """Returns a figure on the Agg backend, whatever backend pyplot would choose."""
-    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:

@@ -8,9 +8,8 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from dreamer_core.report.figure import new_figure
 from dreamer_core.types import FloatArray, UInt8Array
 
 MAX_COLUMNS = 16
@@ -80,8 +79,7 @@ def _band_axes(bands: int, columns: int, height: int, width: int) -> tuple[Any, 
     mosaic_height = 3 * (height + GAP_PIXELS) - GAP_PIXELS
     total_width = max(MIN_WIDTH_PIXELS, LEFT_PIXELS + mosaic_width + RIGHT_PIXELS)
     total_height = TITLE_PIXELS + bands * (mosaic_height + BELOW_PIXELS)
-    figure: Any = Figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = new_figure(total_width / DPI, total_height / DPI, dpi=DPI)
     axes: list[AnyAxes] = []
     for band in range(bands):
         bottom = (bands - 1 - band) * (mosaic_height + BELOW_PIXELS) + BELOW_PIXELS

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import ray
 from ray._common import utils as ray_files
 from ray._private import ray_constants, worker
 from ray._private import services as ray_services
+from ray._private.node import Node
 from ray.exceptions import RayError, RayTaskError
 
 from dreamer_core.envs.base import OWN_PACKAGES
@@ -108,7 +109,7 @@ def _start(namespace: str, num_cpus: int | None, object_store_bytes: int | None)
     directory = _ray_directory()
     place = Path(directory or ray_files.get_default_ray_temp_dir())
     try:
-        with kept_from_children(), _on_loopback(), cleared_if_it_fails(place):
+        with kept_from_children(), _on_loopback(), _lean(), cleared_if_it_fails(place):
             context: Any = ray.init(
                 address="local",
                 namespace=namespace,
@@ -146,6 +147,24 @@ def _on_loopback() -> Generator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _lean() -> Generator[None]:
+    """Leaves Ray's autoscaler and usage statistics out of a cluster that starts in the block.
+
+    A cluster of one machine has no use for them, Ray has no option against them, and waits for the
+    second before it starts the rest.
+    """
+    with ExitStack() as stack:
+        for name in ("start_monitor", "start_api_server"):
+            stack.callback(setattr, Node, name, getattr(Node, name))
+            setattr(Node, name, _left_out)
+        yield
+
+
+def _left_out(*_args: object, **_options: object) -> None:
+    """Stands for what is not started."""
 
 
 def _ray_directory() -> str | None:

@@ -25,8 +25,9 @@ assert not UNKNOWN, (
 )
 RESULTS = os.environ.get("DREAMER_LEARNING_RESULTS")
 UNTIL_LEARNED = bool(os.environ.get("DREAMER_LEARNING_UNTIL_LEARNED"))
-"""Ends as soon as the wanted score is reached: for continuous integration, which has no time for
-more. A score that was waited for is no result to publish."""
+"""Ends as soon as the wanted score is reached, and trains in one process: for continuous
+integration, which has no time for more, and another task for the other core. A score that was
+waited for is no result to publish."""
 EVALUATION_EPISODES, WINDOW = 20, 20
 STRETCH_STEPS = 4_000
 MINUTES = 10
@@ -36,7 +37,8 @@ def config_of(task, seed):
     """What `dreamer local gymnasium_tiny --env.task TASK --steps STEPS` trains."""
     config = preset("gymnasium_tiny")
     env = replace(config.env, task=task.env_task)
-    return replace(config, seed=seed, env=env, steps=task.steps)
+    learner = replace(config.learner, num_processes=1) if UNTIL_LEARNED else config.learner
+    return replace(config, seed=seed, env=env, learner=learner, steps=task.steps)
 
 
 def learning_curve(run_dir):

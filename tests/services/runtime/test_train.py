@@ -127,9 +127,10 @@ def resumed(interrupted, stopped):
     return run, run.finish(), steps
 
 
-def test_a_run_on_a_lone_machine_listens_on_loopback_alone(interrupted):
+def test_ray_on_a_lone_machine_listens_on_loopback_alone_and_starts_nothing_idle(interrupted):
     *_, processes, reachable = interrupted
     assert any("raylet" in line for line in processes.values())
+    assert not any("/monitor.py" in p or "dashboard.py" in p for p in processes.values())
     assert not reachable
 
 

@@ -40,11 +40,9 @@ def plot_learning_curve(run_dir: Path | str, random_return: float | None = None)
         Path of the picture, `learning_curve.png` in the run directory.
 
     Raises:
-        BadInput: the directory holds no metrics, or they are damaged.
+        BadInput: the directory holds no metrics, or they are damaged; or see `new_figure`.
         OSError: the picture cannot be written.
     """
-    from matplotlib.ticker import EngFormatter  # noqa: PLC0415 (takes half a second to import)
-
     source = Path(run_dir) / METRICS_FILE
     if not source.exists():
         raise BadInput(
@@ -52,6 +50,8 @@ def plot_learning_curve(run_dir: Path | str, random_return: float | None = None)
         )
     points = _read_points(source)
     figure = new_figure(9, 6.5, layout="constrained")
+    from matplotlib.ticker import EngFormatter  # noqa: PLC0415 (see figure.py)
+
     top, image = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _draw_returns(top, points["return"], points["evaluation"], random_return)
     _draw_losses(image, points["image_mse"], points["kl"])

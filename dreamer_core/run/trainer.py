@@ -229,7 +229,7 @@ class Trainer:
         try:
             with within_memory():
                 return self.draw_open_loop(batch)
-        except OutOfMemory as error:
+        except (OutOfMemory, BadInput) as error:
             logger.warning("No open-loop picture was drawn: %s", error)
             return {}
 

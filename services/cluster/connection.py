@@ -157,14 +157,27 @@ def _lean() -> Generator[None]:
     second before it starts the rest.
     """
     with ExitStack() as stack:
-        for name in ("start_monitor", "start_api_server"):
+        for name, instead in (("start_monitor", _nothing), ("start_api_server", _nobody_to_tell)):
             stack.callback(setattr, Node, name, getattr(Node, name))
-            setattr(Node, name, _left_out)
+            setattr(Node, name, instead)
         yield
 
 
-def _left_out(*_args: object, **_options: object) -> None:
-    """Stands for what is not started."""
+def _nothing(_node: Any) -> None:
+    """Stands for the autoscaler's start."""
+
+
+def _nobody_to_tell(node: Any, **_options: Any) -> None:
+    """Stands for the API server's start; says where it would be, which Ray's agent waits for.
+
+    Without a dashboard it takes none of what the agent tells it, either.
+    """
+    node.get_gcs_client().internal_kv_put(
+        ray_constants.DASHBOARD_ADDRESS.encode(),
+        f"{_LOOPBACK}:0".encode(),
+        True,
+        ray_constants.KV_NAMESPACE_DASHBOARD,
+    )
 
 
 def _ray_directory() -> str | None:

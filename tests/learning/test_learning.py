@@ -34,7 +34,7 @@ MINUTES = 10
 
 
 def config_of(task, seed):
-    """What `dreamer local gymnasium_tiny --env.task TASK --steps STEPS` trains."""
+    """What `dreamer local gymnasium_tiny --env.task TASK` trains; see UNTIL_LEARNED."""
     config = preset("gymnasium_tiny")
     env = replace(config.env, task=task.env_task)
     learner = replace(config.learner, num_processes=1) if UNTIL_LEARNED else config.learner

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import sys
 import time
 
 import pytest
@@ -282,3 +283,13 @@ def test_a_picture_that_cannot_be_written_is_not_worth_a_run(tmp_path, caplog):
     result, _ = run(tmp_path)
     assert result.is_finished and [path.name for path in result.pictures] == ["learning_curve.png"]
     assert "open_loop.png was not written" in caplog.text
+
+
+def test_a_matplotlib_that_was_lost_is_not_worth_a_run(tmp_path, caplog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    config = changed(CATCH, {"evaluation.interval_frames": 10})  # the learner is to draw, too
+    result, _ = run(tmp_path / "run", config)
+    assert result.is_finished and result.pictures == ()
+    words = caplog.text
+    assert words.count("No open-loop picture was drawn: Wanted matplotlib") > 1
+    assert words.count("No learning curve was drawn: Wanted matplotlib") == 1

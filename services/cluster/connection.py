@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -22,7 +21,8 @@ from ray._private.node import Node
 from ray.exceptions import RayError, RayTaskError
 
 from dreamer_core.envs.base import OWN_PACKAGES
-from dreamer_core.errors import BadInput, Failed, first_line, naming
+from dreamer_core.errors import BadInput, Failed, first_line
+from services.cluster.auth_token import close_token_to_others, keep_token_private
 from services.cluster.cluster_address import AUTO, require_address
 from services.cluster.ray_errors import deliberate, reason
 from services.cluster.sessions import cleared_if_it_fails, own_session
@@ -77,7 +77,7 @@ def connected(
             )
         keep_token_private()
     else:
-        _close_token_to_others()
+        close_token_to_others()
     try:
         if address is None:
             session = own_session(_start(namespace, num_cpus, object_store_bytes))
@@ -292,60 +292,3 @@ def _require_listener(address: str) -> bool:
 
 def _connect(host: str, port: str) -> None:
     socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
-
-
-def keep_token_private() -> None:
-    """Makes the token file that Ray would make, or finds it, readable for its owner alone.
-
-    Whoever has the token can run code on the clusters of this user; Ray's own file would be
-    readable for all. Where there is no home directory to keep it in, as for a user number that a
-    container was given, the token is this process's own.
-
-    Raises:
-        BadInput: the file cannot be written. Failed: its disk is full.
-    """
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return
-    if not os.environ.get("RAY_AUTH_TOKEN_PATH") and not _has_home():
-        logger.warning(
-            "There is no home directory to keep Ray's token in: it lives as long as this command, "
-            "and nobody can attach; to allow that, set RAY_AUTH_TOKEN here and there"
-        )
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        return
-    path = _token_file()
-    with naming(f"keep Ray's token in {path}", "Name another file with RAY_AUTH_TOKEN_PATH"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            _close_token_to_others()
-        else:
-            with os.fdopen(file, "w") as new:
-                new.write(secrets.token_hex(32))
-
-
-def _close_token_to_others() -> None:
-    """Makes the token file readable for its owner alone.
-
-    One of somebody else is theirs to mend, and one on a read-only file system nobody's.
-    """
-    with suppress(OSError, RuntimeError):  # RuntimeError: no home
-        path = _token_file()
-        mode = path.stat().st_mode
-        if mode & 0o077:
-            path.chmod(mode & ~0o077)
-
-
-def _token_file() -> Path:
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-
-
-def _has_home() -> bool:
-    """Whether this user has a home directory in which files can be made, or were."""
-    try:
-        ray_files = Path.home() / ".ray"
-    except RuntimeError:
-        return False
-    place = ray_files if ray_files.is_dir() else ray_files.parent
-    return os.access(place, os.W_OK | os.X_OK)

@@ -12,8 +12,9 @@ from ray.exceptions import RayError
 
 from dreamer_core.errors import BadInput
 from services.cluster import connection as cluster
+from services.cluster.auth_token import keep_token_private
 from services.cluster.cluster_address import require_address
-from services.cluster.connection import NoCluster, keep_token_private
+from services.cluster.connection import NoCluster
 from services.cluster.sessions import LOCK
 from tests.runs import ROOT
 

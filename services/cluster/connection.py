@@ -158,12 +158,13 @@ def _lean() -> Generator[None]:
     """
     with ExitStack() as stack:
         for name, instead in (("start_monitor", _nothing), ("start_api_server", _nobody_to_tell)):
-            stack.callback(setattr, Node, name, getattr(Node, name))
-            setattr(Node, name, instead)
+            if hasattr(Node, name):  # another version of Ray may start them elsewhere
+                stack.callback(setattr, Node, name, getattr(Node, name))
+                setattr(Node, name, instead)
         yield
 
 
-def _nothing(_node: Any) -> None:
+def _nothing(_node: Any, **_options: Any) -> None:
     """Stands for the autoscaler's start."""
 
 

@@ -10,6 +10,7 @@ from tests.runs import ROOT
 
 SCRIPT = """
 import json, time
+from contextlib import suppress
 from pathlib import Path
 
 import ray
@@ -23,7 +24,10 @@ with connected(None, namespace="own", num_cpus=1, object_store_bytes=100_000_000
         assert time.monotonic() < deadline_s, "the agent did not start"
         time.sleep(0.1)
     time.sleep(2.5)  # it would complain once a second
-    lines = [path.read_text(errors="replace") for path in Path("/proc").glob("[0-9]*/cmdline")]
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it ended meanwhile
+            lines.append(path.read_text(errors="replace"))
     print(json.dumps([[x for x in lines if logs.parent.name in x], agent.read_text()]))
 """
 
